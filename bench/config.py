@@ -1,0 +1,521 @@
+"""What a grid and a cell are: TOML in, validated and frozen configurations out.
+
+A grid file holds a cell's fields (top-level keys and sections), `[axes]` whose product makes the cells, and
+`[[exclude]]` entries that take cells out again. Every mistake ends in one `ConfigError` that names the file,
+the key, what was given, what is allowed and the nearest right name.
+"""
+
+import difflib
+import hashlib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+import partitions
+import strategies
+from bench.diffusion import samplers, schedule
+
+RESULT_VERSION = 1  # raise by hand when a change of the code changes numbers
+GRIDS = Path(__file__).parent / "grids"
+AXIS_ORDER = ("strategy", "n_clients", "beta")  # the axes that every table has; others follow in the file's order
+_GRID_KEYS = ("name", "description", "axes", "exclude")
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class ConfigError(Exception):
+    """A mistake in a grid, an option or the data it names; the message is for the person who made it."""
+
+
+class Section(BaseModel):
+    """A frozen part of a cell that allows no unknown key and converts no type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Plugin(Section):
+    """A strategy or partition by name, with its hyper-parameters, defaults filled in."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """E.g. ``fedprox(mu=0.1)``; a grid accepts it back."""
+        inner = ", ".join(f"{key}={json.dumps(value)}" for key, value in self.params.items())
+        return f"{self.name}({inner})" if inner else self.name
+
+
+class DataConfig(Section):
+    """Which images, at which side, and how many are held out. `limit` keeps that many training images."""
+
+    name: Literal["mnist5k", "mnist", "fashion-mnist", "cifar10"] = "mnist5k"
+    size: Positive = 16
+    fit: Literal["none", "pad", "pad-pool", "resize"] = "pad-pool"
+    heldout: Positive = 500
+    limit: Positive | None = None
+    range: Literal["symmetric", "unit"] = "symmetric"
+
+
+class TrainingConfig(Section):
+    """The budget: rounds, local epochs a round, batch size, and the share of clients that take part in a round."""
+
+    rounds: Positive = 10
+    local_epochs: Positive = 1
+    batch_size: Positive = 32
+    participation: Fraction = 1.0
+
+
+class ClientConfig(Section):
+    """The local optimizer. `optimizer_state` is dropped at every visit ("reset") or kept by each client ("keep")."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    optimizer_state: Literal["reset", "keep"] = "reset"
+
+
+class ModelConfig(Section):
+    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`."""
+
+    widths: tuple[Positive, ...] = Field((16, 32, 32), min_length=1)
+    attention: tuple[bool, ...] = (False, False, True)
+    blocks: Positive = 2
+    groups: Positive = 8
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_norm: bool = True
+
+
+class DiffusionConfig(Section):
+    """The forward process."""
+
+    T: Positive = 1000
+    schedule: Literal["linear", "cosine"] = "cosine"
+
+
+class SamplerConfig(Section):
+    """How images are drawn; see `bench.diffusion.samplers.SamplerSettings`. `batch_size` images at a time."""
+
+    name: Literal["ddim", "ancestral"] = "ddim"
+    steps: Positive = 50
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    variance: Literal["small", "large"] = "small"
+    clip: bool = True
+    batch_size: Positive = 100
+
+
+class EvaluationConfig(Section):
+    """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped."""
+
+    n_samples: Annotated[int, Field(ge=2)] = 500
+    extractor: Literal["mnist-cnn", "inception-v3-compat"] = "mnist-cnn"
+    extractor_weights: str | None = None
+
+
+class CellConfig(Section):
+    """One experiment: everything that changes its numbers.
+
+    `n_clients` and `beta` are None where they have no meaning: centralized training has neither, and a
+    partition that does not use beta has no beta.
+    """
+
+    strategy: Plugin
+    partition: Plugin | None = Plugin(name="dirichlet")
+    n_clients: Positive | None = None
+    beta: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    client: ClientConfig = ClientConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    threads: Positive = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CellConfig":
+        m, levels = self.model, len(self.model.widths)
+        if levels != len(m.attention):
+            raise ValueError(
+                f"model.attention has {len(m.attention)} flags for {levels} model.widths; give one a level"
+            )
+        if self.data.size % 2 ** (levels - 1):
+            raise ValueError(
+                f"data.size={self.data.size} cannot be halved {levels - 1} times for {levels} model.widths"
+            )
+        for width in m.widths:
+            if width % m.groups:
+                raise ValueError(f"model.groups={m.groups} does not divide width {width} of model.widths")
+        if m.widths[0] % 8:
+            raise ValueError(f"the first of model.widths must be a multiple of 8, got {m.widths[0]}")
+        if self.sampler.steps > self.diffusion.T:
+            raise ValueError(f"sampler.steps={self.sampler.steps} is more than diffusion.T={self.diffusion.T}")
+        schedule.make(self.diffusion.schedule, self.diffusion.T)
+        return self
+
+    @property
+    def centralized(self) -> bool:
+        """Whether one party holds all the data."""
+        return strategies.load(self.strategy.name).centralized
+
+    def identity(self) -> dict[str, Any]:
+        """What the cell's id is made of, but for the digests: every field that changes numbers."""
+        fields = self.model_dump(mode="json", exclude={"evaluation": {"extractor_weights"}, "device": True})
+        return fields | {"result_version": RESULT_VERSION}
+
+    def sampler_settings(self) -> samplers.SamplerSettings:
+        """The sampler's settings, the clipping range taken from the data's."""
+        s = self.sampler
+        low = -1.0 if self.data.range == "symmetric" else 0.0
+        return samplers.SamplerSettings(s.name, s.steps, s.eta, s.variance, s.clip, (low, 1.0))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as it will be run: its name, its axes and its cells, each once."""
+
+    name: str
+    description: str
+    axes: dict[str, list[Any]]
+    cells: tuple[CellConfig, ...]
+
+    @property
+    def extra_axes(self) -> list[str]:
+        """Axes beyond strategy, n_clients, beta and seed, as dotted field names."""
+        return [axis for axis in self.axes if axis not in (*AXIS_ORDER, "seed")]
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cell_id(cell: CellConfig, data_digest: str, extractor_digest: str, device: str) -> str:
+    """The name of the cell's results: equal if and only if all that changes its numbers is equal."""
+    return digest(
+        cell.identity() | {"data_digest": data_digest, "extractor_digest": extractor_digest, "device": device}
+    )
+
+
+def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
+    """As `cell_id` without what happens after training: cells that share it share their weights."""
+    kept = {key: value for key, value in cell.identity().items() if key not in ("evaluation", "sampler")}
+    return digest(kept | {"data_digest": data_digest, "device": device})
+
+
+# ---------------------------------------------------------------------------------------------- loading
+
+
+def load_grid(name_or_path: str, overrides: Sequence[str] = ()) -> Grid:
+    """The grid called `name_or_path` (shipped, or a TOML file's path), with `--set` overrides, expanded.
+
+    Raises:
+        ConfigError: for an unknown grid, broken TOML, or anything in it that is wrong.
+    """
+    path = find_grid(name_or_path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_grid(raw, str(path), path.stem, overrides)
+
+
+def find_grid(name_or_path: str) -> Path:
+    """The file of a shipped grid's name or of a path.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(f"--grid {name_or_path}: there is no such file")
+        return path
+    known = sorted(path.stem for path in GRIDS.glob("*.toml"))
+    if name_or_path not in known:
+        raise ConfigError(
+            f"--grid {name_or_path}: unknown grid; {_allowed(name_or_path, known)}; or give the path of a .toml file"
+        )
+    return GRIDS / f"{name_or_path}.toml"
+
+
+def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides: Sequence[str] = ()) -> Grid:
+    """A grid from the parsed TOML `raw`; `source` is the file that messages name.
+
+    Raises:
+        ConfigError: for anything in it that is wrong.
+    """
+    head = {key: raw[key] for key in _GRID_KEYS if key in raw}
+    base = {key: value for key, value in raw.items() if key not in _GRID_KEYS}
+    name, description = head.get("name", default_name), head.get("description", "")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"{source}: name: got {name!r}; allowed are 1 to 64 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit (it names a folder)"
+        )
+    if not isinstance(description, str):
+        raise ConfigError(f"{source}: description: got {description!r}; it must be a text")
+    axes = _check_axes(head.get("axes", {}), source)
+    origins = dict.fromkeys(axes, source)
+    for override in overrides:
+        _override(override, base, axes, origins)
+    cells = _expand(base, axes, origins, source)
+    kept = [cell for cell in cells if not _excluded(cell, head.get("exclude", []), source)]
+    if not kept:
+        raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
+    unique = {digest(cell.identity() | {"device": cell.device}): cell for cell in kept}
+    return Grid(name, description, axes, tuple(unique.values()))
+
+
+def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:
+    """Dotted names of all fields that a grid may set, e.g. ``training.rounds``."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section) and kind is not Plugin:
+            names += field_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def _check_axes(axes: Any, source: str) -> dict[str, list[Any]]:
+    if not isinstance(axes, dict):
+        raise ConfigError(f"{source}: axes: got {axes!r}; it must be a table of lists")
+    flat: dict[str, list[Any]] = {}
+    for key, values in _flatten(axes):
+        if key not in field_names():
+            raise ConfigError(f"{source}: axes.{key}: unknown field; {_allowed(key, field_names())}")
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{source}: axes.{key}: got {values!r}; an axis must be a list of at least one value")
+        flat[key] = values
+    return flat
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Leaves by dotted name; ``[axes.training] rounds = [1, 2]`` and ``"training.rounds" = [1, 2]`` are one."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origins: dict[str, str]) -> None:
+    """Apply ``field=value`` or ``field=value,value``: the latter, or an axis's name, sets an axis."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not value.strip():
+        raise ConfigError(f"--set {text}: write --set FIELD=VALUE, or FIELD=VALUE,VALUE for an axis")
+    if key not in field_names():
+        raise ConfigError(f"--set {text}: unknown field {key!r}; {_allowed(key, field_names())}")
+    values = [_toml_value(part) for part in _split(value)]
+    if key in axes or len(values) > 1:
+        axes[key], origins[key] = values, f"--set {text}"
+        return
+    origins[key] = f"--set {text}"
+    _assign(base, key, values[0])
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand outside brackets and quotes."""
+    return [
+        part.strip()
+        for part in re.findall(r"""(?:[^,\[\](){}"']|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|"[^"]*"|'[^']*')+""", text)
+    ]
+
+
+def _toml_value(text: str) -> Any:
+    """The value TOML reads in `text`; where it reads none, the text itself, so that names need no quotes."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        nested = tree.get(part)
+        tree[part] = dict(nested) if isinstance(nested, dict) else {}
+        tree = tree[part]
+    tree[last] = value
+
+
+def _expand(base: dict[str, Any], axes: dict[str, list[Any]], origins: dict[str, str], source: str) -> list[CellConfig]:
+    """The product of the axes, in their order, the last axis fastest."""
+    cells = []
+    for point in itertools.product(*axes.values()):
+        tree = dict(base)
+        for key, value in zip(axes, point, strict=True):
+            _assign(tree, key, value)
+        cells.append(_cell(tree, origins, source, set(axes)))
+    return cells
+
+
+def _cell(tree: dict[str, Any], origins: dict[str, str], source: str, axes: set[str]) -> CellConfig:
+    """A validated cell, its plugins resolved, meaningless fields set to None so that equal cells are equal."""
+    tree = dict(tree)
+    for kind, room in (("strategy", strategies), ("partition", partitions)):
+        if kind in tree:
+            tree[kind] = _plugin(tree[kind], kind, room, origins.get(kind, source), kind in axes)
+    try:
+        cell = CellConfig.model_validate_json(json.dumps(tree))
+    except TypeError as error:
+        raise ConfigError(f"{source}: a value is of a type that no field takes (a date or time): {error}") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item, origins, source, axes) for item in error.errors())) from error
+    return _normalise(cell, source)
+
+
+def _normalise(cell: CellConfig, source: str) -> CellConfig:
+    if cell.centralized:
+        return cell.model_copy(
+            update={
+                "n_clients": None,
+                "beta": None,
+                "partition": None,
+                "training": cell.training.model_copy(update={"participation": 1.0}),
+                "client": cell.client.model_copy(update={"optimizer_state": "keep"}),
+            }
+        )
+    if cell.partition is None or cell.n_clients is None:
+        missing = "n_clients" if cell.n_clients is None else "partition"
+        raise ConfigError(f"{source}: {missing}: missing; strategy {cell.strategy.name!r} needs it")
+    if not partitions.load(cell.partition.name).uses_beta:
+        return cell.model_copy(update={"beta": None})
+    if cell.beta is None:
+        raise ConfigError(f"{source}: beta: missing; partition {cell.partition.name!r} needs it")
+    return cell
+
+
+def _plugin(value: Any, kind: str, room: Any, source: str, axis: bool) -> dict[str, Any]:
+    """{"name", "params"} with all hyper-parameters, from ``"name"``, ``"name(key=value)"`` or a table.
+
+    Raises:
+        ConfigError: for an unknown name, an unknown hyper-parameter or a value that it refuses.
+    """
+    where = f"{source}: {'axes.' if axis and not source.startswith('--set') else ''}{kind}"
+    name, params = _plugin_parts(value, where)
+    try:
+        cls = room.load(name)
+    except ValueError as error:
+        raise ConfigError(f"{where}: got {name!r}; {error}") from error
+    if "beta" in params and getattr(cls, "uses_beta", False):
+        raise ConfigError(
+            f"{where}: {name}(beta): beta is a field and an axis of the grid, not a hyper-parameter; "
+            "write beta = 0.1 or axes.beta = [0.1]"
+        )
+    known = [name for name in getattr(cls, "__dataclass_fields__", {}) if name != "beta"]
+    for key in params.keys() - set(known):
+        options = _allowed(key, known) if known else "it has no hyper-parameters"
+        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}; {options}")
+    stand_in = {"beta": 1.0} if getattr(cls, "uses_beta", False) else {}
+    try:
+        built = TypeAdapter(cls).validate_python(params | stand_in)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain_params(item, where, name) for item in error.errors())) from error
+    return {"name": name, "params": {k: v for k, v in asdict(built).items() if k != "beta"}}
+
+
+def _plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        nested = value.get("params")
+        rest = {key: item for key, item in value.items() if key not in ("name", "params")}
+        return value["name"], rest | (nested if isinstance(nested, dict) else {})
+    match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", value, re.DOTALL) if isinstance(value, str) else None
+    if match is None:
+        raise ConfigError(f'{where}: got {value!r}; write "name", "name(key=value)" or {{name = "name", key = value}}')
+    try:
+        return match[1], tomllib.loads(f"x = {{{match[2] or ''}}}")["x"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: got {value!r}; the part in brackets must read key=value, key=value") from error
+
+
+def _excluded(cell: CellConfig, rules: Any, source: str) -> bool:
+    """Whether any rule matches: all its fields equal the cell's; a strategy by its name or its whole label."""
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) and rule for rule in rules):
+        raise ConfigError(f"{source}: exclude: must be tables [[exclude]] with at least one field each")
+    return any(all(_matches(cell, key, value, source) for key, value in _flatten(rule)) for rule in rules)
+
+
+def _matches(cell: CellConfig, key: str, wanted: Any, source: str) -> bool:
+    if key not in field_names():
+        raise ConfigError(f"{source}: exclude.{key}: unknown field; {_allowed(key, field_names())}")
+    value = field(cell, key)
+    if isinstance(value, Plugin):
+        return wanted in (value.name, value.label)
+    return list(value) == wanted if isinstance(value, tuple) else bool(value == wanted)
+
+
+def field(cell: CellConfig, key: str) -> Any:
+    """The cell's value at a dotted name, e.g. ``training.rounds``."""
+    value: Any = cell
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+# ---------------------------------------------------------------------------------------------- messages
+
+
+def _allowed(given: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    if not near:  # a bare name of a field that lives in a section
+        near = [name for name in known if name.rsplit(".", 1)[-1] == given][:1]
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(known)}"
+
+
+def _explain(error: ErrorDetails, origins: dict[str, str], source: str, axes: set[str]) -> str:
+    """One line for one pydantic error: file, key, what was given, what is allowed, the nearest name."""
+    key = ".".join(str(part) for part in error["loc"] if not isinstance(part, int))
+    origin = origins.get(key, source)
+    shown = f"axes.{key}" if key in axes and not origin.startswith("--set") else key
+    prefix = f"{origin}: {shown}" if shown else origin
+    if error["type"] == "extra_forbidden":
+        return f"{prefix}: unknown key; {_allowed(str(error['loc'][-1]), _siblings(error['loc']))}"
+    if error["type"] == "missing":
+        return f"{prefix}: missing; a grid must give it, as a field or an axis"
+    if error["type"] == "value_error":
+        return f"{prefix}: {error['ctx']['error']}"
+    given = json.dumps(error["input"], ensure_ascii=False, default=str)
+    message = error["msg"].removeprefix("Input should be ")
+    line = f"{prefix}: got {given}; it must be {message}"
+    options = (
+        re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", "")) if error["type"] == "literal_error" else []
+    )
+    near = difflib.get_close_matches(str(error["input"]), options, n=1, cutoff=0.5)
+    return f"{line}; did you mean {near[0]!r}?" if near else line
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed beside the one at `location`."""
+    model: type[BaseModel] = CellConfig
+    for part in location[:-1]:
+        kind = model.model_fields[str(part)].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+    return [*model.model_fields, *(_GRID_KEYS if len(location) == 1 else ())]
+
+
+def _explain_params(error: ErrorDetails, where: str, name: str) -> str:
+    if error["type"] == "value_error":
+        return f"{where}: {name}: {error['ctx']['error']}"
+    key = ".".join(map(str, error["loc"]))
+    return f"{where}: {name}({key}): got {error['input']!r}; it must be {error['msg'].removeprefix('Input should be ')}"

@@ -1,0 +1,211 @@
+"""The command line: plan a grid, run what is missing, write the tables. ``python -m bench.grid --help`` tells all.
+
+Exit codes: 0 all cells done; 1 some failed; 2 a mistake in the grid, an option or the data; 130 interrupted.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import figures, pool, tables
+from bench.cell import CellJob
+from bench.config import ConfigError, load_grid
+from bench.plan import Plan, describe, make_plan
+from bench.progress import View, Watcher, clock, make_view
+from bench.tracking import Tracker, TrackingError
+
+LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
+SYNC_EVERY = 2.0  # seconds between two syncs to MLflow
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    options = parser().parse_args(arguments)
+    console = Console(quiet=options.quiet)
+    try:
+        grid = load_grid(options.grid, options.set)
+        plan = make_plan(grid, Path(options.results).resolve(), options.data_root, options.download)
+        if options.plan:
+            show_plan(plan, options, console)
+            return DONE
+        return execute(plan, options, console)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser("python -m bench.grid", description="Run a grid of federated diffusion experiments.")
+    p.add_argument(
+        "--grid", required=True, metavar="NAME", help="a shipped grid (smoke, default, mnist, paper) or a TOML file"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override a field (training.rounds=3) or an axis (beta=0.1,1); may be repeated",
+    )
+    p.add_argument("--plan", action="store_true", help="print the cells, their state and estimated time; run nothing")
+    p.add_argument("--retry-failed", action="store_true", help="run failed cells again, too")
+    p.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
+    p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
+    p.add_argument("--download", action="store_true", help="allow fetching data and extractor weights that are missing")
+    p.add_argument("--n-jobs", type=positive, metavar="N", help="cells at once (default: as cores or GPUs allow)")
+    p.add_argument("--backend", choices=pool.BACKENDS, default="loky", help="joblib backend (default: loky)")
+    p.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler or Ray cluster; without it a local one is started"
+    )
+    p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
+    p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
+    return p
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None:
+    """Print every cell with its state and estimated time."""
+    states, pending = plan.states(), plan.pending(options.retry_failed)
+    times = plan.estimate(pending)
+    table = Table(title=f"grid {plan.grid.name}: {len(plan.jobs)} cells", title_justify="left")
+    for name in ("cell", "state", "experiment", "estimate"):
+        table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)
+    for job in sorted(plan.jobs, key=lambda job: states[job.cell_id]):
+        extra = " ".join(f"{axis}={job.labels[axis]}" for axis in plan.grid.extra_axes)
+        seconds = times.get(job.cell_id)
+        table.add_row(
+            job.cell_id,
+            states[job.cell_id],
+            f"{describe(job.config)} {extra}".strip(),
+            clock(seconds) if seconds is not None else "",
+        )
+    console.print(table)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
+    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
+    console.print(
+        f"{counts}; about {clock(sum(times.values()) / n_jobs)} to run on {n_jobs} at a time; nothing was run",
+        highlight=False,
+    )
+
+
+def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
+    """Run what is missing, then write and print the tables; returns the exit code."""
+    pending = plan.pending(options.retry_failed)
+    try:
+        plan.store.write_plan(plan.describe())
+    except OSError as error:
+        raise ConfigError(f"--results {options.results}: cannot be written: {error}") from error
+    tracker = None if options.no_mlflow else Tracker(plan.store)
+    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
+    console.print(
+        f"grid {plan.grid.name}: {len(plan.jobs)} cells, {len(plan.jobs) - len(pending)} ended before, "
+        f"{len(pending)} to run, {n_jobs} at a time; results in {plan.store.root}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    signal.signal(signal.SIGTERM, _as_interrupt)  # a batch system's end is met like Ctrl-C
+    view = make_view(console, options.quiet)
+    watch = Watch(plan, pending, tracker, view)
+    interrupted = False
+    try:
+        with watch:
+            pool.run(pending, n_jobs, options.backend, options.scheduler)
+    except KeyboardInterrupt:
+        interrupted = True
+    return report(plan, tracker, view, console, interrupted)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class Watch:
+    """While it is entered, a thread shows progress and syncs MLflow; nothing in it can end the run."""
+
+    def __init__(self, plan: Plan, jobs: Sequence[CellJob], tracker: Tracker | None, view: View) -> None:
+        self._watcher, self._tracker, self._view = Watcher(plan, jobs), tracker, view
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._view.show(self._watcher.look(), self._watcher)
+        self._view.close()
+
+    def _loop(self) -> None:
+        looks, per_sync = 0, round(SYNC_EVERY / LOOK_EVERY)
+        while not self._stop.wait(LOOK_EVERY):
+            self._view.show(self._watcher.look(), self._watcher)
+            if self._tracker is not None and looks % per_sync == 0:
+                self._tracker = sync(self._tracker, True, self._view)
+            looks += 1
+
+
+def sync(tracker: Tracker, running: bool, view: View) -> Tracker | None:
+    """Sync to MLflow; where that fails, warn and give up until the end of the run (None)."""
+    try:
+        tracker.sync(running=running)
+    except TrackingError as error:
+        view.warn(f"MLflow is not up to date: {error}; results are safe on disk, the next run of this grid syncs them")
+        return None
+    return tracker
+
+
+def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, interrupted: bool) -> int:
+    """Write tables and figures, sync MLflow for the last time, print the summary; returns the exit code."""
+    states = plan.states()
+    counts = Counter(states.values())
+    if counts["done"]:
+        paths = tables.write_tables(plan.store)
+        figures.overview(plan.store, plan.store.root / "overview.png")
+        console.print(tables.terminal_table(plan.store))
+        for warning in tables.warnings(plan.store):
+            view.warn(warning)
+        console.print("tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+    if tracker is not None:
+        sync(tracker, False, view)
+        console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
+    failed = counts["failed"] + counts["diverged"]
+    for job in plan.jobs:
+        if states[job.cell_id] in ("failed", "diverged"):
+            error = plan.store.cell(job.cell_id).error() or {}
+            print(
+                f"{states[job.cell_id]}: {describe(job.config)}: {error.get('error')}\n"
+                f"  traceback in {plan.store.cell(job.cell_id).path / 'error.json'}; run again with --retry-failed",
+                file=sys.stderr,
+            )
+    if interrupted:
+        print(
+            f"interrupted: {counts['done']} of {len(plan.jobs)} cells are done and kept; "
+            "the same command goes on with the others",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""From a grid to jobs: data and extractor are looked at once, every cell gets its id, and every split is tried.
+
+What cannot work is found here, before anything is trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import partitions
+from bench import cell as cell_room
+from bench import cost
+from bench.cell import CellJob
+from bench.config import CellConfig, ConfigError, DataConfig, Grid, cell_id, field, train_id
+from bench.data import Dataset
+from bench.environment import resolve_device
+from bench.fidelity import extractor_digest
+from bench.store import PlannedCell, Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid made ready: its store and one job a cell, in the grid's order."""
+
+    grid: Grid
+    store: Store
+    jobs: tuple[CellJob, ...]
+    data: dict[DataConfig, Dataset]
+
+    def states(self) -> dict[str, str]:
+        """State of every planned cell by id, read from disk."""
+        return {job.cell_id: self.store.cell(job.cell_id).state() for job in self.jobs}
+
+    def pending(self, retry_failed: bool) -> list[CellJob]:
+        """Jobs that are not done; failed ones only if they are to be tried again."""
+        skip = {"done"} if retry_failed else {"done", "failed", "diverged"}
+        states = self.states()
+        return [job for job in self.jobs if states[job.cell_id] not in skip]
+
+    def passes(self, job: CellJob) -> tuple[float, float]:
+        """Network passes of the job's training and of its sampling."""
+        data = self.data[job.config.data]
+        return (
+            cost.training_passes(job.config, len(data.train_images), len(data.heldout_images)),
+            cost.sampling_passes(job.config),
+        )
+
+    def estimate(self, jobs: list[CellJob]) -> dict[str, float]:
+        """Seconds each job will take, by cell id: from finished cells with the same network, else from a probe."""
+        rates: dict[tuple[object, ...], float] = {}
+        for job in jobs:
+            key = cost.model_key(job.config, job.device)
+            if key not in rates:
+                data = self.data[job.config.data]
+                alike = [(j.cell_id, j.config) for j in self.jobs if cost.model_key(j.config, j.device) == key]
+                known = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
+                rates[key] = known or cost.probe(job.config, data.channels, job.device)
+        return {job.cell_id: sum(self.passes(job)) * rates[cost.model_key(job.config, job.device)] for job in jobs}
+
+    def describe(self) -> dict[str, Any]:
+        """The content of grid.json."""
+        cells = [PlannedCell(j.cell_id, j.train_id, j.labels, j.config.model_dump(mode="json")) for j in self.jobs]
+        return {
+            "name": self.grid.name,
+            "description": self.grid.description,
+            "axes": self.grid.axes,
+            "extra_axes": self.grid.extra_axes,
+            "cells": cells,
+        }
+
+
+def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download: bool = False) -> Plan:
+    """Look at all that the grid needs and give every cell its id. Nothing is written.
+
+    Raises:
+        ConfigError: if data, extractor weights or the device are missing, or a cell's data cannot be split as it asks.
+    """
+    data: dict[DataConfig, Dataset] = {}
+    root = results / grid.name
+    jobs = []
+    for cell in grid.cells:
+        try:
+            if cell.data not in data:
+                data[cell.data] = cell_room.load_data(cell, data_root, download)
+            device = resolve_device(cell.device)
+            weights = cell.evaluation.extractor_weights
+            extractor = extractor_digest(cell.evaluation.extractor, Path(weights) if weights else None, download)
+            cell_room.split(cell, data[cell.data].train_labels)
+        except partitions.PartitionError as error:
+            raise ConfigError(
+                f"grid {grid.name}: {describe(cell)}: {error}; take it out with [[exclude]] "
+                "or change n_clients, beta or the partition"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"grid {grid.name}: {error}") from error
+        digest = data[cell.data].digest
+        jobs.append(
+            CellJob(
+                cell,
+                cell_id(cell, digest, extractor, device),
+                train_id(cell, digest, device),
+                labels(grid, cell),
+                root,
+                data_root,
+                device,
+            )
+        )
+    unique = {job.cell_id: job for job in jobs}
+    return Plan(grid, Store(root), tuple(unique.values()), data)
+
+
+def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
+    """What tells the cell from the grid's others."""
+    named: dict[str, Any] = {
+        "strategy": cell.strategy.label,
+        "n_clients": cell.n_clients,
+        "beta": cell.beta,
+        "seed": cell.seed,
+    }
+    for axis in grid.extra_axes:
+        value = field(cell, axis)
+        named[axis] = value.label if hasattr(value, "label") else list(value) if isinstance(value, tuple) else value
+    return named
+
+
+def describe(cell: CellConfig) -> str:
+    """E.g. ``fedavg n=5 beta=0.1 seed=0``."""
+    clients = f" n={cell.n_clients}" if cell.n_clients is not None else ""
+    beta = f" beta={cell.beta:g}" if cell.beta is not None else ""
+    return f"{cell.strategy.label}{clients}{beta} seed={cell.seed}"

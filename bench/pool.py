@@ -1,0 +1,133 @@
+"""Runs jobs on joblib's backends, and lets nothing that happens to one worker cost the others' work."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from bench.cell import CellJob, run_jobs
+from bench.config import ConfigError
+from bench.store import Store, write_json
+
+BACKENDS = ("loky", "threading", "dask", "ray")
+TRIES = 2
+
+
+def default_n_jobs(jobs: Sequence[CellJob]) -> int:
+    """As many cells at once as there are GPUs, or cores for their threads."""
+    if any(job.device == "cuda" for job in jobs):
+        return torch.cuda.device_count()
+    return max(1, joblib.cpu_count() // max(job.config.threads for job in jobs))
+
+
+def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: str | None = None) -> None:
+    """Run all jobs, `n_jobs` at a time; those that share their training run one after another on one worker.
+
+    A worker that dies takes the pool with it: a new pool takes up what the store says is not ended. A job whose
+    worker dies twice is recorded as failed.
+
+    Args:
+        backend: one of `BACKENDS`; "dask" and "ray" reach past this machine, on a file system that all share.
+        scheduler: address of a Dask scheduler or Ray cluster; None starts a local one.
+    Raises:
+        ConfigError: if the backend is not installed.
+    """
+    deaths: Counter[str] = Counter()
+    groups = grouped(jobs)
+    for job in jobs:  # an error of an earlier run must not read as one of this run
+        (job.root / job.cell_id / "error.json").unlink(missing_ok=True)
+    with _configured(backend, scheduler, n_jobs):
+        while groups:
+            try:
+                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+                for _ in parallel(joblib.delayed(_work)(group, os.getpid()) for group in groups):
+                    pass
+                return
+            except TerminatedWorkerError:
+                groups = _left(groups, deaths)
+
+
+def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
+    """Jobs by what they train, GPUs dealt out in turn."""
+    groups: dict[str, list[CellJob]] = {}
+    for job in jobs:
+        groups.setdefault(job.train_id, []).append(job)
+    gpus = torch.cuda.device_count()
+    if gpus < 2:
+        return list(groups.values())
+    return [
+        [replace(job, device=f"cuda:{i % gpus}") if job.device == "cuda" else job for job in group]
+        for i, group in enumerate(groups.values())
+    ]
+
+
+@contextmanager
+def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[None]:
+    """joblib set to the backend; a local Dask or Ray is started where no address is given, and ended again."""
+    try:
+        if backend == "dask":
+            from distributed import Client
+
+            with (
+                Client(scheduler)
+                if scheduler
+                else Client(n_workers=n_jobs, threads_per_worker=1, dashboard_address=None)
+            ):
+                with joblib.parallel_config("dask"):
+                    yield
+        elif backend == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+
+            register_ray()
+            ray.init(address=scheduler, include_dashboard=False, **({} if scheduler else {"num_cpus": n_jobs}))
+            with joblib.parallel_config("ray", n_jobs=n_jobs):
+                yield
+            ray.shutdown()
+        else:
+            with joblib.parallel_config(backend, n_jobs=n_jobs):
+                yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--backend {backend}: {error.name} is not installed; pip install -c constraints.txt -e '.[{backend}]'"
+        ) from error
+
+
+def _left(groups: list[list[CellJob]], deaths: Counter[str]) -> list[list[CellJob]]:
+    """What is still to run after a pool died; jobs that were running then are counted, and failed the second time."""
+    left = []
+    for group in groups:
+        rest = []
+        for job in group:
+            folder = Store(job.root).cell(job.cell_id)
+            state = folder.state()
+            deaths[job.cell_id] += state == "partial"
+            if state == "partial" and deaths[job.cell_id] >= TRIES:
+                write_json(
+                    folder.path / "error.json",
+                    {
+                        "status": "failed",
+                        "traceback": "",
+                        "time": time.time(),
+                        "error": f"its worker process died {TRIES} times (killed, or out of memory)",
+                    },
+                )
+            elif state in ("partial", "todo"):
+                rest.append(job)
+        left += [rest] if rest else []
+    return left
+
+
+def _work(jobs: list[CellJob], parent: int) -> None:
+    """In a worker process, leave Ctrl-C to the parent, which ends the pool; then run."""
+    if os.getpid() != parent and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_jobs(jobs)

@@ -1,0 +1,197 @@
+"""What a person sees while a grid runs: a live view on a terminal, plain lines elsewhere, or nothing.
+
+Everything shown is read from the store, so it is the same whatever process or machine runs the cells.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from bench.cell import CellJob
+from bench.plan import Plan, describe
+
+ENDED = ("done", "failed", "diverged")
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A cell as it stands: its fraction is of its network passes, training and sampling together."""
+
+    job: CellJob
+    state: str
+    phase: str = ""
+    fraction: float = 0.0
+    rounds: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.state == "partial" and bool(self.phase)
+
+
+class Watcher:
+    """Reads how far the jobs of this run are.
+
+    Args:
+        plan: the grid's plan.
+        jobs: those that are run now.
+    """
+
+    def __init__(self, plan: Plan, jobs: Sequence[CellJob]) -> None:
+        self._plan, self._jobs, self._started = plan, list(jobs), time.monotonic()
+        self._passes = {job.cell_id: plan.passes(job) for job in jobs}
+
+    def look(self) -> list[CellView]:
+        """One view a job, in the plan's order."""
+        return [self._view(job) for job in self._jobs]
+
+    def _view(self, job: CellJob) -> CellView:
+        folder = self._plan.store.cell(job.cell_id)
+        state = folder.state()
+        if state in ENDED:
+            result = folder.result() or folder.error() or {}
+            return CellView(job, state, fraction=1.0, last=result.get("metrics", result))
+        progress, rounds = folder.read_progress() or {}, folder.rounds()
+        phase, done = progress.get("phase", ""), progress.get("done", 0.0)
+        train, sample = self._passes[job.cell_id]
+        passes = {"train": done * train, "sample": train + done * sample, "evaluate": train + sample}.get(phase, 0.0)
+        return CellView(job, state, phase, passes / (train + sample), len(rounds), rounds[-1] if rounds else {})
+
+    def remaining(self, views: Sequence[CellView]) -> float | None:
+        """Seconds to the end at the pace so far; None while there is no pace."""
+        total = sum(sum(self._passes[view.job.cell_id]) for view in views)
+        done = sum(view.fraction * sum(self._passes[view.job.cell_id]) for view in views)
+        elapsed = time.monotonic() - self._started
+        return elapsed * (total - done) / done if done > 0.002 * total else None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this run began."""
+        return time.monotonic() - self._started
+
+
+class View(Protocol):
+    """Shows the jobs' state, over and over."""
+
+    def show(self, views: Sequence[CellView], watcher: Watcher) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class QuietView:
+    """Shows warnings only, on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+        """Nothing."""
+
+    def warn(self, message: str) -> None:
+        self._console.print(f"warning: {message}", markup=False)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class PlainView:
+    """A line when a cell starts, every round and at its end: for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: dict[str, tuple[str, str, int]] = {}
+
+    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+        for view in views:
+            key = (view.state, view.phase, view.rounds)
+            if self._seen.get(view.job.cell_id, ("todo", "", 0)) != key:
+                self._seen[view.job.cell_id] = key
+                self._line(view, views, watcher)
+
+    def _line(self, view: CellView, views: Sequence[CellView], watcher: Watcher) -> None:
+        ended = sum(v.state in ENDED for v in views)
+        self._console.print(
+            f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {describe(view.job.config)}: {told(view)}, "
+            f"{clock(watcher.remaining(views))} left",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def warn(self, message: str) -> None:
+        self._console.print(f"warning: {message}", markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class LiveView:
+    """A bar for the grid and one for each running cell, with its losses."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[told]}"),
+        )
+        ended, failed = sum(v.state in ENDED for v in views), sum(v.state in ("failed", "diverged") for v in views)
+        head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
+        total = sum(view.fraction for view in views) / max(len(views), 1)
+        bars.add_task(
+            head,
+            total=1.0,
+            completed=total,
+            told=f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left",
+        )
+        for view in views:
+            if view.running:
+                bars.add_task(f"  {describe(view.job.config)}", total=1.0, completed=view.fraction, told=told(view))
+        self._live.update(Group(bars, Text("Ctrl-C ends; what is done is kept", style="dim")))
+
+    def warn(self, message: str) -> None:
+        self._live.console.print(f"warning: {message}", markup=False)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def make_view(console: Console, quiet: bool) -> View:
+    """The view for where the output goes."""
+    if quiet:
+        return QuietView()
+    return LiveView(console) if console.is_terminal else PlainView(console)
+
+
+def told(view: CellView) -> str:
+    """One short line on what a cell does or found."""
+    last = view.last
+    if view.state == "done":
+        return f"done, FID {last['fid']:.2f}, held-out loss {last['heldout_loss']:.4f}"
+    if view.state in ENDED:
+        return f"{view.state}: {last.get('error', '')}"
+    rounds = view.job.config.training.rounds
+    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if last else ""
+    names = {"train": f"round {min(view.rounds + 1, rounds)}/{rounds}", "sample": "sampling", "evaluate": "judging"}
+    return names.get(view.phase, "preparing") + losses
+
+
+def clock(seconds: float | None) -> str:
+    """E.g. 02:05 or 1:02:05; --:-- for None."""
+    if seconds is None:
+        return "--:--"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

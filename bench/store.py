@@ -1,0 +1,217 @@
+"""Where results lie: results/<grid>/<cell_id>/, written atomically, `result.json` last.
+
+Everything that is shown (tables, figures, MLflow) is a function of these files alone. A cell's folder holds
+
+    cell.json            its configuration, ids, digests and environment; written when it starts
+    partition.json       sizes, label histogram and skew;  partition.png  its heat map
+    metrics.jsonl        a line a round
+    progress.json        how far it is, while it runs
+    weights.safetensors  the global model;  train.json  its hash and what training cost: training is done
+    samples.safetensors  the generated images;  samples.png  a sheet of them
+    result.json          all that was measured: its presence means that the cell is done
+    error.json           why it failed, with the traceback
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+State = Literal["done", "failed", "diverged", "partial", "todo"]
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell of a plan as its grid file records it: ids, and the values that label it.
+
+    Attributes:
+        labels: strategy (its label), n_clients, beta, seed and any further axis by dotted name.
+        config: the whole configuration as JSON.
+    """
+
+    cell_id: str
+    train_id: str
+    labels: dict[str, Any]
+    config: dict[str, Any]
+
+
+class CellFolder:
+    """The files of one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def cell_id(self) -> str:
+        return self.path.name
+
+    def state(self) -> State:
+        """What the files say: done, failed or diverged, partial (begun, not ended) or todo."""
+        if self.result() is not None:
+            return "done"
+        error = read_json(self.path / "error.json")
+        if error is not None:
+            return "diverged" if error.get("status") == "diverged" else "failed"
+        return "partial" if (self.path / "cell.json").exists() else "todo"
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Start the cell anew: earlier metrics and errors go, trained weights stay."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in ("error.json", "progress.json"):
+            (self.path / name).unlink(missing_ok=True)
+        write_json(self.path / "cell.json", manifest)
+
+    def append_round(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is left out."""
+        try:
+            text = (self.path / "metrics.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def progress(self, phase: str, done: float, **values: Any) -> None:
+        """Say how far the cell is: `done` in [0, 1] of the phase "train", "sample" or "evaluate"."""
+        write_json(
+            self.path / "progress.json", {"phase": phase, "done": done, "time": time.time()} | values, sync=False
+        )
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """The last progress, or None."""
+        return read_json(self.path / "progress.json")
+
+    def manifest(self) -> dict[str, Any] | None:
+        """cell.json, or None before the cell began."""
+        return read_json(self.path / "cell.json")
+
+    def trained(self) -> dict[str, Any] | None:
+        """train.json where training is done and the weights are there, else None."""
+        return read_json(self.path / "train.json") if (self.path / "weights.safetensors").exists() else None
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None while the cell is not done."""
+        return read_json(self.path / "result.json")
+
+    def error(self) -> dict[str, Any] | None:
+        """error.json: {"status", "error", "traceback", "time"}, or None."""
+        return read_json(self.path / "error.json")
+
+
+class Store:
+    """The results of one grid, results/<grid>/."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def cell(self, cell_id: str) -> CellFolder:
+        """The folder of a cell, which need not exist yet."""
+        return CellFolder(self.root / cell_id)
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Write grid.json: the grid's name, description, axes, data, extractor, floor and planned cells."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_json(self.root / "grid.json", plan)
+
+    def plan(self) -> dict[str, Any]:
+        """grid.json.
+
+        Raises:
+            FileNotFoundError: if no grid was run into this folder.
+        """
+        found = read_json(self.root / "grid.json")
+        if found is None:
+            raise FileNotFoundError(f"{self.root} holds no grid.json: no grid has been run into it")
+        return found
+
+    def planned(self) -> list[PlannedCell]:
+        """The cells of the last plan, in its order."""
+        return [PlannedCell(**cell) for cell in self.plan()["cells"]]
+
+    def strangers(self) -> int:
+        """How many cells lie here that the last plan does not name."""
+        named = {cell.cell_id for cell in self.planned()}
+        return sum(path.parent.name not in named for path in self.root.glob("*/cell.json"))
+
+    def find_trained(self, train_id: str) -> CellFolder | None:
+        """A cell whose weights were trained by the settings of `train_id`, or None."""
+        for path in sorted(self.root.glob("*/train.json")):
+            folder = CellFolder(path.parent)
+            trained = folder.trained()
+            if trained is not None and trained["train_id"] == train_id:
+                return folder
+        return None
+
+    def frame(self) -> pd.DataFrame:
+        """One row a planned cell: ids, state, labels, and the result's scalar metrics where it is done.
+
+        Columns: cell_id, state, strategy, n_clients, beta, seed, further axes, then the metrics, then weight_hash.
+        """
+        rows = []
+        for cell in self.planned():
+            folder = self.cell(cell.cell_id)
+            result = folder.result() or {}
+            rows.append(
+                {
+                    "cell_id": cell.cell_id,
+                    "state": folder.state(),
+                    **cell.labels,
+                    **result.get("metrics", {}),
+                    "weight_hash": result.get("weight_hash"),
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file, None if there is no such file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any, sync: bool = True) -> None:
+    """Write JSON so that the file is either the old one or the new one, whole. NaN and infinity become null."""
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode(), sync)
+
+
+def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write a file atomically: a temporary one beside it, flushed to disk, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """`value` with dataclasses as dicts, tuples as lists and non-finite numbers as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
