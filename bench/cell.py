@@ -119,7 +119,7 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     images = generate(cell, net, data, folder, job.device)
     evaluating = time.perf_counter()
     folder.progress("evaluate", 0.0)
-    scores = judge(cell, images, data, extractor, job.root.parent)
+    scores = judge(images, data, extractor, job.root.parent, job.device)
     ended = time.perf_counter()
     metrics = (
         trained["metrics"]
@@ -281,7 +281,7 @@ def _report_partition(cell: CellConfig, folder: CellFolder, data: Dataset, parts
         folder.path / "partition.png",
         f"{cell.partition.name}, {cell.n_clients} clients{beta}, seed {cell.seed}",
     )
-    return {"skew_tv": report.mean_total_variation}
+    return {"skew_tv": report.total_variation_mean}
 
 
 def generate(cell: CellConfig, net: UNet, data: Dataset, folder: CellFolder, device: str) -> Tensor:
@@ -303,16 +303,15 @@ def generate(cell: CellConfig, net: UNet, data: Dataset, folder: CellFolder, dev
     return generated
 
 
-def judge(cell: CellConfig, images: Tensor, data: Dataset, extractor: Extractor, results: Path) -> dict[str, Any]:
+def judge(images: Tensor, data: Dataset, extractor: Extractor, results: Path, device: str) -> dict[str, Any]:
     """Scores of the samples and the floor that real images reach, against the reference kept under `results`."""
-    known = reference(data.train_images, data.digest, extractor, results / ".cache" / "references")
+    known = reference(data.train_images, data.digest, extractor, results / ".cache" / "references", device)
     counts = torch.bincount(data.train_labels, minlength=data.n_classes).double()
-    shares = (counts / counts.sum()).numpy()
-    seed = derive(0, "fidelity")
-    scores = evaluate(images, known, shares, extractor, seed)
-    floor = real_floor(data.heldout_images, len(images), known, shares, extractor, seed)
+    shares, seed = (counts / counts.sum()).numpy(), derive(0, "fidelity")
+    scores = evaluate(images, known, shares, extractor, seed, device)
+    floor = real_floor(data.heldout_images, len(images), known, shares, extractor, seed, device)
     return {
-        "metrics": {k: v for k, v in scores.items() if k != "class_histogram"},
+        "metrics": {key: value for key, value in scores.items() if key != "class_histogram"},
         "floor": floor,
         "class_histogram": scores["class_histogram"],
     }

@@ -73,7 +73,7 @@ def _save(path: Path, state: State) -> None:
 def _load(path: Path, device: torch.device) -> State:
     state: State = {"strategy": {}, "optimizer": {}}
     with safe_open(path, framework="pt", device=str(device)) as file:
-        found = [(json.loads(name), file.get_tensor(name)) for name in file]
+        found = [(json.loads(name), file.get_tensor(name)) for name in file.keys()]  # noqa: SIM118 - the file itself cannot be iterated
         found += [(key, value) for key, value in json.loads(file.metadata()["rest"])]
     for key, value in found:
         *path_parts, last = key

@@ -239,12 +239,12 @@ class TestDirichlet:
 
     def test_giving_up_names_the_best_of_all_draws(self) -> None:
         labels = np.repeat([0, 1, 2], 23)
-        partition, replayed = Dirichlet(0.5, min_size=34, max_retries=10), rng_of(4)
+        partition, replayed = Dirichlet(0.5, min_size=34, max_retries=10), rng_of(6)
         classes = [np.flatnonzero(labels == label) for label in range(3)]
         smallest = [min(len(part) for part in partition._draw(classes, 2, replayed)) for _ in range(11)]
         assert max(smallest[:-1]) > smallest[-1]
         with pytest.raises(PartitionError, match=f"best draw held {max(smallest)}"):
-            partition.split(labels, 2, rng_of(4))
+            partition.split(labels, 2, rng_of(6))
 
     @pytest.mark.parametrize(
         ("beta", "n_clients", "rejected", "tolerance"), [(0.05, 50, 0.95, 0.06), (0.1, 50, 0.24, 0.1)]
