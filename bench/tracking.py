@@ -1,0 +1,467 @@
+"""MLflow as a mirror of the store: what a grid's files say, as an experiment with a run per cell.
+
+Only the process that runs the grid syncs; workers never speak to MLflow. A sync reads the files and sends what
+MLflow lacks, so it may be repeated, interrupted and taken up by another process, and MLflow's store may be
+deleted and rebuilt without training. A grid is an experiment; in it stands one parent run for the grid and,
+nested below it, one run for the present attempt at each cell.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.store import CellFolder, PlannedCell, Store, write_bytes
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+CELL_ARTIFACTS = ("samples.png", "partition.png", "result.json", "error.json")
+GRID_ARTIFACTS = ("grid.json", "summary.csv", "summary_table.csv", "summary_table.tex", "overview.png")
+STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED", "running": "RUNNING", "stopped": "KILLED"}
+
+_WATCHED = ("cell.json", "metrics.jsonl", "train.json", "result.json", "error.json")
+_BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one request
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 6000, 5000, 36
+# Set only where the user did not: a server that is away must not hold up training for minutes, and what is run
+# here is nobody else's business.
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class TrackingError(Exception):
+    """MLflow could not be brought up to date. Nothing is lost: a later sync sends what this one did not."""
+
+
+class Tracker:
+    """Brings MLflow up to date with the store of one grid; to be used by one process at a time.
+
+    Cells that are begun but not ended when the tracker is made belong to a process that is gone: their runs are
+    ended as KILLED until a new attempt begins. Make the tracker after grid.json is written and before cells run.
+
+    Args:
+        store: the grid's results.
+        tracking_uri: MLflow's address; None takes MLFLOW_TRACKING_URI, else mlflow.db beside the grid's folder.
+    """
+
+    def __init__(self, store: Store, tracking_uri: str | None = None) -> None:
+        self._store = store
+        database = store.root.parent.absolute() / "mlflow.db"
+        self.uri: str = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
+        manifests = (store.cell(path.parent.name).manifest() for path in store.root.glob("*/cell.json"))
+        self._gone = frozenset(manifest["attempt"] for manifest in manifests if manifest)
+        self._mirror: _Mirror | None = None
+
+    def hint(self) -> str:
+        """How to look at the runs: a command for a local store, the address of a server."""
+        if self.uri.startswith(("http://", "https://")):
+            return _without_password(self.uri)
+        return f"mlflow ui --host 127.0.0.1 --backend-store-uri {_without_password(self.uri)}"
+
+    def sync(self, running: bool) -> None:
+        """Send what MLflow lacks; cheap where nothing is new.
+
+        Args:
+            running: whether cells may be running now; if not, those that are begun and not ended are KILLED,
+                the grid's run is ended and its tables and figures are attached.
+        Raises:
+            TrackingError: if MLflow or its store fails.
+            FileNotFoundError: if no grid was run into the store.
+        """
+        plan = self._store.plan()
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            if self._mirror is None:
+                self._mirror = _connect(self._store, self.uri, plan)
+            self._mirror.update(plan, running, self._gone)
+        except (MlflowException, SQLAlchemyError, OSError) as error:  # a request's errors are OSErrors
+            self._mirror = None  # what it remembers as sent may not have arrived
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise TrackingError(f"{_without_password(self.uri)}: {_without_password(first_line)}") from error
+
+
+@dataclass
+class _CellRun:
+    """A run as MLflow has it: `state` is that of an ended run, None while it is RUNNING."""
+
+    run_id: str
+    cell_id: str
+    attempt: str
+    state: str | None = None
+    deleted: bool = False
+    has_params: bool = False
+    has_data: bool = False
+    rounds_sent: int = 0
+
+
+@dataclass
+class _Mirror:
+    """One grid's experiment and what is known to be in it."""
+
+    client: "MlflowClient"
+    store: Store
+    experiment: str
+    parent: str
+    runs: dict[str, _CellRun]
+    seen: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    grid_said: tuple[str, str] | None = None
+
+    def update(self, plan: Mapping[str, Any], running: bool, gone: frozenset[str]) -> None:
+        """Send all that is new in the store."""
+        cells = [PlannedCell(**cell) for cell in plan["cells"]]
+        for cell in cells:
+            folder = self.store.cell(cell.cell_id)
+            signature = (running, *(_signature(folder.path / name) for name in _WATCHED))
+            if self.seen.get(cell.cell_id) != signature:
+                self._update_cell(cell, folder, running, gone)
+                self.seen[cell.cell_id] = signature
+        self._end_strangers({cell.cell_id for cell in cells})
+        self._update_grid(cells, running)
+
+    def _update_cell(self, cell: PlannedCell, folder: CellFolder, running: bool, gone: frozenset[str]) -> None:
+        manifest, on_disk = folder.manifest(), folder.state()
+        self.states[cell.cell_id] = on_disk
+        if manifest is None:
+            return
+        attempt = manifest["attempt"]
+        run = self.runs.get(attempt) or self._create(cell, manifest)
+        self._supersede(run)
+        alive = running and attempt not in gone
+        state = on_disk if on_disk != "partial" else "running" if alive else "stopped"
+        if run.deleted or run.state == state:
+            return
+        self._send_params(run, cell)
+        result, error = folder.result() or {}, folder.error() or {}
+        rounds = self._send_rounds(run, folder, manifest["started"])
+        self._send_data(run, result or manifest)
+        if state != "running":
+            self._send_end(run, folder, state, result, error, rounds)
+        self._set_state(run, state, result.get("finished") or error.get("time"))
+
+    def _create(self, cell: PlannedCell, manifest: Mapping[str, Any]) -> _CellRun:
+        """A new run for an attempt at a cell."""
+        environment = manifest.get("environment") or {}
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "mlflow.source.name": "bench.grid",
+            "mlflow.source.git.commit": environment.get("commit"),
+            "results": str(self.store.root.absolute()),
+            "cell_id": cell.cell_id,
+            "train_id": cell.train_id,
+            "attempt": manifest["attempt"],
+            "state": "running",
+            "device": environment.get("device"),
+        } | cell.labels
+        run = self.client.create_run(
+            self.experiment,
+            start_time=_milliseconds(manifest["started"]),
+            tags={key: _text(value)[:_LONGEST_TAG] for key, value in tags.items() if value is not None},
+            run_name=run_name(cell.labels),
+        )
+        made = _CellRun(run.info.run_id, cell.cell_id, manifest["attempt"])
+        self.runs[made.attempt] = made
+        return made
+
+    def _supersede(self, current: _CellRun) -> None:
+        """Runs of earlier attempts at the cell go to MLflow's bin, from where they can be restored."""
+        for run in self.runs.values():
+            if run.cell_id == current.cell_id and run.attempt != current.attempt and not run.deleted:
+                if run.state is None:
+                    self._set_state(run, "stopped", None)
+                self.client.set_tag(run.run_id, "superseded_by", current.attempt)
+                self.client.delete_run(run.run_id)
+                run.deleted = True
+
+    def _send_params(self, run: _CellRun, cell: PlannedCell) -> None:
+        from mlflow.entities import Param
+
+        if not run.has_params:
+            flat = dict(flatten(cell.config))
+            params = [Param(key, _text(value)[:_LONGEST_PARAM]) for key, value in flat.items()]
+            self._log(run.run_id, params=params)
+            run.has_params = True
+
+    def _send_rounds(self, run: _CellRun, folder: CellFolder, started: float) -> list[dict[str, Any]]:
+        """Log the rounds that are new; returns all of the attempt.
+
+        Lines from before the attempt count only if it reuses their training: else they are about to be replaced.
+        """
+        rounds = folder.rounds()
+        if rounds and rounds[0]["time"] < started and folder.trained() is None:
+            return []
+        metrics: list[Metric] = []
+        bad: set[str] = set()
+        for line in rounds[run.rounds_sent :]:
+            values = {key: value for key, value in line.items() if key not in ("round", "time")}
+            bad |= _not_finite(values)
+            metrics += _metrics(values, line["time"], line["round"])
+        self._log(run.run_id, metrics=metrics)
+        if bad:
+            self.client.set_tag(run.run_id, "not_finite_rounds", " ".join(sorted(bad)))
+        run.rounds_sent = len(rounds)
+        return rounds
+
+    def _send_data(self, run: _CellRun, source: Mapping[str, Any]) -> None:
+        """The data set as the run's input, from what the cell recorded of it: no image is loaded."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = source.get("data")
+        if run.has_data or not data:
+            return
+        profile = {key: value for key, value in data.items() if key not in ("name", "digest")}
+        dataset = Dataset(
+            name=data["name"],
+            digest=str(data["digest"])[:_LONGEST_DIGEST],
+            source_type="name",
+            source=json.dumps({"name": data["name"], "digest": data["digest"]}),
+            profile=json.dumps(profile | {"num_rows": data.get("n_train")}),
+        )
+        self.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        run.has_data = True
+
+    def _send_end(
+        self,
+        run: _CellRun,
+        folder: CellFolder,
+        state: str,
+        result: Mapping[str, Any],
+        error: Mapping[str, Any],
+        rounds: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Scores and artifacts of a cell that ended, or why it failed."""
+        if result:
+            last = dict(rounds[-1]) if rounds else {}
+            values = {key: value for key, value in final_values(result).items() if key not in last}
+            self._log(run.run_id, metrics=_metrics(values, result["finished"], last.get("round", 0)))
+            if bad := _not_finite(values):
+                self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))
+        if error and state != "done":
+            self.client.set_tag(run.run_id, "error", str(error.get("error"))[:_LONGEST_TAG])
+        self._send_files(run.run_id, folder.path, CELL_ARTIFACTS)
+
+    def _set_state(self, run: _CellRun, state: str, ended: float | None) -> None:
+        """Tag first, status last: a run that has ended is complete."""
+        status = STATUS[state]
+        self.client.set_tag(run.run_id, "state", state)
+        if status != "RUNNING":
+            self.client.set_terminated(run.run_id, status, _milliseconds(ended or time.time()))
+        elif run.state is not None:
+            self.client.update_run(run.run_id, status)
+        run.state = None if state == "running" else state
+
+    def _end_strangers(self, planned: set[str]) -> None:
+        """Runs of cells that the plan no longer names cannot be running."""
+        for run in self.runs.values():
+            if run.state is None and not run.deleted and run.cell_id not in planned:
+                self._set_state(run, "stopped", None)
+
+    def _update_grid(self, cells: Sequence[PlannedCell], running: bool) -> None:
+        """The parent run: how many cells are done, and at the end its tables and figures."""
+        states = [self.states[cell.cell_id] for cell in cells]
+        status = "RUNNING" if running else _grid_status(states)
+        told = (status, f"{states.count('done')} of {len(cells)}")
+        if not running:
+            self._send_files(self.parent, self.store.root, GRID_ARTIFACTS)
+        if told == self.grid_said:
+            return
+        self.client.set_tag(self.parent, "cells_done", told[1])
+        if running:
+            self.client.update_run(self.parent, status)
+        else:
+            self.client.set_terminated(self.parent, status)
+        self.grid_said = told
+
+    def _send_files(self, run_id: str, folder: Path, names: Iterable[str]) -> None:
+        for name in names:
+            if (folder / name).exists():
+                self.client.log_artifact(run_id, str(folder / name))
+
+    def _log(self, run_id: str, **entities: Sequence[Any]) -> None:
+        """One `log_batch`, or as many as MLflow's limits ask for."""
+        for kind, items in entities.items():
+            for first in range(0, len(items), _BATCH[kind]):
+                self.client.log_batch(run_id, **{kind: items[first : first + _BATCH[kind]]})  # type: ignore[arg-type]
+
+
+def run_name(labels: Mapping[str, Any]) -> str:
+    """A cell's name from its labels, e.g. ``fedavg n=5 beta=0.1 seed=0``."""
+    short = {"n_clients": "n"}
+    rest = [
+        f"{short.get(key, key)}={value:g}" if isinstance(value, float) else f"{short.get(key, key)}={_text(value)}"
+        for key, value in labels.items()
+        if key != "strategy" and value is not None
+    ]
+    return " ".join([str(labels["strategy"]), *rest])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by dotted name."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def final_values(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """All that result.json measured by metric name: the metrics, floor_* of real images, and class_share_<k>."""
+    values = dict(result["metrics"])
+    values |= {f"floor_{key}": value for key, value in (result.get("floor") or {}).items()}
+    shares = result.get("class_histogram") or []
+    return values | {f"class_share_{k}": share for k, share in enumerate(shares)}
+
+
+# ---------------------------------------------------------------------------------------------- connecting
+
+
+def _connect(store: Store, uri: str, plan: Mapping[str, Any]) -> _Mirror:
+    """The grid's experiment and parent run, made where they are missing, and the cells' runs that are there."""
+    from mlflow.tracking import MlflowClient
+
+    with _quiet():
+        _create_database(uri)
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(plan["name"])
+    if experiment is None:
+        location = None if _is_remote(uri) else (store.root.parent.absolute() / "mlartifacts" / plan["name"]).as_uri()
+        experiment_id = client.create_experiment(plan["name"], artifact_location=location)
+    else:
+        experiment_id = experiment.experiment_id
+    results = str(store.root.absolute())
+    known = [run for run in _all_runs(client, experiment_id) if run.data.tags.get("results") == results]
+    runs = {run.data.tags["attempt"]: _remember(run) for run in known if "attempt" in run.data.tags}
+    parents = [run for run in known if "grid" in run.data.tags and run.info.lifecycle_stage == "active"]
+    parent = parents[0].info.run_id if parents else _create_parent(client, experiment_id, plan, results)
+    return _Mirror(client, store, experiment_id, parent, runs)
+
+
+def _create_parent(client: "MlflowClient", experiment: str, plan: Mapping[str, Any], results: str) -> str:
+    tags = {
+        "grid": plan["name"],
+        "results": results,
+        "mlflow.source.name": "bench.grid",
+        "mlflow.note.content": plan.get("description") or "",
+    }
+    return str(client.create_run(experiment, tags=tags, run_name=f"grid {plan['name']}").info.run_id)
+
+
+def _all_runs(client: "MlflowClient", experiment: str) -> Iterator["Run"]:
+    """All runs of the experiment, deleted ones too, oldest first."""
+    from mlflow.entities import ViewType
+
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], run_view_type=ViewType.ALL, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _remember(run: "Run") -> _CellRun:
+    tags = run.data.tags
+    return _CellRun(
+        run_id=run.info.run_id,
+        cell_id=tags["cell_id"],
+        attempt=tags["attempt"],
+        state=None if run.info.status == "RUNNING" else tags["state"],
+        deleted=run.info.lifecycle_stage != "active",
+        has_params=bool(run.data.params),
+        has_data=bool(run.inputs and run.inputs.dataset_inputs),
+    )
+
+
+def _create_database(uri: str) -> None:
+    """Make a new SQLite store elsewhere and put it in place whole: one that is killed halfway is broken for good."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.name == ":memory:" or path.exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "mlflow.db"
+        MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments()
+        write_bytes(path, draft.read_bytes())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what MLflow and Alembic tell about a new store; warnings and errors are still shown."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+# ---------------------------------------------------------------------------------------------- values
+
+
+def _metrics(values: Mapping[str, float | None], seconds: float, step: int) -> list["Metric"]:
+    """Metrics at one step and time; what is not a finite number becomes NaN."""
+    from mlflow.entities import Metric
+
+    bad = _not_finite(values)
+    when = _milliseconds(seconds)
+    return [Metric(key, math.nan if key in bad else float(value or 0), when, step) for key, value in values.items()]
+
+
+def _not_finite(values: Mapping[str, float | None]) -> set[str]:
+    """Names of values that are no finite number (the store writes them as null)."""
+    return {key for key, value in values.items() if value is None or not math.isfinite(value)}
+
+
+def _text(value: Any) -> str:
+    """Texts as they are, anything else as JSON, so that tags and parameters read as in the grid's file."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file does; None while there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _grid_status(states: Sequence[str]) -> str:
+    if {"failed", "diverged"} & set(states):
+        return "FAILED"
+    return "FINISHED" if set(states) <= {"done"} else "KILLED"
+
+
+def _is_remote(uri: str) -> bool:
+    """Whether a server chooses where artifacts lie."""
+    return not uri.startswith("sqlite:")
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
