@@ -310,11 +310,9 @@ def judge(images: Tensor, data: Dataset, extractor: Extractor, results: Path, de
     shares, seed = (counts / counts.sum()).numpy(), derive(0, "fidelity")
     scores = evaluate(images, known, shares, extractor, seed, device)
     floor = real_floor(data.heldout_images, len(images), known, shares, extractor, seed, device)
-    return {
-        "metrics": {key: value for key, value in scores.items() if key != "class_histogram"},
-        "floor": floor,
-        "class_histogram": scores["class_histogram"],
-    }
+    histogram = scores.pop("class_histogram")
+    floor.pop("class_histogram")
+    return {"metrics": scores, "floor": floor, "class_histogram": histogram}
 
 
 def describe_data(data: Dataset, cell: CellConfig) -> dict[str, Any]:

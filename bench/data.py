@@ -164,11 +164,9 @@ def _check_fit(native: int, size: int, fit: str) -> None:
 
 def _resize(images: Tensor, size: int) -> Tensor:
     # Pillow's fixed-point filter is the paper's, level by level; PyTorch's differs in a few per cent of pixels.
-    resized = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
-    for target, image in zip(resized.flatten(0, 1), images.flatten(0, 1), strict=True):
-        made = Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.BILINEAR)
-        target.copy_(torch.from_numpy(np.array(made)))
-    return resized
+    planes = [Image.fromarray(plane) for plane in images.flatten(0, 1).numpy()]
+    resized = np.stack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes])
+    return torch.from_numpy(resized).unflatten(0, images.shape[:2])
 
 
 def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from bench import figures, pool, tables
@@ -97,7 +98,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
             f"{describe(job.config)} {extra}".strip(),
             clock(seconds) if seconds is not None else "",
         )
-    console.print(table)
+    print_whole(console, table)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
     console.print(
@@ -174,6 +175,13 @@ def sync(tracker: Tracker, running: bool, view: View) -> Tracker | None:
     return tracker
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table at its full width: where the terminal is narrower its lines run on, and no number is cut."""
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    wide = Console(width=max(needed, console.width), quiet=console.quiet, force_terminal=console.is_terminal)
+    wide.print(table, crop=False)
+
+
 def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, interrupted: bool) -> int:
     """Write tables and figures, sync MLflow for the last time, print the summary; returns the exit code."""
     states = plan.states()
@@ -181,7 +189,8 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
     if counts["done"]:
         paths = tables.write_tables(plan.store)
         figures.overview(plan.store, plan.store.root / "overview.png")
-        console.print(tables.terminal_table(plan.store))
+        print_whole(console, tables.terminal_table(plan.store))
+        console.print(tables.caption(plan.store), style="dim", highlight=False, markup=False)
         for warning in tables.warnings(plan.store):
             view.warn(warning)
         console.print("tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)

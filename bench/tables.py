@@ -61,7 +61,9 @@ def summary_rows(store: Store) -> pd.DataFrame:
 
 
 def summary_table(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.DataFrame:
-    """Means over seeds: one row a (strategy, n_clients, beta, further axes), centralized training first.
+    """Means over seeds: one row a (strategy, n_clients, beta, further axes).
+
+    Centralized training stands first; then come blocks of one (n_clients, beta), strategies in the plan's order.
 
     Columns: the axes, `n` (finished seeds), `planned` (seeds), for each metric its mean over the finished seeds, with
     ``_sd`` their standard deviation (NaN below two), and the differences to centralized training of the same further
@@ -78,8 +80,7 @@ def summary_table(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.Data
         row |= {"n": len(done), "planned": len(group)} | {key: numbers[key].mean() for key in keys}
         made.append(row | {f"{key}_sd": numbers[key].std() for key in keys})
     table = pd.DataFrame(made)
-    central_first = table["n_clients"].notna()
-    return table.iloc[central_first.argsort(kind="stable")].reset_index(drop=True)
+    return table.sort_values(["n_clients", "beta"], kind="stable", na_position="first", ignore_index=True)
 
 
 def _hashable(rows: pd.DataFrame, axes: Sequence[str]) -> list[pd.Series]:
@@ -182,17 +183,16 @@ def terminal_table(store: Store) -> Table:
     table = summary_table(summary_rows(store), extra_axes)
     columns = shown(table)
     best = {c.key: best_rows(table, c, extra_axes) for c in columns}
-    made = Table(title=f"grid {store.plan()['name']}: {caption(store)}", title_justify="left", caption_justify="left",
-                 title_style="", pad_edge=False)  # fmt: skip
+    made = Table(title=f"grid {store.plan()['name']}", title_justify="left", title_style="bold", pad_edge=False)
     for name in ("strategy", "n", "beta", *extra_axes, "seeds"):
-        made.add_column(name, justify="left" if name == "strategy" else "right")
+        made.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
     for column in columns:
         arrow = {-1: " ↓", 1: " ↑", 0: ""}[column.better]
         made.add_column(column.head + arrow, justify="right", no_wrap=True)
     last = None
     for index, row in table.iterrows():
         block = (axis_text(row["n_clients"]), axis_text(row["beta"]))
-        if last is not None and block[0] != last[0]:
+        if last is not None and block != last:
             made.add_section()
         last = block
         texts = [cell_text(row, c, " ± ") for c in columns]
@@ -280,9 +280,10 @@ def latex_table(store: Store, table: pd.DataFrame) -> str:
     lines = []
     previous = None
     for index, row in table.iterrows():
-        if previous is not None and axis_text(row["n_clients"]) != previous:
+        block = (axis_text(row["n_clients"]), axis_text(row["beta"]))
+        if previous is not None and block != previous:
             lines.append(r"\midrule")
-        previous = axis_text(row["n_clients"])
+        previous = block
         texts = [cell_text(row, c, r" $\pm$ ") for c in columns]
         marked = [rf"\textbf{{{t}}}" if index in best[c.key] else t for t, c in zip(texts, columns, strict=True)]
         axes = [escape(axis_text(row[axis])) for axis in (*AXES, *extra_axes)]

@@ -215,7 +215,8 @@ class TestDirichlet:
     @pytest.mark.parametrize("seed", range(10))
     def test_a_client_at_the_mean_size_is_full(self, seed: int) -> None:
         labels = np.repeat([0, 1], 30)
-        split = Dirichlet(1e-8).split(labels, 2, rng_of(seed))  # one client takes class 0 whole: N/n samples
+        # One client takes class 0 whole, N/n samples, so the first draw gives class 1 to the other.
+        split = Dirichlet(1e-8, max_retries=0).split(labels, 2, rng_of(seed))
         assert sorted(labels[part].tolist() for part in split) == [[0] * 30, [1] * 30]
 
     @pytest.mark.parametrize("beta", [0.0, -0.1, math.inf, -math.inf, math.nan])

