@@ -5,6 +5,7 @@ A grid file holds a cell's fields (top-level keys and sections), `[axes]` whose 
 the key, what was given, what is allowed and the nearest right name.
 """
 
+import dataclasses
 import difflib
 import hashlib
 import itertools
@@ -12,7 +13,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -421,7 +422,7 @@ def _plugin(value: Any, kind: str, room: Any, source: str, axis: bool) -> dict[s
             f"{where}: {name}(beta): beta is a field and an axis of the grid, not a hyper-parameter; "
             "write beta = 0.1 or axes.beta = [0.1]"
         )
-    known = [name for name in getattr(cls, "__dataclass_fields__", {}) if name != "beta"]
+    known = [item.name for item in dataclasses.fields(cls) if item.name != "beta"]
     for key in params.keys() - set(known):
         options = _allowed(key, known) if known else "it has no hyper-parameters"
         raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}; {options}")
@@ -430,7 +431,7 @@ def _plugin(value: Any, kind: str, room: Any, source: str, axis: bool) -> dict[s
         built = TypeAdapter(cls).validate_python(params | stand_in)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain_params(item, where, name) for item in error.errors())) from error
-    return {"name": name, "params": {k: v for k, v in asdict(built).items() if k != "beta"}}
+    return {"name": name, "params": {k: v for k, v in dataclasses.asdict(built).items() if k != "beta"}}
 
 
 def _plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:

@@ -23,11 +23,12 @@ from torch import Tensor
 
 import bench.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.extractors import mnist
+from bench.seeds import torch_stream
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (mnist.NAME, INCEPTION)
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
-KID_REFERENCE = 10_000  # reference features that KID draws its subsets from; at 2,048 features all would be half a gigabyte
+KID_REFERENCE = 10_000  # real images KID draws its subsets from; at 2,048 features all would be half a gigabyte
 IS_SPLITS = 10
 _BATCH = 250
 
@@ -82,7 +83,7 @@ class Reference:
 
     Attributes:
         mean: (D,) float64.  covariance: (D, D) float64.
-        features: (min(N, 10,000), D) float32, the first of the images, from which KID draws.
+        features: (min(N, 10,000), D) float32, of a fixed draw of the images, from which KID draws.
         count: N, images that mean and covariance are of.
     """
 
@@ -136,12 +137,14 @@ def _inception_weights(name: str, weights: Path | None, download: bool) -> Path:
         try:
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(cached), progress=False)
         except OSError as error:
-            raise ExtractorUnavailable(f"the weights of {INCEPTION} cannot be fetched from {URL_INCEPTION_V3}: {error}; "
-                                       f"put the file at {cached}") from error
+            raise ExtractorUnavailable(
+                f"the weights of {INCEPTION} cannot be fetched from {URL_INCEPTION_V3}: {error}; "
+                f"put the file at {cached}"
+            ) from error
         return cached
     raise ExtractorUnavailable(
         f"the weights of {INCEPTION} are not at {path}; run with --download to fetch them from {URL_INCEPTION_V3}, or "
-        "name the file with --set evaluation.extractor_weights=FILE, or use evaluation.extractor = \"mnist-cnn\""
+        'name the file with --set evaluation.extractor_weights=FILE, or use evaluation.extractor = "mnist-cnn"'
     )
 
 
@@ -150,7 +153,9 @@ def _inception(path: Path) -> Extractor:
 
     try:
         torch.load(path, weights_only=True, map_location="cpu")  # torch-fidelity itself would unpickle anything
-        net = FeatureExtractorInceptionV3(INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path))
+        net = FeatureExtractorInceptionV3(
+            INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+        )
     except (RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
         raise ValueError(f"{path} does not hold torch-fidelity's Inception weights: {error}") from error
 
@@ -183,7 +188,7 @@ def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Pa
         return known
     features, _ = extractor.features(images, device)
     mean, covariance = _statistics(features)
-    made = Reference(mean, covariance, features[:KID_REFERENCE].contiguous(), len(images))
+    made = Reference(mean, covariance, features[fixed_draw(len(images), KID_REFERENCE)], len(images))
     _write_reference(path, made)
     return made
 
@@ -249,9 +254,15 @@ def real_floor(heldout: Tensor, n: int, known: Reference, real_shares: Array, ex
                device: str = "cpu") -> dict[str, Any]:  # fmt: skip
     """What real held-out images score, as `evaluate`: no generator can be told apart below this.
 
-    At most `n` of them are taken, so that the score has the bias of the generated images' where there are enough.
+    At most `n` of them are taken, by a fixed draw, so that the score has the bias of the generated images' where there
+    are enough.
     """
-    return evaluate(heldout[:n], known, real_shares, extractor, seed, device)
+    return evaluate(heldout[fixed_draw(len(heldout), n)], known, real_shares, extractor, seed, device)
+
+
+def fixed_draw(total: int, wanted: int) -> Tensor:
+    """Indices of `wanted` of `total` images (all if there are fewer), the same at every call; images may be sorted by class."""
+    return torch.randperm(total, generator=torch_stream(0, "fidelity", total))[:wanted]
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:

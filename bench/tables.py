@@ -197,7 +197,9 @@ def terminal_table(store: Store) -> Table:
         last = block
         texts = [cell_text(row, c, " ± ") for c in columns]
         marked = [f"[bold]{t}[/bold]" if index in best[c.key] else t for t, c in zip(texts, columns, strict=True)]
-        made.add_row(_rich(row["strategy"]), *block, *(_rich(axis_text(row[a])) for a in extra_axes), seeds_text(row), *marked)
+        made.add_row(
+            _rich(row["strategy"]), *block, *(_rich(axis_text(row[a])) for a in extra_axes), seeds_text(row), *marked
+        )
     _add_floor(made, store, columns, 3 + len(extra_axes))
     return made
 
@@ -276,7 +278,14 @@ def latex_table(store: Store, table: pd.DataFrame) -> str:
     columns = shown(table)
     best = {c.key: best_rows(table, c, extra_axes) for c in columns}
     arrows = {-1: r" $\downarrow$", 1: r" $\uparrow$", 0: ""}
-    heads = ["strategy", "$n$", r"$\beta$", *map(escape, extra_axes), "seeds", *(c.latex + arrows[c.better] for c in columns)]
+    heads = [
+        "strategy",
+        "$n$",
+        r"$\beta$",
+        *map(escape, extra_axes),
+        "seeds",
+        *(c.latex + arrows[c.better] for c in columns),
+    ]
     lines = []
     previous = None
     for index, row in table.iterrows():

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class Tracker:
         """How to look at the runs: a command for a local store, the address of a server."""
         if self.uri.startswith(("http://", "https://")):
             return _without_password(self.uri)
-        return f"mlflow ui --host 127.0.0.1 --backend-store-uri {_without_password(self.uri)}"
+        return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(_without_password(self.uri))}"
 
     def sync(self, running: bool) -> None:
         """Send what MLflow lacks; cheap where nothing is new.

@@ -65,8 +65,10 @@ def prepare(images: Tensor) -> Tensor:
 def check(channels: int, size: int) -> None:
     """Raises ValueError unless the extractor takes images of these channels and this side."""
     if channels != 1 or size not in SIDES:
-        raise ValueError(f"extractor {NAME} takes grey images of side {', '.join(map(str, SIDES))}, "
-                         f"not {channels}x{size}x{size}; evaluation.extractor = \"inception-v3-compat\" takes any")
+        raise ValueError(
+            f"extractor {NAME} takes grey images of side {', '.join(map(str, SIDES))}, "
+            f'not {channels}x{size}x{size}; evaluation.extractor = "inception-v3-compat" takes any'
+        )
 
 
 def record() -> dict[str, Any]:
@@ -90,8 +92,10 @@ def load(weights: Path = WEIGHTS, digest: str | None = None) -> MnistCNN:
         raise ValueError(f"the weights of extractor {NAME} cannot be read: {error}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        raise ValueError(f"{weights} is not the file that was measured: SHA-256 {found}, expected {expected}; "
-                         "restore it, or train it anew with python -m bench.extractors.train_mnist")
+        raise ValueError(
+            f"{weights} is not the file that was measured: SHA-256 {found}, expected {expected}; "
+            "restore it, or train it anew with python -m bench.extractors.train_mnist"
+        )
     net = MnistCNN()
     net.load_state_dict(from_safetensors(data))
     return net.eval()

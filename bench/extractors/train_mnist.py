@@ -68,20 +68,29 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int, device: str) -
 @torch.no_grad()
 def accuracy(net: MnistCNN, images: Tensor, labels: Tensor) -> float:
     """Share of uint8 images whose label is found."""
-    hits = [(net(prepare(x))[1].argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500), strict=True)]
+    hits = [
+        (net(prepare(x))[1].argmax(1) == y).sum().item()
+        for x, y in zip(images.split(500), labels.split(500), strict=True)
+    ]
     return sum(hits) / len(labels)
 
 
 def measure(net: MnistCNN, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Test accuracy by the paths that images take to the network."""
-    fits = {"test_accuracy": (28, "none"), "test_accuracy_16_pad_pool": (16, "pad-pool"), "test_accuracy_32_resize": (32, "resize")}
+    fits = {
+        "test_accuracy": (28, "none"),
+        "test_accuracy_16_pad_pool": (16, "pad-pool"),
+        "test_accuracy_32_resize": (32, "resize"),
+    }
     return {name: accuracy(net, fit_images(images, size, fit), labels) for name, (size, fit) in fits.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure on the 10,000 test images, write; exit code 1 if the accuracy is too low, 2 without data."""
     p = argparse.ArgumentParser("python -m bench.extractors.train_mnist")
-    p.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of MNIST in torchvision's layout")
+    p.add_argument(
+        "--data-root", type=Path, required=True, metavar="DIR", help="folder of MNIST in torchvision's layout"
+    )
     p.add_argument("--epochs", type=int, default=EPOCHS)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=2)
@@ -98,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scores = measure(net, test_x, test_y)
     print(", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     if scores["test_accuracy"] < REQUIRED:
-        print(f"error: test accuracy {scores['test_accuracy']:.4f} is below {REQUIRED}; nothing was written", file=sys.stderr)
+        print(
+            f"error: test accuracy {scores['test_accuracy']:.4f} is below {REQUIRED}; nothing was written",
+            file=sys.stderr,
+        )
         return 1
     write(net, scores, options)
     return 0

@@ -1,0 +1,237 @@
+"""Grids: what they expand to, what changes a cell's id, and what every mistake is answered with."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.config import (
+    CellConfig,
+    ConfigError,
+    cell_id,
+    digest,
+    field_names,
+    find_grid,
+    load_grid,
+    parse_grid,
+    train_id,
+)
+
+
+def grid_of(overrides=(), **changes):
+    raw = {"axes": {"strategy": ["centralized", "fedavg"], "n_clients": [3, 5], "beta": [0.1, 1.0]}} | changes
+    return parse_grid(raw, "my.toml", "my", overrides)
+
+
+def message(overrides=(), **changes):
+    with pytest.raises(ConfigError) as caught:
+        grid_of(overrides, **changes)
+    return str(caught.value)
+
+
+def one(**changes) -> CellConfig:
+    return grid_of(axes={"strategy": ["fedavg"], "n_clients": [3], "beta": [1.0]}, **changes).cells[0]
+
+
+@pytest.mark.parametrize(("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3)])
+def test_shipped_grids_have_these_cells(name, cells):
+    grid = load_grid(name)
+    assert grid.name == name
+    assert len(grid.cells) == cells
+    assert grid.description
+
+
+def test_the_default_grid_compares_the_three_strategies_at_each_split():
+    seen = [(c.strategy.name, c.n_clients, c.beta) for c in load_grid("default").cells]
+    wanted = [(s, n, b) for s in ("fedavg", "fedprox") for n in (3, 5) for b in (0.1, 1.0)]
+    assert seen == [("centralized", None, None), *wanted]
+
+
+def test_centralized_cells_are_one_a_seed():
+    grid = grid_of(["seed=0,1"])
+    central = [cell for cell in grid.cells if cell.centralized]
+    assert [cell.seed for cell in central] == [0, 1]
+    assert central[0].client.optimizer_state == "keep"
+    assert len(grid.cells) == 2 + 8
+
+
+def test_beta_is_nothing_to_a_partition_that_does_not_use_it():
+    grid = grid_of(partition="iid")
+    assert [(c.n_clients, c.beta) for c in grid.cells if not c.centralized] == [(3, None), (5, None)]
+
+
+def test_any_field_can_be_an_axis():
+    grid = grid_of(["diffusion.schedule=linear,cosine", "strategy=fedavg", "n_clients=3", "beta=1"])
+    assert [cell.diffusion.schedule for cell in grid.cells] == ["linear", "cosine"]
+    assert grid.extra_axes == ["diffusion.schedule"]
+
+
+def test_overrides_set_fields_and_axes():
+    grid = grid_of(
+        ["training.rounds=3", "beta=0.5,2", "n_clients=10", "model.widths=[8,16]", "model.attention=[false,true]"]
+    )
+    cell = grid.cells[-1]
+    assert (cell.training.rounds, cell.n_clients, cell.beta) == (3, 10, 2.0)
+    assert cell.model.widths == (8, 16)
+
+
+def test_whole_numbers_are_taken_where_a_fraction_is_meant():
+    assert one().beta == 1.0
+    assert isinstance(grid_of(["beta=1"]).cells[-1].beta, float)
+
+
+@pytest.mark.parametrize(
+    "written", ["fedprox(mu=0.5)", {"name": "fedprox", "mu": 0.5}, {"name": "fedprox", "params": {"mu": 0.5}}]
+)
+def test_hyper_parameters_can_be_written_in_three_ways(written):
+    cell = grid_of(axes={"strategy": [written], "n_clients": [3], "beta": [1.0]}).cells[0]
+    assert cell.strategy.label == "fedprox(mu=0.5)"
+    assert cell.strategy.params == {"mu": 0.5}
+
+
+def test_defaults_of_hyper_parameters_are_part_of_the_cell():
+    written, default = (grid_of([f"strategy={s}"]).cells[0] for s in ("fedprox(mu=0.1)", "fedprox"))
+    assert written == default
+
+
+def test_exclusions_take_cells_out_by_name_or_label():
+    grid = grid_of(exclude=[{"strategy": "fedavg", "n_clients": 5, "beta": 0.1}])
+    assert [(c.n_clients, c.beta) for c in grid.cells if not c.centralized] == [(3, 0.1), (3, 1.0), (5, 1.0)]
+    two = grid_of(["strategy=fedprox(mu=0.1),fedprox(mu=1.0)"], exclude=[{"strategy": "fedprox(mu=1.0)"}])
+    assert {c.strategy.label for c in two.cells} == {"fedprox(mu=0.1)"}
+
+
+# ------------------------------------------------------------------------------------------------ identity
+
+
+def test_ids_depend_on_what_changes_numbers_and_on_nothing_else():
+    cell = one()
+    known = cell_id(cell, "data", "extractor", "cpu")
+    assert known == cell_id(one(), "data", "extractor", "cpu")
+    assert known == cell_id(one(evaluation={"extractor_weights": "/somewhere/else.pt"}), "data", "extractor", "cpu")
+    others = [cell_id(cell, "data2", "extractor", "cpu"), cell_id(cell, "data", "extractor2", "cpu"),
+              cell_id(cell, "data", "extractor", "cuda"), cell_id(one(threads=2), "data", "extractor", "cpu"),
+              cell_id(one(seed=1), "data", "extractor", "cpu"), cell_id(one(evaluation={"n_samples": 7}), "data", "extractor", "cpu")]  # fmt: skip
+    assert len({known, *others}) == 7
+
+
+def test_every_field_is_part_of_the_identity():
+    identity = one().identity()
+    flat = {name.split(".")[0] if name.split(".")[0] in ("strategy", "partition") else name for name in field_names()}
+    for name in flat - {"evaluation.extractor_weights", "device"}:
+        tree = identity
+        for part in name.split("."):
+            assert part in tree, name
+            tree = tree[part]
+
+
+def test_evaluation_does_not_change_what_is_trained():
+    trained = train_id(one(), "data", "cpu")
+    assert trained == train_id(one(evaluation={"n_samples": 7}, sampler={"steps": 3}), "data", "cpu")
+    assert trained != train_id(one(training={"rounds": 7}), "data", "cpu")
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1}) != digest({"a": 1, "b": [2, 1]})
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+MISTAKES = [
+    ((), {"training": {"round": 3}}, ["my.toml", "training.round", "unknown key", "did you mean 'rounds'?", "local_epochs"]),
+    ((), {"trainig": {}}, ["my.toml: trainig: unknown key", "did you mean 'training'?"]),
+    ((), {"training": {"rounds": "3"}}, ['training.rounds: got "3"', "valid integer"]),
+    ((), {"training": {"rounds": True}}, ["training.rounds: got true", "valid integer"]),
+    ((), {"training": {"rounds": 0}}, ["training.rounds: got 0", "greater than or equal to 1"]),
+    ((), {"training": 3}, ["my.toml: training: got 3"]),
+    ((), {"training": {"participation": 1.5}}, ["training.participation: got 1.5", "less than or equal to 1"]),
+    ((), {"data": {"name": "mnst"}}, ['data.name: got "mnst"', "'mnist5k'", "did you mean 'mnist'?"]),
+    ((), {"client": {"lr": float("nan")}}, ["client.lr: got NaN", "finite"]),
+    ((), {"model": {"widths": [16, 32]}}, ["model.attention has 3 flags for 2 model.widths"]),
+    ((), {"model": {"widths": [16, 30, 32]}}, ["model.groups=8 does not divide width 30"]),
+    ((), {"model": {"widths": [4, 8, 8], "groups": 4}}, ["first of model.widths must be a multiple of 8, got 4"]),
+    ((), {"data": {"size": 18}}, ["data.size=18 cannot be halved 2 times"]),
+    ((), {"sampler": {"steps": 1001}}, ["sampler.steps=1001 is more than diffusion.T=1000"]),
+    ((), {"diffusion": {"T": 20, "schedule": "linear"}, "sampler": {"steps": 5}}, ["T >= 21, got T=20"]),
+    ((), {"partition": "dirichlt"}, ["my.toml: partition: got 'dirichlt'", "did you mean 'dirichlet'?"]),
+    ((), {"partition": "dirichlet(min_size=0)"}, ["partition: dirichlet", "min_size must be at least 1"]),
+    ((), {"partition": "dirichlet(beta=3.0)"}, ["beta is a field and an axis of the grid"]),
+    ((), {"axes": {"strategy": ["fedavg"], "n_clients": [3]}}, ["beta: missing; partition 'dirichlet' needs it"]),
+    ((), {"axes": {"strategy": ["fedavg"], "beta": [1.0]}}, ["n_clients: missing; strategy 'fedavg' needs it"]),
+    ((), {"axes": {"n_clients": [3], "beta": [1.0]}}, ["my.toml: strategy: missing"]),
+    ((), {"axes": {"n_client": [3]}}, ["my.toml: axes.n_client: unknown field", "did you mean 'n_clients'?"]),
+    ((), {"axes": {"beta": 1.0}}, ["axes.beta: got 1.0; an axis must be a list"]),
+    ((), {"axes": {"beta": []}}, ["axes.beta: got []"]),
+    ((), {"axes": [1]}, ["axes: got [1]; it must be a table"]),
+    ((), {"name": "../evil"}, ["name: got '../evil'", "names a folder"]),
+    ((), {"name": 3}, ["name: got 3"]),
+    ((), {"description": 3}, ["description: got 3"]),
+    ((), {"exclude": [{"nclients": 3}]}, ["exclude.nclients: unknown field", "did you mean 'n_clients'?"]),
+    ((), {"exclude": {"n_clients": 3}}, ["exclude: must be tables"]),
+    ((), {"exclude": [{"strategy": "fedavg"}, {"strategy": "centralized"}]}, ["exclude: no cell is left of 8"]),
+    (["beta=-1"], {}, ["--set beta=-1: beta: got -1", "greater than 0"]),
+    (["beta=0"], {}, ["beta: got 0"]),
+    (["n_clients=0"], {}, ["n_clients: got 0"]),
+    (["strategy=fedprx"], {}, ["--set strategy=fedprx: strategy: got 'fedprx'", "did you mean 'fedprox'?"]),
+    (["strategy=fedprox(mu=-1.0)"], {}, ["mu must be a finite number >= 0, got -1.0"]),
+    (["strategy=fedprox(nu=1.0)"], {}, ["unknown hyper-parameter 'nu'; did you mean 'mu'?"]),
+    (["strategy=fedavg(mu=1.0)"], {}, ["unknown hyper-parameter 'mu'; it has no hyper-parameters"]),
+    (["strategy=fedprox(mu=x)"], {}, ["got 'fedprox(mu=x)'", "key=value"]),
+    (['strategy=fedprox(mu="x")'], {}, ["fedprox(mu): got 'x'"]),
+    (["strategy=3"], {}, ["strategy: got 3; write"]),
+    (["training.round=3"], {}, ["unknown field 'training.round'; did you mean 'training.rounds'?"]),
+    (["rounds=3"], {}, ["unknown field 'rounds'; did you mean 'training.rounds'?"]),
+    (["beta"], {}, ["write --set FIELD=VALUE"]),
+    (["beta="], {}, ["write --set FIELD=VALUE"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "changes", "parts"), MISTAKES, ids=[" ".join(m[2])[:60] for m in MISTAKES])
+def test_mistakes_are_told_with_file_key_value_and_the_way_out(overrides, changes, parts):
+    told = message(overrides, **changes)
+    assert all(part in told for part in parts), told
+    assert "Traceback" not in told
+    assert "pydantic" not in told
+
+
+def test_a_file_that_is_not_toml_is_told_with_its_line(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("name = \n")
+    with pytest.raises(ConfigError, match=r"broken.toml: not valid TOML: .*line 1"):
+        load_grid(str(path))
+
+
+def test_a_date_is_no_value(tmp_path):
+    path = tmp_path / "date.toml"
+    path.write_text("seed = 2020-01-01\n[axes]\nstrategy = ['fedavg']\nn_clients = [3]\nbeta = [1.0]\n")
+    with pytest.raises(ConfigError, match=r"date.toml: a value is of a type that no field takes"):
+        load_grid(str(path))
+
+
+def test_unknown_grids_are_told_with_those_there_are(tmp_path):
+    with pytest.raises(
+        ConfigError,
+        match=r"--grid defalt: unknown grid; did you mean 'default'\? allowed: default, mnist, paper, smoke",
+    ):
+        find_grid("defalt")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        find_grid(str(tmp_path / "none.toml"))
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(key=st.sampled_from([*field_names(), "axes", "exclude", "name", "training", "nothing"]), value=json_values)
+def test_any_value_anywhere_is_a_grid_or_one_clear_error(key, value):
+    """Whatever stands at a key, the answer is a grid or a ConfigError, never another exception."""
+    top, *rest = key.split(".")
+    changes = {top: {rest[0]: value} if rest else value}
+    try:
+        grid = grid_of(**changes)
+    except ConfigError as error:
+        assert str(error)
+    else:
+        assert json.dumps([cell.identity() for cell in grid.cells], allow_nan=False)

@@ -1,0 +1,430 @@
+"""MLflow as a mirror of the store, asked what its user interface asks."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run, ViewType
+from mlflow.tracking import MlflowClient
+
+from bench import tracking
+from bench.store import Store, write_bytes, write_json
+from bench.tracking import Tracker, TrackingError
+from tests import fake_store
+
+pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
+
+ROUND_METRICS = ("train_loss", "heldout_loss", "drift", "samples", "gradient_steps", "bytes_up", "bytes_down")
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow store, made once: that takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    tracking._create_database(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def results(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A results folder with an empty MLflow store in it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "my results"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def small(results: Path) -> Store:
+    """Three cells that are not begun: centralized, fedavg and fedprox."""
+    return fake_store.planned_store(results, {"n_clients": [3], "seed": [0]})
+
+
+def client_of(store: Store) -> MlflowClient:
+    return MlflowClient(tracking_uri=Tracker(store).uri)
+
+
+def search(store: Store, filter_string: str = "", view: int = ViewType.ACTIVE_ONLY, **options) -> list[Run]:
+    client = client_of(store)
+    experiments = client.search_experiments(filter_string="name = 'fake'")
+    assert len(experiments) == 1
+    return list(client.search_runs([experiments[0].experiment_id], filter_string, view, **options))
+
+
+def children(store: Store, filter_string: str = "", **options) -> list[Run]:
+    joined = " and ".join(part for part in ("tags.cell_id != ''", filter_string) if part)
+    return search(store, joined, **options)
+
+
+def points(store: Store) -> dict[str, list[tuple[int, int, float]]]:
+    """Every point of every metric of every run."""
+    client = client_of(store)
+    keys = [(run.info.run_id, key) for run in search(store, view=ViewType.ALL) for key in run.data.metrics]
+    return {
+        f"{run_id}/{key}": [(p.step, p.timestamp, p.value) for p in client.get_metric_history(run_id, key)]
+        for run_id, key in keys
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A finished grid of five cells after its last sync; tests only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    store = fake_store.finished_store(folder, {"seed": [0]})
+    write_bytes(store.root / "summary_table.tex", b"a table")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Tracker(store).sync(running=False)
+        yield store
+
+
+# ------------------------------------------------------------------------------------------ a finished grid
+
+
+def test_runs_are_found_by_tags_and_metrics(finished):
+    found = children(finished, "tags.strategy = 'fedavg' and metrics.fid < 1000", order_by=["metrics.fid ASC"])
+    assert [run.info.run_name for run in found] == ["fedavg n=3 beta=0.1 seed=0", "fedavg n=5 beta=0.1 seed=0"]
+    fids = [run.data.metrics["fid"] for run in found]
+    assert fids == sorted(fids)
+    assert all(run.info.status == "FINISHED" for run in found)
+    assert len(children(finished, "tags.n_clients = '5' and tags.beta = '0.1' and tags.seed = '0'")) == 2
+    assert len(children(finished, "params.`training.rounds` = '3' and tags.state = 'done'")) == 5
+
+
+def test_centralized_has_no_tag_for_what_it_has_not(finished):
+    (run,) = children(finished, "tags.strategy = 'centralized'")
+    assert run.info.run_name == "centralized seed=0"
+    assert not {"n_clients", "beta"} & run.data.tags.keys()
+
+
+def test_runs_are_nested_below_one_for_the_grid(finished):
+    (parent,) = search(finished, "tags.grid = 'fake'")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["cells_done"] == "5 of 5"
+    assert parent.data.tags["mlflow.note.content"] == "A grid that nobody trained."
+    assert {run.data.tags["mlflow.parentRunId"] for run in children(finished)} == {parent.info.run_id}
+    named = {item.path for item in client_of(finished).list_artifacts(parent.info.run_id)}
+    assert named == {"grid.json", "summary_table.tex"}
+
+
+def test_a_run_holds_the_whole_configuration(finished):
+    (run,) = children(finished, "tags.strategy = 'fedprox(mu=0.1)' and tags.n_clients = '3'")
+    params = run.data.params
+    assert params["strategy.name"] == "fedprox"
+    assert params["strategy.params.mu"] == "0.1"
+    assert params["model.widths"] == "[8, 16]"
+    assert params["data.limit"] == "200"
+    assert params["evaluation.extractor_weights"] == "null"
+    cell = next(cell for cell in finished.planned() if cell.cell_id == run.data.tags["cell_id"])
+    assert len(params) == len(dict(tracking.flatten(cell.config)))
+
+
+def test_rounds_are_steps_at_the_time_they_ended(finished):
+    (run,) = children(finished, "tags.strategy = 'centralized'")
+    lines = finished.cell(run.data.tags["cell_id"]).rounds()
+    for key in ROUND_METRICS:
+        history = client_of(finished).get_metric_history(run.info.run_id, key)
+        assert [(p.step, p.timestamp, p.value) for p in history] == [
+            (line["round"], round(line["time"] * 1000), line[key]) for line in lines
+        ]
+
+
+def test_scores_stand_at_the_last_round(finished):
+    (run,) = children(finished, "tags.strategy = 'centralized'")
+    result = finished.cell(run.data.tags["cell_id"]).result()
+    (fid,) = client_of(finished).get_metric_history(run.info.run_id, "fid")
+    assert (fid.step, fid.value) == (fake_store.ROUNDS, result["metrics"]["fid"])
+    metrics = run.data.metrics
+    assert [metrics[f"class_share_{k}"] for k in range(4)] == [0.1, 0.2, 0.3, 0.4]
+    assert metrics["floor_fid"] == fake_store.FLOOR["fid"]
+    assert {"is_mean", "kid_mean", "class_tv", "train_seconds"} <= metrics.keys()
+    assert run.info.end_time == round(result["finished"] * 1000)
+
+
+def test_artifacts_are_attached(finished):
+    client = client_of(finished)
+    for run in children(finished):
+        wanted = {"samples.png", "result.json"} | ({"partition.png"} if "n_clients" in run.data.tags else set())
+        assert {item.path for item in client.list_artifacts(run.info.run_id)} == wanted
+    path = client.download_artifacts(run.info.run_id, "result.json")
+    assert json.loads(Path(path).read_text())["cell_id"] == run.data.tags["cell_id"]
+
+
+def test_the_data_set_is_the_runs_input(finished):
+    for run in children(finished):
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("mnist5k", "d" * 36)
+        assert json.loads(used.dataset.profile)["num_rows"] == 200
+        assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+
+
+def test_syncing_again_changes_nothing(finished):
+    before, known = len(search(finished, view=ViewType.ALL)), points(finished)
+    again = Tracker(finished)
+    for running in (True, False, True, False):
+        again.sync(running)
+    assert len(search(finished, view=ViewType.ALL)) == before
+    assert points(finished) == known
+    assert {run.info.status for run in search(finished)} == {"FINISHED"}
+
+
+def test_a_sync_with_nothing_new_is_cheap(finished):
+    tracker = Tracker(finished)
+    tracker.sync(running=False)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        tracker.sync(running=False)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.05
+
+
+# ------------------------------------------------------------------------------------------ while it runs
+
+
+def test_a_running_cell_is_followed_round_by_round(small):
+    tracker = Tracker(small)
+    tracker.sync(running=True)
+    assert children(small) == []
+    cell = small.planned()[1]
+    folder = fake_store.begin(small, cell)
+    for number in (1, 2):
+        fake_store.add_rounds(folder, cell, number, number)
+        tracker.sync(running=True)
+        (run,) = children(small)
+        assert (run.info.status, run.data.tags["state"]) == ("RUNNING", "running")
+        assert len(client_of(small).get_metric_history(run.info.run_id, "heldout_loss")) == number
+    (parent,) = search(small, "tags.grid = 'fake'")
+    assert parent.info.status == "RUNNING"
+    fake_store.add_rounds(folder, cell, 3, 3)
+    fake_store.finish(folder, cell)
+    tracker.sync(running=True)
+    (run,) = children(small)
+    assert (run.info.status, run.data.tags["state"]) == ("FINISHED", "done")
+    assert len(client_of(small).get_metric_history(run.info.run_id, "heldout_loss")) == 3
+    assert search(small, "tags.grid = 'fake'")[0].data.tags["cells_done"] == "1 of 3"
+
+
+def test_another_process_goes_on_without_doubling_points(small):
+    cell = small.planned()[1]
+    tracker = Tracker(small)
+    folder = fake_store.begin(small, cell)
+    fake_store.add_rounds(folder, cell, 1, 2)
+    tracker.sync(running=True)
+    fake_store.add_rounds(folder, cell, 3, 3)
+    fake_store.finish(folder, cell)
+    Tracker(small).sync(running=False)
+    (run,) = children(small)
+    assert [p.step for p in client_of(small).get_metric_history(run.info.run_id, "train_loss")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_failed_cell(small, status):
+    tracker = Tracker(small)
+    folder = fake_store.begin(small, small.planned()[1])
+    fake_store.fail(folder, status)
+    fake_store.run_cell(small, small.planned()[0])
+    tracker.sync(running=False)
+    (run,) = children(small, f"tags.state = '{status}'")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"] == "ValueError: it broke & 100% so"
+    assert "error.json" in {item.path for item in client_of(small).list_artifacts(run.info.run_id)}
+    assert search(small, "tags.grid = 'fake'")[0].info.status == "FAILED"
+
+
+def test_a_new_attempt_takes_the_place_of_the_failed_one(small):
+    cell = small.planned()[1]
+    fake_store.fail(fake_store.begin(small, cell, "first"))
+    Tracker(small).sync(running=False)
+    tracker = Tracker(small)
+    fake_store.run_cell(small, cell, "second")
+    tracker.sync(running=True)
+    (run,) = children(small)
+    assert run.data.tags["attempt"] == "second"
+    (old,) = search(small, view=ViewType.DELETED_ONLY)
+    assert (old.data.tags["attempt"], old.data.tags["superseded_by"]) == ("first", "second")
+    Tracker(small).sync(running=False)
+    assert len(search(small, view=ViewType.ALL)) == 3
+
+
+def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small):
+    cell = small.planned()[1]
+    folder = fake_store.begin(small, cell, "first")
+    fake_store.add_rounds(folder, cell, 1, 3)
+    lines = (folder.path / "metrics.jsonl").read_bytes()
+    tracker = Tracker(small)
+    fake_store.begin(small, cell, "second", started=fake_store.STARTED + 1000)
+    write_bytes(folder.path / "metrics.jsonl", lines)  # a cell removes its old lines only some time after it began
+    tracker.sync(running=True)
+    (run,) = children(small)
+    assert run.data.metrics == {}
+    (folder.path / "metrics.jsonl").unlink()
+    fake_store.add_rounds(folder, cell, 1, 1, later=1000)
+    tracker.sync(running=True)
+    assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 1
+
+
+def test_lines_of_reused_training_are_taken(small):
+    cell = small.planned()[1]
+    folder = fake_store.begin(small, cell, started=fake_store.STARTED + 1000)
+    fake_store.add_rounds(folder, cell, 1, 3)
+    write_json(folder.path / "train.json", {"train_id": cell.train_id})
+    write_bytes(folder.path / "weights.safetensors", b"weights")
+    Tracker(small).sync(running=False)
+    (run,) = children(small)
+    assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 3
+
+
+def test_what_a_killed_parent_left_running_is_ended(small):
+    first, second = small.planned()[:2]
+    killed = Tracker(small)
+    fake_store.begin(small, first)
+    killed.sync(running=True)
+    assert children(small)[0].info.status == "RUNNING"
+
+    tracker = Tracker(small)  # the next process; it runs another cell first
+    fake_store.begin(small, second)
+    tracker.sync(running=True)
+    assert children(small, "tags.strategy = 'centralized'")[0].info.status == "KILLED"
+    assert children(small, "tags.strategy = 'fedavg'")[0].info.status == "RUNNING"
+    tracker.sync(running=False)
+    assert {run.info.status for run in search(small)} == {"KILLED"}
+
+
+def test_a_run_of_a_cell_that_is_planned_no_more_is_ended(small, results):
+    fake_store.begin(small, small.planned()[1])
+    Tracker(small).sync(running=True)
+    fake_store.begin(small, small.planned()[1])
+    tracker = Tracker(small)
+    tracker.sync(running=True)
+    fake_store.planned_store(results, {"strategy": ["centralized"], "seed": [0]})
+    tracker.sync(running=True)
+    assert children(small)[0].info.status == "KILLED"
+
+
+def test_an_interrupted_grid_goes_on(small):
+    tracker = Tracker(small)
+    fake_store.run_cell(small, small.planned()[0])
+    tracker.sync(running=False)
+    assert search(small, "tags.grid = 'fake'")[0].info.status == "KILLED"
+    tracker = Tracker(small)
+    tracker.sync(running=True)
+    assert search(small, "tags.grid = 'fake'")[0].info.status == "RUNNING"
+    for cell in small.planned()[1:]:
+        fake_store.run_cell(small, cell)
+    tracker.sync(running=False)
+    (parent,) = search(small, "tags.grid = 'fake'")
+    assert (parent.info.status, parent.data.tags["cells_done"]) == ("FINISHED", "3 of 3")
+
+
+def test_what_is_not_finite_is_nan_and_tagged(small):
+    cell = small.planned()[1]
+    folder = fake_store.begin(small, cell)
+    for number, loss in enumerate((0.5, math.inf, math.nan), start=1):
+        when = {"time": fake_store.STARTED + 100 + number}
+        folder.append_round(fake_store.round_record(cell, number) | when | {"train_loss": loss})
+    fake_store.finish(folder, cell, metrics={"fid": None, "is_mean": 2.0})
+    Tracker(small).sync(running=False)
+    (run,) = children(small)
+    history = client_of(small).get_metric_history(run.info.run_id, "train_loss")
+    assert [p.value for p in history if not math.isnan(p.value)] == [0.5]
+    assert math.isnan(run.data.metrics["fid"])
+    assert (run.data.tags["not_finite"], run.data.tags["not_finite_rounds"]) == ("fid", "train_loss")
+    assert children(small, "metrics.fid < 1000") == []
+
+
+def test_long_values_are_cut_to_what_mlflow_takes(small):
+    cell = small.planned()[1]
+    cell.config["evaluation"]["extractor_weights"] = "x" * 10_000
+    plan = small.plan()
+    plan["cells"][1]["config"] = cell.config
+    small.write_plan(plan)
+    fake_store.fail(fake_store.begin(small, cell), error="y" * 10_000)
+    Tracker(small).sync(running=False)
+    (run,) = children(small)
+    assert run.data.params["evaluation.extractor_weights"] == "x" * 6000
+    assert run.data.tags["error"] == "y" * 5000
+
+
+def test_extra_axes_are_tags(results):
+    axes = {"n_clients": [3], "seed": [0], "strategy": ["fedavg"]}
+    store = fake_store.finished_store(results, axes | {"sampler.steps": [5, 10], "model.widths": [[8, 16]]})
+    Tracker(store).sync(running=False)
+    (run,) = children(store, "tags.`sampler.steps` = '10' and tags.`model.widths` = '[8, 16]'")
+    assert run.info.run_name == "fedavg n=3 beta=0.1 seed=0 sampler.steps=10 model.widths=[8, 16]"
+
+
+def test_two_results_folders_may_share_one_mlflow(small, tmp_path):
+    other = fake_store.planned_store(tmp_path / "elsewhere", {"n_clients": [3], "seed": [0]})
+    for store, attempt in ((small, "here"), (other, "there")):
+        fake_store.run_cell(store, store.planned()[0], attempt)
+        Tracker(store, Tracker(small).uri).sync(running=False)
+    assert {run.data.tags["attempt"] for run in children(small)} == {"here", "there"}
+    assert len(search(small, "tags.grid = 'fake'")) == 2
+
+
+# ------------------------------------------------------------------------------------------ MLflow's own trouble
+
+
+def test_a_deleted_store_is_rebuilt(small, empty_database, results):
+    fake_store.run_cell(small, small.planned()[0])
+    Tracker(small).sync(running=False)
+    before = [run.data.metrics for run in children(small)]
+    shutil.copy(empty_database, results / "fresh.db")
+    uri = f"sqlite:///{results / 'fresh.db'}"
+    Tracker(small, uri).sync(running=False)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("fake")
+    assert [r.data.metrics for r in client.search_runs([experiment.experiment_id], "tags.state = 'done'")] == before
+
+
+def test_a_broken_store_is_one_clear_error(small, results):
+    (results / "mlflow.db").write_bytes(b"not a database, though it is long enough to be taken for one" * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db.*not a database"):
+        Tracker(small).sync(running=True)
+
+
+def test_an_absent_server_is_an_error_soon(small, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracker = Tracker(small, "http://someone:secret@127.0.0.1:9")
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9") as error:
+        tracker.sync(running=True)
+    assert "secret" not in str(error.value) + tracker.hint()
+
+
+def test_after_an_error_the_next_sync_sends_everything(small, monkeypatch):
+    tracker = Tracker(small)
+    tracker.sync(running=True)
+    fake_store.run_cell(small, small.planned()[0])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", full)
+        with pytest.raises(TrackingError, match="No space left"):
+            tracker.sync(running=True)
+    assert children(small)[0].info.status == "RUNNING"
+    tracker.sync(running=True)
+    (run,) = children(small)
+    assert run.info.status == "FINISHED"
+    assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 3
+
+
+def test_a_store_nobody_ran_into_is_not_mlflows_fault(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"grid\.json"):
+        Tracker(Store(tmp_path / "nothing")).sync(running=False)
+
+
+def test_where_the_runs_are_seen(small, monkeypatch):
+    assert Tracker(small).hint() == f"mlflow ui --host 127.0.0.1 --backend-store-uri '{Tracker(small).uri}'"
+    assert Tracker(small).uri == f"sqlite:///{small.root.parent}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example")
+    assert Tracker(small).hint() == "http://tracking.example"
+    assert Tracker(small, "sqlite:////else.db").uri == "sqlite:////else.db"
