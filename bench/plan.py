@@ -11,10 +11,10 @@ import partitions
 from bench import cell as cell_room
 from bench import cost
 from bench.cell import CellJob
-from bench.config import CellConfig, ConfigError, DataConfig, Grid, cell_id, field, train_id
+from bench.config import CellConfig, ConfigError, DataConfig, EvaluationConfig, Grid, cell_id, field, train_id
 from bench.data import Dataset
 from bench.environment import resolve_device
-from bench.fidelity import extractor_digest
+from bench.fidelity import Extractor
 from bench.store import PlannedCell, Store
 
 
@@ -76,6 +76,9 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
         ConfigError: if data, extractor weights or the device are missing, or a cell's data cannot be split as it asks.
     """
     data: dict[DataConfig, Dataset] = {}
+    extractors: dict[EvaluationConfig, Extractor] = {}
+    if results.exists() and not results.is_dir():
+        raise ConfigError(f"--results {results}: cannot be written: it is not a folder")
     root = results / grid.name
     jobs = []
     for cell in grid.cells:
@@ -83,8 +86,10 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
             if cell.data not in data:
                 data[cell.data] = cell_room.load_data(cell, data_root, download)
             device = resolve_device(cell.device)
-            weights = cell.evaluation.extractor_weights
-            extractor = extractor_digest(cell.evaluation.extractor, Path(weights) if weights else None, download)
+            if cell.evaluation not in extractors:
+                extractors[cell.evaluation] = cell_room.load_cell_extractor(cell, download)
+            extractor = extractors[cell.evaluation]
+            extractor.check(data[cell.data].channels, cell.data.size)
             cell_room.split(cell, data[cell.data].train_labels)
         except partitions.PartitionError as error:
             raise ConfigError(
@@ -97,7 +102,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
         jobs.append(
             CellJob(
                 cell,
-                cell_id(cell, digest, extractor, device),
+                cell_id(cell, digest, extractor.digest, device),
                 train_id(cell, digest, device),
                 labels(grid, cell),
                 root,

@@ -4,10 +4,10 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import joblib
 import torch
@@ -18,7 +18,6 @@ from bench.config import ConfigError
 from bench.store import Store, write_json
 
 BACKENDS = ("loky", "threading", "dask", "ray")
-TRIES = 2
 
 
 def default_n_jobs(jobs: Sequence[CellJob]) -> int:
@@ -31,8 +30,8 @@ def default_n_jobs(jobs: Sequence[CellJob]) -> int:
 def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: str | None = None) -> None:
     """Run all jobs, `n_jobs` at a time; those that share their training run one after another on one worker.
 
-    A worker that dies takes the pool with it: a new pool takes up what the store says is not ended. A job whose
-    worker dies twice is recorded as failed.
+    A worker that dies takes the pool with it: the cells that were running then are run again, each alone, and one
+    whose worker dies once more is recorded as failed; a new pool takes up the others.
 
     Args:
         backend: one of `BACKENDS`; "dask" and "ray" reach past this machine, on a file system that all share.
@@ -40,19 +39,51 @@ def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: 
     Raises:
         ConfigError: if the backend is not installed.
     """
-    deaths: Counter[str] = Counter()
     groups = grouped(jobs)
     for job in jobs:  # an error of an earlier run must not read as one of this run
         (job.root / job.cell_id / "error.json").unlink(missing_ok=True)
     with _configured(backend, scheduler, n_jobs):
         while groups:
             try:
-                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-                for _ in parallel(joblib.delayed(_work)(group, os.getpid()) for group in groups):
-                    pass
+                _dispatch(groups)
                 return
             except TerminatedWorkerError:
-                groups = _left(groups, deaths)
+                suspects, groups = _after_death(groups)
+            for group in suspects:
+                _run_alone(group)
+
+
+def _dispatch(groups: Sequence[list[CellJob]], **settings: Any) -> None:
+    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs", **settings)
+    for _ in parallel(joblib.delayed(_work)(group, os.getpid()) for group in groups):
+        pass
+
+
+def _after_death(groups: Sequence[list[CellJob]]) -> tuple[list[list[CellJob]], list[list[CellJob]]]:
+    """What is left when a pool died: groups in which a cell was running, one of which killed it, and the others."""
+    suspects, others = [], []
+    for group in groups:
+        states = {job.cell_id: Store(job.root).cell(job.cell_id).state() for job in group}
+        left = [job for job in group if states[job.cell_id] in ("partial", "todo")]
+        if left:
+            (suspects if "partial" in states.values() else others).append(left)
+    return suspects, others
+
+
+def _run_alone(group: list[CellJob]) -> None:
+    """Run a group with no other beside it, so that if its worker dies again it is known which cell does that."""
+    while group:
+        try:
+            _dispatch([group], backend="loky", n_jobs=2)  # two, since joblib runs one in this very process
+            return
+        except TerminatedWorkerError:
+            for job in group:
+                folder = Store(job.root).cell(job.cell_id)
+                if folder.state() == "partial":
+                    told = "its worker process died twice, the second time alone (killed, or out of memory)"
+                    error = {"status": "failed", "error": told, "traceback": "", "time": time.time()}
+                    write_json(folder.path / "error.json", error)
+            group = [job for job in group if Store(job.root).cell(job.cell_id).state() == "todo"]
 
 
 def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
@@ -99,31 +130,6 @@ def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[No
         raise ConfigError(
             f"--backend {backend}: {error.name} is not installed; pip install -c constraints.txt -e '.[{backend}]'"
         ) from error
-
-
-def _left(groups: list[list[CellJob]], deaths: Counter[str]) -> list[list[CellJob]]:
-    """What is still to run after a pool died; jobs that were running then are counted, and failed the second time."""
-    left = []
-    for group in groups:
-        rest = []
-        for job in group:
-            folder = Store(job.root).cell(job.cell_id)
-            state = folder.state()
-            deaths[job.cell_id] += state == "partial"
-            if state == "partial" and deaths[job.cell_id] >= TRIES:
-                write_json(
-                    folder.path / "error.json",
-                    {
-                        "status": "failed",
-                        "traceback": "",
-                        "time": time.time(),
-                        "error": f"its worker process died {TRIES} times (killed, or out of memory)",
-                    },
-                )
-            elif state in ("partial", "todo"):
-                rest.append(job)
-        left += [rest] if rest else []
-    return left
 
 
 def _work(jobs: list[CellJob], parent: int) -> None:

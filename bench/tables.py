@@ -2,30 +2,38 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from rich import box
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from bench.store import Store, write_bytes
 
 AXES = ("strategy", "n_clients", "beta")
+FEDERATED_ONLY = ("partition", "training.participation", "client.optimizer_state")  # nothing to centralized training
 MISSING = "--"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the summary.
+    """A metric as the summary shows it.
 
     Attributes:
-        key: the metric's name in the results.
+        key: its name in the rows.
         head, latex: how it is headed on the terminal and in LaTeX.
         better: -1 if lower is better, 1 if higher is, 0 if neither (then no best is marked).
         scale: what values are multiplied by before they are shown.
-        digits: after the point.
+        digits: after the point; None for as many as the values ask for.
+        like: key of the column whose number of digits is taken.
+        spread: where the standard deviation is shown, too.
+        signed: whether a plus sign is written.
     """
 
     key: str
@@ -33,88 +41,150 @@ class Column:
     latex: str
     better: int = 0
     scale: float = 1.0
-    digits: int = 2
+    digits: int | None = None
+    like: str = ""
+    spread: Literal["", "latex", "both"] = ""
+    signed: bool = False
 
 
 COLUMNS = (
-    Column("fid", "FID", "FID", -1),
-    Column("fid_minus_centralized", "FID-centr.", r"$\Delta$FID", 0),
-    Column("kid_mean", "KID x1e3", r"KID$\times 10^3$", -1, 1e3),
-    Column("is_mean", "IS", "IS", 1),
-    Column("class_tv", "class TV", "class TV", -1, digits=3),
-    Column("heldout_loss", "held-out", "held-out loss", -1, digits=4),
-    Column("train_loss", "train loss", "train loss", 0, digits=4),
-    Column("bytes_total", "MB", "MB", 0, 1e-6, 1),
-    Column("train_seconds", "train s", "s", 0, digits=0),
+    Column("fid", "FID", "FID", -1, spread="both"),
+    Column("fid_minus_centralized", "ΔFID", r"$\Delta$FID", like="fid", spread="latex", signed=True),
+    Column("kid_mean", "KID\n·10³", r"KID$\cdot 10^3$", -1, 1e3, spread="latex"),
+    Column("is_mean", "IS", "IS", 1, digits=2, spread="latex"),
+    Column("class_tv", "class\nTV", "TV", -1, digits=3, spread="latex"),
+    Column("heldout_loss", "held-out\nloss", "held-out", -1, digits=4, spread="both"),
+    Column(
+        "heldout_loss_minus_centralized", "Δ held-\nout", r"$\Delta$held-out", digits=4, spread="latex", signed=True
+    ),
+    Column("train_loss", "train\nloss", "train", digits=4),
+    Column("megabytes", "MB", "MB", digits=1),
+    Column("seconds", "s", "s", digits=0),
 )
-_DIFFERENCES = {"fid_minus_centralized": "fid", "heldout_minus_centralized": "heldout_loss"}
-_SUMMARISED = (*(c.key for c in COLUMNS), "heldout_minus_centralized", "is_std", "kid_std", "drift", "samples", "skew_tv",
-               "bytes_up", "bytes_down", "mean_confidence", "fid_bias")  # fmt: skip
+_DIFFERENCES = ("fid", "heldout_loss")
+_ALSO_SUMMARISED = ("fid_bias", "is_std", "kid_std", "mean_confidence", "drift", "skew_tv", "samples", "train_seconds")
+
+
+# ---------------------------------------------------------------------------------------------- numbers
 
 
 def summary_rows(store: Store) -> pd.DataFrame:
-    """Tidy results: one row a planned cell, that is a strategy, n_clients, beta, further axes and seed."""
+    """Tidy results: one row a planned cell, that is a strategy, n_clients, beta, further axes and seed.
+
+    Columns: those of `Store.frame`, then `megabytes` (10^6 bytes up and down), `seconds` (training, sampling and
+    evaluation), `floor_*` (what real held-out images score), and commit, dirty, device and error, each None where
+    there is none.
+    """
     frame = store.frame()
-    if "bytes_up" in frame:
-        frame["bytes_total"] = frame["bytes_up"] + frame["bytes_down"]
-    return frame
+    frame["n_clients"] = frame["n_clients"].astype("Int64")
+    axes = {"cell_id", "state", "seed", "weight_hash", *AXES, *store.plan()["extra_axes"]}
+    for name in frame.columns.difference(list(axes)):
+        frame[name] = pd.to_numeric(frame[name])
+    for total, parts, unit in (
+        ("megabytes", ["bytes_up", "bytes_down"], 1e6),
+        ("seconds", ["train_seconds", "sample_seconds", "evaluate_seconds"], 1.0),
+    ):
+        frame[total] = frame.reindex(columns=parts).astype(float).sum(axis=1, skipna=False) / unit
+    records = pd.DataFrame([_record(store, cell_id) for cell_id in frame["cell_id"]])
+    return pd.concat([frame, records], axis=1)
+
+
+def _record(store: Store, cell_id: str) -> dict[str, Any]:
+    """What is known of a cell beside its scores."""
+    folder = store.cell(cell_id)
+    result = folder.result() or {}
+    environment = result.get("environment") or {}
+    error = None if result else (folder.error() or {}).get("error")
+    floor = {f"floor_{key}": value for key, value in (result.get("floor") or {}).items()}
+    return floor | {key: environment.get(key) for key in ("commit", "dirty", "device")} | {"error": error}
 
 
 def summary_table(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.DataFrame:
     """Means over seeds: one row a (strategy, n_clients, beta, further axes).
 
-    Centralized training stands first; then come blocks of one (n_clients, beta), strategies in the plan's order.
+    Centralized training stands first; then come blocks of one (n_clients, beta), in which rows to be compared stand
+    together, strategies in the plan's order.
 
-    Columns: the axes, `n` (finished seeds), `planned` (seeds), for each metric its mean over the finished seeds, with
-    ``_sd`` their standard deviation (NaN below two), and the differences to centralized training of the same further
-    axes, paired by seed. A row none of whose cells is finished has n = 0 and no numbers.
+    Columns: the axes, `n` (finished seeds), `planned` (seeds), `unfinished` (what became of the others, e.g.
+    "1 failed, 1 missing"), for each metric its mean over the finished seeds and ``_sd``, their standard deviation
+    (NaN below two). ``<metric>_minus_centralized`` is the mean of the differences to centralized training of the
+    same seed and further axes. A row none of whose cells is finished has n = 0 and no numbers.
     """
     axes = [*AXES, *extra_axes]
-    rows = _with_differences(rows, list(extra_axes))
-    keys = [c for c in dict.fromkeys(_SUMMARISED) if c in rows]
+    rows = rows.assign(**{axis: rows[axis].map(_hashable) for axis in extra_axes})
+    rows = _with_differences(rows, extra_axes)
+    keys = list(dict.fromkeys([*(column.key for column in COLUMNS), *_ALSO_SUMMARISED]))
+    rows = rows.reindex(columns=[*rows.columns, *(key for key in keys if key not in rows)])
     made = []
-    for values, group in rows.groupby(_hashable(rows, axes), dropna=False, sort=False):
-        done = group[group["state"] == "done"]
-        numbers = done[keys].apply(pd.to_numeric)
-        row = dict(zip(axes, values if isinstance(values, tuple) else (values,), strict=True))
-        row |= {"n": len(done), "planned": len(group)} | {key: numbers[key].mean() for key in keys}
-        made.append(row | {f"{key}_sd": numbers[key].std() for key in keys})
+    for values, group in rows.groupby(axes, dropna=False, sort=False):
+        done = group.loc[group["state"] == "done", keys].astype(float)
+        row = dict(zip(axes, values, strict=True))
+        row |= {"n": len(done), "planned": len(group), "unfinished": _unfinished(group["state"])}
+        for key in keys:
+            row |= {key: done[key].mean(), f"{key}_sd": done[key].std()}
+        made.append(row)
     table = pd.DataFrame(made)
-    return table.sort_values(["n_clients", "beta"], kind="stable", na_position="first", ignore_index=True)
+    order = {axis: {value: place for place, value in enumerate(table[axis].unique())} for axis in extra_axes}
+    return table.sort_values(
+        ["n_clients", "beta", *extra_axes],
+        key=lambda column: column.map(order[column.name]) if column.name in order else column,
+        kind="stable",
+        na_position="first",
+        ignore_index=True,
+    )
 
 
-def _hashable(rows: pd.DataFrame, axes: Sequence[str]) -> list[pd.Series]:
-    """The axes' columns with lists (widths, say) as texts, to group by."""
-    return [rows[a].map(lambda v: json.dumps(v) if isinstance(v, list) else v).rename(a) for a in axes]
+def _hashable(value: Any) -> Any:
+    """Lists (widths, say) as texts, to group by."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
-def _with_differences(rows: pd.DataFrame, extra_axes: list[str]) -> pd.DataFrame:
-    """Adds each row's differences to the centralized row of the same seed and further axes; NaN where there is none."""
+def _unfinished(states: Iterable[str]) -> str:
+    told = {"partial": "missing", "todo": "missing"}
+    counts = Counter(told.get(state, state) for state in states if state != "done")
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+
+
+def _with_differences(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
+    """Adds each federated row's differences to its centralized row; NaN where either is not finished."""
+    by = ["seed", *(axis for axis in extra_axes if axis not in FEDERATED_ONLY)]
     rows = rows.copy()
-    by = ["seed", *extra_axes]
-    key = pd.Series(list(zip(*_hashable(rows, by), strict=True)), index=rows.index)
-    for name, metric in _DIFFERENCES.items():
-        if metric not in rows:
-            continue
-        central = rows["n_clients"].isna() & (rows["state"] == "done")
-        known = dict(zip(key[central], rows.loc[central, metric], strict=True))
-        base = key.map(known)
-        rows[name] = (pd.to_numeric(rows[metric]) - pd.to_numeric(base)).where(rows["n_clients"].notna())
+    keys = pd.Series(list(rows[by].itertuples(index=False, name=None)), index=rows.index)
+    central = rows["n_clients"].isna() & (rows["state"] == "done")
+    for metric in _DIFFERENCES:
+        if metric in rows:
+            base = keys.map(dict(zip(keys[central], rows.loc[central, metric], strict=True)))
+            rows[f"{metric}_minus_centralized"] = (rows[metric] - base).where(rows["n_clients"].notna())
     return rows
 
 
 def warnings(store: Store) -> list[str]:
-    """What makes rows of one table doubtful to compare: other code, dirty code or other package versions."""
-    made = [r["environment"] for cell in store.planned() if (r := store.cell(cell.cell_id).result()) is not None]
-    found = []
-    commits = {str(e["commit"])[:10] for e in made}
-    if len(commits) > 1:
-        found.append(f"these results come from {len(commits)} commits of the code: {', '.join(sorted(commits))}")
-    if len({json.dumps(e["packages"], sort_keys=True) for e in made}) > 1:
-        found.append("these results come from different package versions; see result.json of the cells")
-    if len({(e["device"], e["cpu"]) for e in made}) > 1:
-        found.append("these results come from different processors: their seconds cannot be compared")
-    return found
+    """What makes rows of one table doubtful to compare: other code, other package versions, other machines."""
+    made = [environment for result in _results(store) if (environment := result.get("environment"))]
+    packages = sorted({name for environment in made for name in environment.get("packages", {})})
+    told = {
+        "commits of the code": _different(environment.get("commit") for environment in made),
+        "states of the working tree (dirty)": _different(environment.get("dirty") for environment in made),
+        "versions of Python": _different(environment.get("python") for environment in made),
+        **{
+            f"versions of {name}": _different(environment.get("packages", {}).get(name) for environment in made)
+            for name in packages
+        },
+        "devices, so seconds do not compare": _different(environment.get("device") for environment in made),
+        "processors, so seconds do not compare": _different(environment.get("cpu") for environment in made),
+    }
+    return [f"the rows come from different {what}: {values}" for what, values in told.items() if values]
+
+
+def _different(values: Iterable[Any]) -> str:
+    """The values with how many rows have each, if there are several."""
+    counts = Counter("unknown" if value is None else str(value)[:40] for value in values)
+    return ", ".join(f"{value} ({n} cells)" for value, n in counts.most_common()) if len(counts) > 1 else ""
+
+
+def _results(store: Store) -> list[dict[str, Any]]:
+    """result.json of all finished cells, in the plan's order."""
+    return [result for cell in store.planned() if (result := store.cell(cell.cell_id).result()) is not None]
 
 
 def write_tables(store: Store) -> list[Path]:
@@ -131,31 +201,78 @@ def write_tables(store: Store) -> list[Path]:
     return [store.root / name for name in texts]
 
 
-# ------------------------------------------------------------------------------------------------ cells' texts
+# ---------------------------------------------------------------------------------------------- texts of cells
 
 
-def shown(table: pd.DataFrame) -> list[Column]:
-    """The columns that have any number."""
-    return [c for c in COLUMNS if c.key in table and table[c.key].notna().any()]
+@dataclass(frozen=True)
+class Shown:
+    """A summary made ready to be shown: which columns, with how many digits, and which rows are best in which."""
+
+    table: pd.DataFrame
+    columns: tuple[Column, ...]
+    digits: dict[str, int]
+    best: dict[str, set[int]]
+
+    def row(self, index: int, spreads: Sequence[str], plus_minus: str, minus: str) -> list[str]:
+        """The metrics' texts of one row, standard deviations where the column's `spread` is among `spreads`.
+
+        A row without a finished cell says in the first place why. `plus_minus` is the standard deviation's format.
+        """
+        values = self.table.loc[index]
+        formats = [plus_minus if column.spread in spreads else "" for column in self.columns]
+        texts = [self._text(values, *pair, minus) for pair in zip(self.columns, formats, strict=True)]
+        if values["n"] == 0:
+            texts[0] = next(state for state in ("failed", "diverged", "missing") if state in values["unfinished"])
+        return texts
+
+    def _text(self, values: pd.Series, column: Column, plus_minus: str, minus: str) -> str:
+        mean, sd = values[column.key], values[f"{column.key}_sd"]
+        if math.isnan(mean):
+            return MISSING
+        text = number(mean * column.scale, self.digits[column.key], column.signed, minus)
+        if not plus_minus or math.isnan(sd):
+            return text
+        return text + plus_minus.format(number(sd * column.scale, self.digits[column.key]))
 
 
-def cell_text(row: Any, column: Column, plus_minus: str) -> str:
-    """A mean, with its standard deviation where there is one; `MISSING` where there is no number."""
-    mean, sd = row[column.key], row[f"{column.key}_sd"]
-    if mean is None or math.isnan(mean):
-        return MISSING
-    text = f"{mean * column.scale:.{column.digits}f}"
-    return text if math.isnan(sd) else f"{text}{plus_minus}{sd * column.scale:.{column.digits}f}"
+def prepare(table: pd.DataFrame, extra_axes: Sequence[str]) -> Shown:
+    """The columns that have any number (FID always), with their digits and best rows."""
+    columns = tuple(column for column in COLUMNS if column.key == "fid" or table[column.key].notna().any())
+    digits = {column.key: _digits(table, column) for column in columns}
+    best = {column.key: best_rows(table, column, digits[column.key], extra_axes) for column in columns}
+    return Shown(table, columns, digits, best)
 
 
-def best_rows(table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> set[int]:
-    """Index of the best federated row of each (n_clients, beta, further axes) with two rows or more, ties together."""
+def _digits(table: pd.DataFrame, column: Column) -> int:
+    """Digits after the point: given, or three significant ones of the smallest, at most four of the largest."""
+    if column.digits is not None:
+        return column.digits
+    source = next(c for c in COLUMNS if c.key == (column.like or column.key))
+    sizes = (table[source.key] * source.scale).abs()
+    sizes = sizes[sizes > 0]
+    if sizes.empty:
+        return 2
+    smallest, largest = (math.floor(math.log10(size)) for size in (sizes.min(), sizes.max()))
+    return min(6, max(1, min(2 - smallest, 3 - largest)))
+
+
+def number(value: float, digits: int, signed: bool = False, minus: str = "-") -> str:
+    """A number with `digits` after the point; what rounds to zero has no sign."""
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text[1:] if float(text) == 0 and text[0] in "+-" else text.replace("-", minus)
+
+
+def best_rows(table: pd.DataFrame, column: Column, digits: int, extra_axes: Sequence[str]) -> set[int]:
+    """Index of the best federated row of each (n_clients, beta, further axes) with two rows or more, ties together.
+
+    Rows tie that show the same number.
+    """
+    best: set[int] = set()
     if not column.better:
-        return set()
-    best = set()
+        return best
     federated = table[table["n_clients"].notna() & table[column.key].notna()]
     for _, block in federated.groupby(["n_clients", "beta", *extra_axes], dropna=False):
-        values = (block[column.key] * column.scale).round(column.digits)
+        values = (block[column.key] * column.scale).round(digits)
         top = values.max() if column.better > 0 else values.min()
         if len(block) > 1:
             best |= set(block.index[values == top])
@@ -164,97 +281,118 @@ def best_rows(table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) ->
 
 def axis_text(value: Any) -> str:
     """An axis's value: whole numbers without a point, nothing as `MISSING`."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if pd.isna(value):
         return MISSING
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
-def seeds_text(row: Any) -> str:
+def seeds_text(row: pd.Series) -> str:
     """How many seeds stand behind a row: "3", or "1/3" where some are missing or failed."""
     return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
 
 
-# ------------------------------------------------------------------------------------------------ terminal
+def floor_of(store: Store) -> dict[str, Any] | None:
+    """The scores of real held-out images, where all finished cells were judged by the same ones; else None."""
+    floors = {json.dumps(result["floor"], sort_keys=True): result["floor"] for result in _results(store)}
+    return dict(next(iter(floors.values()))) if len(floors) == 1 else None
+
+
+# ---------------------------------------------------------------------------------------------- terminal
 
 
 def terminal_table(store: Store) -> Table:
     """The summary for a terminal, the best of each (n_clients, beta) in bold, the real images' floor below."""
-    extra_axes = store.plan()["extra_axes"]
-    table = summary_table(summary_rows(store), extra_axes)
-    columns = shown(table)
-    best = {c.key: best_rows(table, c, extra_axes) for c in columns}
-    made = Table(title=f"grid {store.plan()['name']}", title_justify="left", title_style="bold", pad_edge=False)
+    plan = store.plan()
+    extra_axes = plan["extra_axes"]
+    shown = prepare(summary_table(summary_rows(store), extra_axes), extra_axes)
+    made = Table(
+        title=f"grid {plan['name']}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for name in ("strategy", "n", "beta", *extra_axes, "seeds"):
         made.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
-    for column in columns:
-        arrow = {-1: " ↓", 1: " ↑", 0: ""}[column.better]
-        made.add_column(column.head + arrow, justify="right", no_wrap=True)
+    for column in shown.columns:
+        made.add_column(f"{column.head}{_arrow(column, '↓', '↑')}", justify="right", no_wrap=True)
     last = None
-    for index, row in table.iterrows():
+    for index, row in shown.table.iterrows():
         block = (axis_text(row["n_clients"]), axis_text(row["beta"]))
         if last is not None and block != last:
             made.add_section()
         last = block
-        texts = [cell_text(row, c, " ± ") for c in columns]
-        marked = [f"[bold]{t}[/bold]" if index in best[c.key] else t for t, c in zip(texts, columns, strict=True)]
+        texts = shown.row(index, ("both",), "±{}", "-")
         made.add_row(
-            _rich(row["strategy"]), *block, *(_rich(axis_text(row[a])) for a in extra_axes), seeds_text(row), *marked
+            *(escape_markup(axis_text(row[axis])) for axis in (*AXES, *extra_axes)),
+            seeds_text(row),
+            *_marked(shown, index, texts, "[bold]{}[/bold]"),
         )
-    _add_floor(made, store, columns, 3 + len(extra_axes))
+    _add_floor(made, store, shown, len(extra_axes) + 3)
     return made
 
 
-def _rich(text: str) -> str:
-    return text.replace("[", r"\[")
+def _arrow(column: Column, lower: str, higher: str) -> str:
+    return {-1: f" {lower}", 1: f" {higher}", 0: ""}[column.better]
 
 
-def _add_floor(made: Table, store: Store, columns: Sequence[Column], blanks: int) -> None:
+def _marked(shown: Shown, index: int, texts: Sequence[str], mark: str) -> list[str]:
+    """The texts with the best ones in `mark`."""
+    pairs = zip(texts, shown.columns, strict=True)
+    return [mark.format(text) if index in shown.best[column.key] else text for text, column in pairs]
+
+
+def _add_floor(made: Table, store: Store, shown: Shown, blanks: int) -> None:
     floor = floor_of(store)
     if floor:
+        values = [(floor.get(column.key), column) for column in shown.columns]
+        texts = ["" if v is None else number(v * c.scale, shown.digits[c.key]) for v, c in values]
         made.add_section()
-        values = [floor.get(c.key) for c in columns]
-        texts = ["" if v is None else f"{v * c.scale:.{c.digits}f}" for v, c in zip(values, columns, strict=True)]
-        made.add_row(f"real held-out images ({floor['n_generated']})", *[""] * blanks, *texts, style="dim")
+        made.add_row(f"{floor['n_generated']} real images", *[""] * blanks, *texts, style="dim")
 
 
-def floor_of(store: Store) -> dict[str, Any] | None:
-    """The scores of real held-out images, where all finished cells were judged by the same ones; else None."""
-    results = [store.cell(cell.cell_id).result() for cell in store.planned()]
-    floors = {json.dumps(r["floor"], sort_keys=True): r["floor"] for r in results if r is not None}
-    return dict(next(iter(floors.values()))) if len(floors) == 1 else None
-
-
-# ------------------------------------------------------------------------------------------------ caption, LaTeX
+# ---------------------------------------------------------------------------------------------- caption, LaTeX
 
 
 def caption(store: Store) -> str:
     """What a reader must know of the numbers: data, budget, optimizer, sampler, extractor, number of samples, seeds.
 
-    Settings in which the cells differ read "several".
+    Settings in which the finished cells differ read "several".
     """
-    results = [r for cell in store.planned() if (r := store.cell(cell.cell_id).result()) is not None]
+    results = _results(store)
     if not results:
         return "no cell is finished"
 
-    def one(*path: str) -> Any:
+    def one(*path: str) -> str:
         values = {json.dumps(_at(result, path)) for result in results}
-        return json.loads(values.pop()) if len(values) == 1 else "several"
+        value = json.loads(values.pop()) if len(values) == 1 else "several"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
-    federated = [r for r in results if r["config"]["n_clients"] is not None]
-    states = {r["config"]["client"]["optimizer_state"] for r in federated}
-    policy = f", clients' optimizer state: {' and '.join(sorted(states))}" if states else ""
-    size, accuracy = one("data", "size"), one("extractor", "test_accuracy")
-    known = f", test accuracy {accuracy:.2%}" if isinstance(accuracy, float) else ""
-    seeds = sorted({r["config"]["seed"] for r in results})
+    epochs = one("config", "training", "local_epochs")
+    size, digest, accuracy = one("data", "size"), one("extractor", "digest"), one("extractor", "test_accuracy")
     return (
-        f"{one('data', 'name')} at {size}x{size} ({one('config', 'data', 'fit')}), {one('data', 'n_train')} training images; "
-        f"{one('config', 'training', 'rounds')} rounds of {one('config', 'training', 'local_epochs')} local epochs, "
-        f"batch {one('config', 'training', 'batch_size')}, {one('config', 'client', 'optimizer')}, "
-        f"lr {one('config', 'client', 'lr')} ({one('config', 'client', 'lr_schedule')}){policy}; "
+        f"{one('data', 'name')} at {size}x{size} ({one('config', 'data', 'fit')}), {one('data', 'n_train')} training "
+        f"and {one('data', 'n_heldout')} held-out images; {one('config', 'training', 'rounds')} rounds of "
+        f"{epochs} local epoch{'' if epochs == '1' else 's'}, batch {one('config', 'training', 'batch_size')}, "
+        f"{one('config', 'client', 'optimizer')}, lr {one('config', 'client', 'lr')} "
+        f"({one('config', 'client', 'lr_schedule')}){_client_policy(results)}; "
         f"{one('config', 'evaluation', 'n_samples')} samples by {one('config', 'sampler', 'name')} sampling in "
-        f"{one('config', 'sampler', 'steps')} steps; features: {one('extractor', 'name')} "
-        f"{str(one('extractor', 'digest'))[:8]}{known}; seeds {', '.join(map(str, seeds))}"
+        f"{one('config', 'sampler', 'steps')} steps; features of {one('extractor', 'name')} "
+        f"({digest if digest == 'several' else digest[:8]}, test accuracy {accuracy}); "
+        f"seeds {', '.join(map(str, sorted({result['config']['seed'] for result in results})))}"
     )
+
+
+def _client_policy(results: Sequence[Mapping[str, Any]]) -> str:
+    """How clients take part, which is nothing to centralized training."""
+    federated = [result["config"] for result in results if result["config"]["n_clients"] is not None]
+    states = sorted({config["client"]["optimizer_state"] for config in federated})
+    shares = sorted({config["training"]["participation"] for config in federated} - {1.0})
+    names = sorted({config["partition"]["name"] for config in federated})
+    told = f", clients' optimizer state: {' and '.join(states)}; {' and '.join(names)} partition" if federated else ""
+    return told + (f", participation {' and '.join(f'{share:g}' for share in shares)}" if shares else "")
 
 
 def _at(tree: Any, path: Sequence[str]) -> Any:
@@ -263,8 +401,15 @@ def _at(tree: Any, path: Sequence[str]) -> Any:
     return tree
 
 
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"}  # fmt: skip
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
 
 
 def escape(text: str) -> str:
@@ -274,36 +419,51 @@ def escape(text: str) -> str:
 
 def latex_table(store: Store, table: pd.DataFrame) -> str:
     """The summary as a LaTeX table for booktabs: centralized training first, the best of each (n, beta) in bold."""
-    extra_axes = store.plan()["extra_axes"]
-    columns = shown(table)
-    best = {c.key: best_rows(table, c, extra_axes) for c in columns}
-    arrows = {-1: r" $\downarrow$", 1: r" $\uparrow$", 0: ""}
-    heads = [
-        "strategy",
-        "$n$",
-        r"$\beta$",
-        *map(escape, extra_axes),
-        "seeds",
-        *(c.latex + arrows[c.better] for c in columns),
-    ]
-    lines = []
-    previous = None
+    plan = store.plan()
+    extra_axes = plan["extra_axes"]
+    shown = prepare(table, extra_axes)
+    blocks: dict[tuple[str, str], list[list[str]]] = {}
     for index, row in table.iterrows():
-        block = (axis_text(row["n_clients"]), axis_text(row["beta"]))
-        if previous is not None and block != previous:
-            lines.append(r"\midrule")
-        previous = block
-        texts = [cell_text(row, c, r" $\pm$ ") for c in columns]
-        marked = [rf"\textbf{{{t}}}" if index in best[c.key] else t for t, c in zip(texts, columns, strict=True)]
         axes = [escape(axis_text(row[axis])) for axis in (*AXES, *extra_axes)]
-        lines.append(" & ".join([*axes, seeds_text(row), *marked]) + r" \\")
-    floor = floor_of(store)
-    told = f" Real held-out images ({floor['n_generated']}) score FID {floor['fid']:.2f}." if floor else ""
-    name = store.plan()["name"]
-    return "\n".join([
-        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small",
-        rf"\caption{{{escape(caption(store)[:1].upper() + caption(store)[1:])}.{escape(told)} Best of each $(n, \beta)$ in bold.}}",
-        rf"\label{{tab:{''.join(c for c in name if c.isalnum() or c == '-')}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
-        *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
+        texts = shown.row(index, ("both", "latex"), r"$_{{\pm {}}}$", "$-$")
+        blocks.setdefault((axes[1], axes[2]), []).append(
+            [*axes, seeds_text(row), *_marked(shown, index, texts, r"\textbf{{{}}}")]
+        )
+    heads = [column.latex + _arrow(column, r"$\downarrow$", r"$\uparrow$") for column in shown.columns]
+    return _template("summary.tex.jinja").render(
+        caption=_latex_caption(store, table),
+        label="".join(c for c in plan["name"] if c.isalnum() or c == "-"),
+        heads=["strategy", "$n$", r"$\beta$", *map(escape, extra_axes), "seeds", *heads],
+        blocks=list(blocks.values()),
+    )
+
+
+def _latex_caption(store: Store, table: pd.DataFrame) -> str:
+    told = [f"Grid {escape(store.plan()['name'])}: {escape(caption(store))}."]
+    if (table["n"] > 1).any():
+        told.append(r"Means $\pm$ standard deviations over seeds.")
+    if (table["n"] < table["planned"]).any():
+        told.append("Seeds as $k/m$: only $k$ of $m$ are finished.")
+    told.append(r"$\Delta$: mean difference to centralized training of the same seed.")
+    told.append("Best federated strategy of each $(n, \\beta)$ in bold.")
+    if floor := floor_of(store):
+        scores = [(column, floor[column.key]) for column in COLUMNS if floor.get(column.key) is not None]
+        texts = [f"{column.latex} {value * column.scale:.3g}" for column, value in scores]
+        told.append(f"For comparison, {floor['n_generated']} real held-out images score {', '.join(texts)}.")
+    return " ".join(told)
+
+
+def _template(name: str) -> Template:
+    """A template of bench/templates; its delimiters, << >> and <% %>, leave LaTeX's braces alone."""
+    made = Environment(
+        loader=PackageLoader("bench"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        keep_trailing_newline=True,
+    )
+    return made.get_template(name)

@@ -1,5 +1,7 @@
 """MLflow as a mirror of the store, asked what its user interface asks."""
 
+import contextlib
+import io
 import json
 import math
 import shutil
@@ -23,9 +25,11 @@ ROUND_METRICS = ("train_loss", "heldout_loss", "drift", "samples", "gradient_ste
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow store, made once: that takes seconds."""
+    """A new MLflow store, made once: that takes seconds, and is done in silence."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking._create_database(f"sqlite:///{path}")
+    with contextlib.redirect_stderr(io.StringIO()) as told, tracking._quiet():
+        tracking._create_database(f"sqlite:///{path}")
+    assert told.getvalue() == ""
     return path
 
 
@@ -382,6 +386,19 @@ def test_a_deleted_store_is_rebuilt(small, empty_database, results):
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("fake")
     assert [r.data.metrics for r in client.search_runs([experiment.experiment_id], "tags.state = 'done'")] == before
+
+
+def test_a_new_store_is_put_in_place_whole_or_not_at_all(results, monkeypatch):
+    (results / "mlflow.db").unlink()
+
+    def killed(tracking_uri: str) -> None:
+        Path(tracking_uri.removeprefix("sqlite:///")).write_bytes(b"half a store")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tracking._create_database(f"sqlite:///{results / 'mlflow.db'}")
+    assert list(results.iterdir()) == []
 
 
 def test_a_broken_store_is_one_clear_error(small, results):

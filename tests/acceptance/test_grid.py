@@ -1,0 +1,313 @@
+"""The main job as a user runs it: what it leaves behind, what a second run does, and how it fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from bench.grid import main
+from bench.store import Store
+from tests.acceptance.conftest import ROOT, command
+
+pytestmark = pytest.mark.xdist_group("grid")
+TINY = ["--set", "training.rounds=1", "--set", "evaluation.n_samples=20", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
+
+
+def files(root: Path) -> dict[str, float]:
+    return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+
+
+def hashes(root: Path) -> dict[str, tuple[str, str]]:
+    store = Store(root)
+    results = [store.cell(cell.cell_id).result() for cell in store.planned()]
+    return {r["cell_id"]: (r["weight_hash"], r["sample_hash"]) for r in results}
+
+
+def test_the_smoke_grid_runs_to_the_end(smoke):
+    results, done = smoke
+    assert done.returncode == 0, done.stderr
+    assert "grid smoke: 3 cells, 0 ended before, 3 to run" in done.stdout
+    assert "done, FID" in done.stdout
+    assert "mlflow ui --host 127.0.0.1" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_cell_leaves_its_files(smoke):
+    store = Store(smoke[0] / "smoke")
+    for cell in store.planned():
+        names = {path.name for path in store.cell(cell.cell_id).path.iterdir()}
+        expected = {"cell.json", "metrics.jsonl", "weights.safetensors", "train.json", "samples.safetensors", "samples.png", "result.json"}
+        if cell.labels["n_clients"] is not None:
+            expected |= {"partition.json", "partition.png"}
+        assert names == expected
+        images = load_file(store.cell(cell.cell_id).path / "samples.safetensors")["images"]
+        assert images.shape == (100, 1, 16, 16)
+
+
+def test_results_hold_what_a_paper_needs(smoke):
+    store = Store(smoke[0] / "smoke")
+    for cell in store.planned():
+        result = store.cell(cell.cell_id).result()
+        metrics = result["metrics"]
+        assert metrics["fid"] > 0
+        assert 1 <= metrics["is_mean"] <= 10
+        assert 0 <= metrics["class_tv"] <= 1
+        assert sum(result["class_histogram"]) == pytest.approx(1)
+        assert metrics["samples"] == 400
+        assert metrics["n_reference"] == 200
+        assert result["floor"]["fid"] > 0
+        assert result["extractor"]["name"] == "mnist-cnn"
+        assert (metrics["bytes_up"] == 0) == (cell.labels["n_clients"] is None)
+        assert len(store.cell(cell.cell_id).rounds()) == 2
+
+
+def test_the_tables_stand_beside_the_cells(smoke):
+    root = smoke[0] / "smoke"
+    rows = pd.read_csv(root / "summary.csv")
+    assert rows["state"].tolist() == ["done"] * 3
+    assert rows["strategy"].tolist() == ["centralized", "fedavg", "fedprox(mu=0.1)"]
+    table = pd.read_csv(root / "summary_table.csv")
+    assert table["n"].tolist() == [1, 1, 1]
+    assert table["fid_minus_centralized"].tolist()[1] == pytest.approx(table["fid"][1] - table["fid"][0])
+    assert r"\toprule" in (root / "summary_table.tex").read_text()
+    assert (root / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_trains_nothing(smoke, capsys):
+    results, _ = smoke
+    cells = Store(results / "smoke").planned()
+    before = {name: when for name, when in files(results / "smoke").items() if "/" in name}
+    assert main(["--grid", "smoke", "--results", str(results), "--no-mlflow"]) == 0
+    after = {name: when for name, when in files(results / "smoke").items() if "/" in name}
+    assert after == before
+    assert f"{len(cells)} ended before, 0 to run" in capsys.readouterr().out
+
+
+def test_a_new_beta_runs_only_the_new_cells(smoke, tmp_path, capsys):
+    results = tmp_path / "results"
+    shutil.copytree(smoke[0], results)
+    before = hashes(results / "smoke")
+    assert main(["--grid", "smoke", "--results", str(results), "--no-mlflow", "--set", "beta=1,5", "--n-jobs", "1"]) == 0
+    assert "5 cells, 3 ended before, 2 to run" in capsys.readouterr().out
+    after = hashes(results / "smoke")
+    assert len(after) == 5
+    assert before.items() <= after.items()
+
+
+def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(smoke[0], results)
+    before = hashes(results / "smoke")
+    arguments = ["--set", "evaluation.n_samples=30", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
+    assert main(["--grid", "smoke", "--results", str(results), *arguments]) == 0
+    (cell,) = Store(results / "smoke").planned()
+    result = Store(results / "smoke").cell(cell.cell_id).result()
+    assert result["metrics"]["n_generated"] == 30
+    assert result["weight_hash"] in {weights for weights, _ in before.values()}
+    rounds = Store(results / "smoke").cell(cell.cell_id).rounds()
+    assert [line["time"] < result["finished"] - result["metrics"]["cell_seconds"] for line in rounds] == [True, True]
+
+
+def test_the_number_of_workers_changes_no_bit(smoke, tmp_path):
+    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--n-jobs", "1", "--quiet"]) == 0
+    assert hashes(tmp_path / "smoke") == hashes(smoke[0] / "smoke")
+
+
+def test_the_plan_runs_nothing_and_tells_states_and_times(smoke, capsys):
+    before = files(smoke[0])
+    assert main(["--grid", "smoke", "--results", str(smoke[0]), "--plan", "--set", "beta=1,5"]) == 0
+    told = capsys.readouterr().out
+    assert files(smoke[0]) == before
+    assert told.count("done") == 4  # three cells and the count
+    assert told.count("todo") == 3
+    assert "nothing was run" in told
+
+
+def test_a_plan_of_a_new_folder_writes_nothing(tmp_path, capsys):
+    assert main(["--grid", "default", "--results", str(tmp_path / "new"), "--plan"]) == 0
+    assert not (tmp_path / "new").exists()
+    assert "9 todo; about" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ plugins, failures
+
+PLUGIN = """
+from dataclasses import dataclass
+from strategies.fedavg import FedAvg
+
+@dataclass(frozen=True)
+class Mine(FedAvg):
+    pull: float = 0.5
+
+@dataclass(frozen=True)
+class Broken(FedAvg):
+    def upload(self, params, down, local):
+        raise ZeroDivisionError("on purpose")
+
+@dataclass(frozen=True)
+class Deadly(FedAvg):
+    def upload(self, params, down, local):
+        import os
+        os._exit(9)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path) -> dict[str, str]:
+    """A folder on the path with a module of strategies, and a package that offers one as an entry point."""
+    (tmp_path / "my_strategies.py").write_text(PLUGIN)
+    package = tmp_path / "mine-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[bench.strategies]\nmine = my_strategies:Mine\n")
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_a_users_strategy_runs_by_path_and_by_entry_point(plugin, tmp_path):
+    both = "strategy=my_strategies:Mine(pull=0.25),mine"
+    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY, "--set", both, **plugin)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv")
+    assert rows["strategy"].tolist() == ["my_strategies:Mine(pull=0.25)", "mine(pull=0.5)"]
+    assert rows["weight_hash"].nunique() == 1  # both are FedAvg in all but name
+
+
+def test_a_cell_that_raises_or_diverges_costs_no_other(plugin, tmp_path):
+    arguments = ["--grid", "smoke", "--results", tmp_path / "r", *TINY, "--set", "client.optimizer=sgd",
+                 "--set", "strategy=my_strategies:Broken,fedavg", "--set", "client.lr=0.001,1e30"]  # fmt: skip
+    done = command(*arguments, **plugin)
+    assert done.returncode == 1
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv")
+    states = {(row.strategy, row["client.lr"]): row.state for _, row in rows.iterrows()}
+    assert states == {("my_strategies:Broken", 0.001): "failed", ("my_strategies:Broken", 1e30): "diverged",
+                      ("fedavg", 0.001): "done", ("fedavg", 1e30): "diverged"}  # fmt: skip
+    assert "ZeroDivisionError: on purpose" in done.stderr
+    assert "--retry-failed" in done.stderr
+    store = Store(tmp_path / "r" / "smoke")
+    errors = [store.cell(cell.cell_id).error() for cell in store.planned()]
+    assert any(error and 'raise ZeroDivisionError("on purpose")' in error["traceback"] for error in errors)
+    again = command(*arguments, **plugin)
+    assert "4 ended before, 0 to run" in again.stdout
+    assert again.returncode == 1
+    retried = command(*arguments, "--retry-failed", **plugin)
+    assert "1 ended before, 3 to run" in retried.stdout
+
+
+def test_a_worker_that_dies_costs_no_other_cell(plugin, tmp_path):
+    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY[:-2], "--n-jobs", "2",
+                   "--set", "strategy=my_strategies:Deadly,fedavg,centralized", **plugin)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv").set_index("strategy")
+    assert rows["state"].to_dict() == {"my_strategies:Deadly": "failed", "fedavg": "done", "centralized": "done"}
+    assert "its worker process died twice" in done.stderr
+
+
+def gone(group: int) -> bool:
+    """Whether all processes of the group end within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, number):
+    arguments = ["--grid", "smoke", "--results", str(tmp_path), "--set", "training.rounds=2,100000", "--set", "strategy=fedavg"]
+    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments, "--n-jobs", "2"], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("smoke/*/result.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT) if number == signal.SIGINT else process.terminate()
+    started = time.monotonic()
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 20
+    assert process.returncode == 130
+    assert "interrupted: 1 of 2 cells are done and kept; the same command goes on with the others" in told
+    assert "Traceback" not in told
+    states = sorted(Store(tmp_path / "smoke").frame()["state"])
+    assert states == ["done", "partial"]
+    assert gone(process.pid), "a worker is left"
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+MISTAKES = [
+    (["--grid", "defalt"], "did you mean 'default'?"),
+    (["--grid", "smoke", "--set", "beta=-1"], "--set beta=-1: beta: got -1"),
+    (["--grid", "smoke", "--set", "data.name=mnist"], "mnist needs --data-root DIR"),
+    (["--grid", "smoke", "--set", "data.name=mnist", "--data-root", "/nowhere"], "python -m bench.data mnist --data-root /nowhere --download"),
+    (["--grid", "smoke", "--set", "data.heldout=5000"], "data.heldout of mnist5k must be between 1 and 4999, got 5000"),
+    (["--grid", "smoke", "--set", "n_clients=21"], "fedavg n=21 beta=1 seed=0: 21 clients of at least 10 samples need 210"),
+    (["--grid", "smoke", "--set", "beta=0.001", "--set", "n_clients=15", "--set", "partition=dirichlet(max_retries=3)"],
+     "none of 4 draws at beta=0.001, n_clients=15"),
+    (["--grid", "smoke", "--set", "data.size=8", "--set", "model.widths=[8]", "--set", "model.attention=[true]"],
+     "extractor mnist-cnn takes grey images of side 16, 28, 32"),
+    (["--grid", "smoke", "--set", "evaluation.extractor=inception-v3-compat", "--set", "evaluation.extractor_weights=/nowhere.pth"],
+     "the weights of inception-v3-compat are not at /nowhere.pth"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "part"), MISTAKES, ids=[part[:50] for _, part in MISTAKES])
+def test_mistakes_end_with_code_2_one_message_and_nothing_written(arguments, part, tmp_path, capsys):
+    assert main([*arguments, "--results", str(tmp_path / "r")]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ")
+    assert part in told.err
+    assert "Traceback" not in told.err + told.out
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") is not None, reason="the machine may have a GPU")
+def test_a_missing_gpu_is_told(tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        assert main(["--grid", "smoke", "--results", str(tmp_path), "--set", "device=cuda", "--plan"]) == 0
+    else:
+        assert main(["--grid", "smoke", "--results", str(tmp_path), "--set", "device=cuda"]) == 2
+        assert "this torch sees no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--n-jobs", "0"], ["--backend", "slurm"], ["--nonsense"]])
+def test_wrong_options_end_with_code_2(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["--grid", "smoke", *arguments])
+    assert ended.value.code == 2
+
+
+def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert main(["--grid", "smoke", "--results", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing(smoke, capsys):
+    assert main(["--grid", "smoke", "--results", str(smoke[0]), "--no-mlflow", "--quiet"]) == 0
+    told = capsys.readouterr()
+    assert told.out == told.err == ""
+
+
+@pytest.mark.parametrize("backend", ["threading", "dask", "ray"])
+def test_every_backend_gives_the_same_bits(backend, smoke, tmp_path):
+    arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "2", "--backend", backend]
+    done = command("--grid", "smoke", "--results", tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "smoke").items() <= hashes(smoke[0] / "smoke").items()
+
+
+def test_results_are_plain_json(smoke):
+    for path in (smoke[0] / "smoke").rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path}"))
