@@ -88,7 +88,7 @@ class ClientConfig(Section):
 class ModelConfig(Section):
     """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`."""
 
-    widths: tuple[Positive, ...] = Field((16, 32, 32), min_length=1)
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 32)
     attention: tuple[bool, ...] = (False, False, True)
     blocks: Positive = 2
     groups: Positive = 8

@@ -261,12 +261,15 @@ def real_floor(heldout: Tensor, n: int, known: Reference, real_shares: Array, ex
 
 
 def fixed_draw(total: int, wanted: int) -> Tensor:
-    """Indices of `wanted` of `total` images (all if there are fewer), the same at every call; images may be sorted by class."""
+    """Indices of `wanted` of `total` images (all if there are fewer), the same at every call.
+
+    A prefix would not do: images may be sorted by class.
+    """
     return torch.randperm(total, generator=torch_stream(0, "fidelity", total))[:wanted]
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
-    """Frechet distance of two Gaussians, each (mean (D,), covariance (D, D)), by torch-fidelity (Heusel et al. 2017, eq. 6)."""
+    """Frechet distance of two Gaussians (mean (D,), covariance (D, D)), by torch-fidelity (Heusel et al. 2017, eq. 6)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     first, second = ({"mu": mean, "sigma": covariance} for mean, covariance in (a, b))
@@ -299,8 +302,14 @@ def kernel_distance(features: Tensor, real: Tensor, seed: int) -> dict[str, floa
     """KID over 100 subsets of up to 1,000 images, by torch-fidelity (Binkowski et al. 2018); unbiased."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-    found = kid_features_to_metric(features.double(), real.double(), kid_subsets=KID_SUBSETS, rng_seed=_short(seed),
-                                   kid_subset_size=min(KID_SUBSET_SIZE, len(features), len(real)), verbose=False)  # fmt: skip
+    found = kid_features_to_metric(
+        features.double(),
+        real.double(),
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=min(KID_SUBSET_SIZE, len(features), len(real)),
+        rng_seed=_short(seed),
+        verbose=False,
+    )
     return {"kid_mean": float(found[KEY_METRIC_KID_MEAN]), "kid_std": float(found[KEY_METRIC_KID_STD])}
 
 

@@ -61,7 +61,8 @@ def _dispatch(groups: Sequence[list[CellJob]], **settings: Any) -> None:
 
 def _after_death(groups: Sequence[list[CellJob]]) -> tuple[list[list[CellJob]], list[list[CellJob]]]:
     """What is left when a pool died: groups in which a cell was running, one of which killed it, and the others."""
-    suspects, others = [], []
+    suspects: list[list[CellJob]] = []
+    others: list[list[CellJob]] = []
     for group in groups:
         states = {job.cell_id: Store(job.root).cell(job.cell_id).state() for job in group}
         left = [job for job in group if states[job.cell_id] in ("partial", "todo")]
@@ -100,6 +101,10 @@ def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
     ]
 
 
+def _local_dask(n_jobs: int) -> dict[str, Any]:
+    return {"n_workers": n_jobs, "threads_per_worker": 1, "dashboard_address": None}
+
+
 @contextmanager
 def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[None]:
     """joblib set to the backend; a local Dask or Ray is started where no address is given, and ended again."""
@@ -107,22 +112,20 @@ def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[No
         if backend == "dask":
             from distributed import Client
 
-            with (
-                Client(scheduler)
-                if scheduler
-                else Client(n_workers=n_jobs, threads_per_worker=1, dashboard_address=None)
-            ):
-                with joblib.parallel_config("dask"):
-                    yield
+            client = Client(scheduler or None, **({} if scheduler else _local_dask(n_jobs)))
+            with client, joblib.parallel_config("dask"):
+                yield
         elif backend == "ray":
             import ray
             from ray.util.joblib import register_ray
 
             register_ray()
-            ray.init(address=scheduler, include_dashboard=False, **({} if scheduler else {"num_cpus": n_jobs}))
-            with joblib.parallel_config("ray", n_jobs=n_jobs):
+            cpus = None if scheduler else n_jobs
+            with (
+                ray.init(address=scheduler, num_cpus=cpus, include_dashboard=False),
+                joblib.parallel_config("ray", n_jobs=n_jobs),
+            ):
                 yield
-            ray.shutdown()
         else:
             with joblib.parallel_config(backend, n_jobs=n_jobs):
                 yield

@@ -152,13 +152,15 @@ class LiveView:
         total = sum(view.fraction for view in views) / max(len(views), 1)
         bars.add_task(
             head,
-            total=1.0,
-            completed=total,
+            total=100,
+            completed=round(100 * total),
             told=f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left",
         )
         for view in views:
             if view.running:
-                bars.add_task(f"  {describe(view.job.config)}", total=1.0, completed=view.fraction, told=told(view))
+                bars.add_task(
+                    f"  {describe(view.job.config)}", total=100, completed=round(100 * view.fraction), told=told(view)
+                )
         self._live.update(Group(bars, Text("Ctrl-C ends; what is done is kept", style="dim")))
 
     def warn(self, message: str) -> None:

@@ -336,7 +336,7 @@ def nbytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def weight_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, by sorted name: equal if and only if the weights are, bit for bit."""
+    """SHA-256 over names, types, shapes and bytes, by sorted name: equal exactly if the weights are, bit for bit."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name].detach().cpu().numpy())

@@ -33,6 +33,6 @@ class FedProx(FedAvg):
 
     def correct_grads(self, params: Tensors, down: Tensors, local: State) -> None:
         """Add the term's exact gradient, mu (w - w_round): the same as its `penalty`, without building its graph."""
-        trained = {name: p for name, p in params.items() if p.grad is not None}
-        pulls = torch._foreach_sub([p.detach() for p in trained.values()], [down[name] for name in trained])
-        torch._foreach_add_([p.grad for p in trained.values()], pulls, alpha=self.mu)
+        grads = {name: p.grad for name, p in params.items() if p.grad is not None}
+        pulls = torch._foreach_sub([params[name].detach() for name in grads], [down[name] for name in grads])
+        torch._foreach_add_(list(grads.values()), pulls, alpha=self.mu)

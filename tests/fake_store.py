@@ -38,10 +38,10 @@ AXES: dict[str, list[Any]] = {
 
 
 def planned_store(results: Path, axes: Mapping[str, Sequence[Any]] | None = None, **settings: Any) -> Store:
-    """A store at results/fake with its grid.json and no cell begun; keywords override settings."""
+    """A store at results/<name> (fake) with its grid.json and no cell begun; keywords override settings."""
     grid = parse_grid({**SETTINGS, **settings, "axes": {**AXES, **(axes or {})}}, "fake.toml", "fake")
     cells = [_planned(grid, number, cell) for number, cell in enumerate(grid.cells)]
-    store = Store(results / "fake")
+    store = Store(results / grid.name)
     store.write_plan(
         {
             "name": grid.name,

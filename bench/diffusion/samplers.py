@@ -56,7 +56,7 @@ def timesteps(T: int, steps: int) -> np.ndarray:
 
 
 def respaced(schedule: Schedule, kept: Sequence[int] | np.ndarray) -> Schedule:
-    """The schedule over the kept timesteps: beta'_i = 1 - A_{tau_i} / A_{tau_{i-1}} (Nichol & Dhariwal 2021, eq. 19)."""
+    """The schedule over the kept steps: beta'_i = 1 - A_{tau_i} / A_{tau_{i-1}} (Nichol & Dhariwal 2021, eq. 19)."""
     a = schedule.alpha_bar[np.asarray(kept)]
     return Schedule(1.0 - a / np.append(1.0, a[:-1]))
 
@@ -121,7 +121,7 @@ def _predict_x0(eps: Tensor, schedule: Schedule, x: Tensor, i: int, settings: Sa
 
 
 def ancestral_step(eps: Tensor, schedule: Schedule, x: Tensor, i: int, settings: SamplerSettings, draw: Draw) -> Tensor:
-    """x_{i-1} ~ N(posterior mean of the predicted image, sigma_i^2), no noise at i = 0 (Ho et al. 2020, algorithm 2)."""
+    """x_{i-1} ~ N(posterior mean of the predicted image, sigma_i^2), at i = 0 the mean (Ho et al. 2020, alg. 2)."""
     x0 = _predict_x0(eps, schedule, x, i, settings)
     mean = schedule.posterior_mean_x0[i] * x0 + schedule.posterior_mean_xt[i] * x
     if i == 0:

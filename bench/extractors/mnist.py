@@ -72,7 +72,7 @@ def check(channels: int, size: int) -> None:
 
 
 def record() -> dict[str, Any]:
-    """The content of mnist_cnn.json: "digest" (SHA-256 of the weights' file), "test_accuracy" and how it was trained."""
+    """The content of mnist_cnn.json: "digest" (SHA-256 of the weights), "test_accuracy" and how it was trained."""
     return dict(json.loads(RECORD.read_text(encoding="utf-8")))
 
 

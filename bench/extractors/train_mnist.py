@@ -60,8 +60,8 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int, device: str) -
             optimizer.step()
             plan.step()
             loss_sum += loss.detach()
-        print(f"epoch {epoch + 1}/{epochs}: loss {loss_sum.item() * BATCH / len(x):.4f}, {time.perf_counter() - started:.0f} s",
-              flush=True)  # fmt: skip
+        mean, seconds = loss_sum.item() * BATCH / len(x), time.perf_counter() - started
+        print(f"epoch {epoch + 1}/{epochs}: loss {mean:.4f}, {seconds:.0f} s", flush=True)
     return net.cpu().eval()
 
 

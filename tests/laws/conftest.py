@@ -1,4 +1,4 @@
-"""A small federated problem that trains in a fraction of a second: `make_training` builds runs that differ in one thing."""
+"""A small federated problem that trains in a fraction of a second; `make_training` builds runs of it."""
 
 from collections.abc import Callable
 

@@ -18,10 +18,7 @@ from partitions import (
     DirichletPlain,
     Partition,
     PartitionError,
-    UnknownPartition,
-    available,
     checked_split,
-    load,
     partition_digest,
     skew_report,
 )
@@ -365,62 +362,6 @@ class TestReport:
             skew_report(np.array([0, 1]), [np.array([0, 1]), np.array([], dtype=np.int64)], 2)
 
 
-class FakeEntryPoint:
-    """The parts of an installed package's entry point that the registry reads."""
-
-    def __init__(self, name: str, found: object) -> None:
-        self.name, self.value, self._found = name, "plugin:Thing", found
-
-    def load(self) -> object:
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found
-
-
-class TestRegistry:
-    def test_built_in_names(self) -> None:
-        assert list(available())[:3] == ["iid", "dirichlet", "dirichlet-plain"]
-        assert load("iid") is IID
-        assert load("dirichlet") is Dirichlet
-        assert load("dirichlet-plain") is DirichletPlain
-
-    def test_who_uses_beta(self) -> None:
-        assert {name: kind.uses_beta for name, kind in available().items() if name in partitions._BUILT_IN} == {
-            "iid": False,
-            "dirichlet": True,
-            "dirichlet-plain": True,
-        }
-
-    def test_dotted_path(self) -> None:
-        assert load("partitions.dirichlet:Dirichlet") is Dirichlet
-
-    def test_plugin(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        plugins = [FakeEntryPoint("broken", Broken), FakeEntryPoint("iid", Broken)]
-        monkeypatch.setattr(partitions, "entry_points", lambda group: plugins)
-        assert load("broken") is Broken
-        assert available()["broken"] is Broken
-        assert load("iid") is IID
-
-    @pytest.mark.parametrize("found", [int, "text", ImportError("no such module"), AttributeError("no such class")])
-    def test_plugin_that_is_none(self, monkeypatch: pytest.MonkeyPatch, found: object) -> None:
-        monkeypatch.setattr(partitions, "entry_points", lambda group: [FakeEntryPoint("odd", found)])
-        with pytest.raises(UnknownPartition, match="plugin"):
-            load("odd")
-
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("dirichlett", "did you mean 'dirichlet'.*iid, dirichlet, dirichlet-plain.*'module:Class'"),
-            ("zzz", "no partition 'zzz'; known: iid, dirichlet, dirichlet-plain"),
-            ("partitions.dirichlet:Dirichlt", "did you mean 'Dirichlet'"),
-            ("no_such_module_here:Thing", "no module 'no_such_module_here'"),
-            ("json:JSONDecoder", "not a subclass"),
-            ("partitions:Partition", "not a subclass of partitions.Partition with a split method"),
-            (":Thing", "not of the form 'module:Class'"),
-            ("..base:Thing", "not of the form 'module:Class'"),
-            ("json:", "not of the form 'module:Class'"),
-        ],
-    )
-    def test_unknown_names_are_explained(self, name: str, message: str) -> None:
-        with pytest.raises(UnknownPartition, match=message):
-            load(name)
+def test_which_partitions_use_beta() -> None:
+    uses = {name: partitions.load(name).uses_beta for name in ("iid", "dirichlet", "dirichlet-plain")}
+    assert uses == {"iid": False, "dirichlet": True, "dirichlet-plain": True}

@@ -121,9 +121,15 @@ def sample_tied(task, indices, stream, epochs, batch_size):
 
 
 def test_one_full_batch_step_a_client_is_one_step_on_the_union(make_training):
-    settings = dict(
-        rounds=1, epochs=1, batch_size=64, optimizer="sgd", lr=0.05, lr_schedule="constant", batches=sample_tied
-    )
+    settings = {
+        "rounds": 1,
+        "epochs": 1,
+        "batch_size": 64,
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "lr_schedule": "constant",
+        "batches": sample_tied,
+    }
     federated = finish(make_training(FedAvg(), **settings))
     centralized = finish(make_training(Centralized(), sizes=(40,), **settings))
     initial = dict(small_net().named_parameters())
@@ -136,7 +142,7 @@ def test_clients_with_the_same_data_order_and_noise_are_any_one_of_them(task, ma
     def same_batches(task, indices, stream, epochs, batch_size):
         return local_batches(task, torch.arange(9), torch_stream(0, "shared"), epochs, batch_size)
 
-    settings = dict(rounds=1, lr_schedule="constant", batches=same_batches)
+    settings = {"rounds": 1, "lr_schedule": "constant", "batches": same_batches}
     together = finish(make_training(sizes=(9, 9, 9), **settings))
     alone = finish(make_training(sizes=(9,), **settings))
     assert same(together, alone)
@@ -276,7 +282,7 @@ VISITS: list = []
 def test_clients_remember_their_state_between_visits(make_training):
     VISITS.clear()
     finish(make_training(Counting(), rounds=3))
-    assert VISITS == [(r, [1.5 * r] * 3) for r in (1, 2, 3) for _ in SIZES]
+    assert [(r, [1.5 * r] * 3) for r in (1, 2, 3) for _ in SIZES] == VISITS
 
 
 def test_dropout_draws_from_the_clients_own_stream(make_training):

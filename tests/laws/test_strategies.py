@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import strategies
 from strategies.base import Upload, WeightedMean
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
@@ -139,23 +138,3 @@ def test_parameters_without_gradient_are_left_alone():
 def test_strengths_that_make_no_sense_are_refused(mu):
     with pytest.raises(ValueError, match="mu must be a finite number >= 0"):
         FedProx(mu)
-
-
-def test_strategies_are_found_by_name_and_by_path():
-    assert strategies.load("fedprox") is FedProx
-    assert strategies.load("strategies.fedprox:FedProx") is FedProx
-    assert strategies.available() == ["centralized", "fedavg", "fedprox"]
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("fedavgg", r"unknown strategy 'fedavgg'; did you mean 'fedavg'\?"),
-        ("nowhere.at_all:X", "cannot be imported: No module named 'nowhere'"),
-        ("strategies.fedavg:Nothing", "cannot be imported: .*no attribute 'Nothing'"),
-        ("strategies.base:Upload", "not a subclass of strategies.base.Strategy"),
-    ],
-)
-def test_names_that_are_no_strategy_are_refused(name, message):
-    with pytest.raises(strategies.UnknownStrategy, match=message):
-        strategies.load(name)

@@ -1,0 +1,92 @@
+"""How strategies and partitions are found: by a shipped name, an installed package's entry point, or a dotted path.
+
+A leaf: it knows neither of the rooms that use it.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownPlugin(ValueError):
+    """Nothing goes by this name, or what goes by it is not of the right kind; the message names what there is."""
+
+
+class Registry(Generic[T]):
+    """The classes of one kind.
+
+    Args:
+        kind: what messages call it, e.g. "strategy".
+        group: the entry-point group under which installed packages offer more of them.
+        base: what every class must derive from.
+        shipped: classes by name; a plugin cannot take one of these names.
+    """
+
+    def __init__(self, kind: str, group: str, base: type[T], shipped: Mapping[str, type[T]]) -> None:
+        self._kind, self._group, self._base, self._shipped = kind, group, base, dict(shipped)
+
+    def names(self) -> list[str]:
+        """Every name, shipped ones first; plugins are not imported."""
+        return [*self._shipped, *self._plugins()]
+
+    def load(self, name: str) -> type[T]:
+        """The class called `name`: a shipped name, a plugin's, or "package.module:Class" on the import path.
+
+        Errors raised inside a module that exists are left as they are.
+
+        Raises:
+            UnknownPlugin: if there is none, naming what there is and the nearest right name.
+        """
+        if name in self._shipped:
+            return self._shipped[name]
+        plugins = self._plugins()
+        if name in plugins:
+            return self._load_plugin(plugins[name])
+        if ":" in name:
+            return self._load_path(name)
+        raise UnknownPlugin(
+            f"no {self._kind} {name!r}{_nearest(name, self.names())}; allowed: {', '.join(self.names())}, "
+            'or your own as "package.module:Class"'
+        )
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        found = entry_points(group=self._group)
+        return {plugin.name: plugin for plugin in found if plugin.name not in self._shipped}
+
+    def _load_plugin(self, plugin: EntryPoint) -> type[T]:
+        try:
+            found = plugin.load()
+        except (ImportError, AttributeError) as error:
+            raise UnknownPlugin(f"plugin {plugin.name!r} ({plugin.value}) does not load: {error}") from error
+        return self._checked(plugin.value, found)
+
+    def _load_path(self, path: str) -> type[T]:
+        module_name, _, class_name = path.partition(":")
+        if not all(part.isidentifier() for part in [*module_name.split("."), class_name]):
+            raise UnknownPlugin(f'{path!r} is not of the form "package.module:Class"')
+        try:
+            module = import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
+        if class_name not in vars(module):
+            hint = _nearest(class_name, vars(module))
+            raise UnknownPlugin(f"{path!r}: module {module_name!r} has no {class_name!r}{hint}")
+        return self._checked(path, vars(module)[class_name])
+
+    def _checked(self, path: str, found: object) -> type[T]:
+        if isinstance(found, type) and issubclass(found, self._base) and not isabstract(found):
+            return found
+        base = f"{self._base.__module__}.{self._base.__name__}"
+        raise UnknownPlugin(f"{path!r} is not a subclass of {base} with all its methods")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

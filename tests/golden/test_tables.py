@@ -1,0 +1,308 @@
+"""Tables of a made-up grid against files that were looked at; `python -m tests.golden.test_tables` writes them anew."""
+
+import io
+import math
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench import tables
+from bench.store import Store, write_json
+from tests import fake_store
+
+GOLDEN = Path(__file__).parent
+FILES = ("summary.csv", "summary_table.csv", "summary_table.tex")
+
+
+def golden_store(results: Path) -> Store:
+    """Two seeds, two splits; one cell is missing, one failed and one diverged."""
+    store = fake_store.planned_store(results, {"beta": [0.1, 1.0]}, name="fake")
+    for number, cell in enumerate(store.planned()):
+        if number == 6:
+            fake_store.fail(fake_store.begin(store, cell))
+        elif number == 7:
+            fake_store.fail(fake_store.begin(store, cell), "diverged", "Diverged: held-out loss is nan after round 2")
+        elif number != 3:
+            fake_store.run_cell(store, cell)
+    return store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = golden_store(tmp_path_factory.mktemp("results"))
+    assert tables.write_tables(made) == [made.root / name for name in FILES]
+    return made
+
+
+def one_seed(results: Path, **axes) -> Store:
+    return fake_store.finished_store(results, {"seed": [0], "n_clients": [3], **axes})
+
+
+def table_of(store: Store) -> pd.DataFrame:
+    return tables.summary_table(tables.summary_rows(store), store.plan()["extra_axes"])
+
+
+def printed(store: Store, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(tables.terminal_table(store))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+# ------------------------------------------------------------------------------------------ goldens
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary_table.tex"])
+def test_files_are_as_they_were(store, name):
+    assert (store.root / name).read_text() == (GOLDEN / name).read_text()
+
+
+def test_the_summary_is_as_it_was(store):
+    """To twelve digits: how a mean is summed differs between versions of NumPy in the last one."""
+    new, old = (pd.read_csv(path / "summary_table.csv") for path in (store.root, GOLDEN))
+    pd.testing.assert_frame_equal(new, old, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------ numbers
+
+
+def test_rows_keep_every_digit(store):
+    rows = pd.read_csv(store.root / "summary.csv", dtype=str, keep_default_na=False)
+    assert len(rows) == len(store.planned())
+    for text, cell in zip(rows["fid"], store.planned(), strict=True):
+        result = store.cell(cell.cell_id).result()
+        assert text == (repr(result["metrics"]["fid"]) if result else "")
+    assert list(rows["n_clients"].unique()) == ["", "3", "5"]
+    assert rows.loc[6, "error"] == "ValueError: it broke & 100% so"
+    assert rows.loc[0, "floor_fid"] == "1.25"
+
+
+def test_means_and_deviations_are_over_finished_seeds(store):
+    rows, table = tables.summary_rows(store), table_of(store)
+    row = table[(table["strategy"] == "fedprox(mu=0.1)") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
+    fids = rows[(rows["strategy"] == "fedprox(mu=0.1)") & (rows["n_clients"] == 3) & (rows["beta"] == 0.1)]["fid"]
+    a, b = fids
+    assert (row["n"], row["planned"], row["unfinished"]) == (2, 2, "")
+    assert row["fid"] == pytest.approx((a + b) / 2)
+    assert row["fid_sd"] == pytest.approx(abs(a - b) / math.sqrt(2))
+    assert row["megabytes"] == pytest.approx(2 * 400_000 * 3 * fake_store.ROUNDS / 1e6)
+    assert row["seconds"] == pytest.approx(4.5 + 2.0 + 0.25)
+
+
+def test_differences_to_centralized_are_paired_by_seed(store):
+    """fedavg with n = 3 and beta = 0.1 has finished seed 0 only: it is compared with seed 0 alone."""
+    rows, table = tables.summary_rows(store), table_of(store)
+    central = rows[rows["n_clients"].isna()].set_index("seed")
+    row = table[(table["strategy"] == "fedavg") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
+    for metric in ("fid", "heldout_loss"):
+        assert row[f"{metric}_minus_centralized"] == pytest.approx(row[metric] - central.loc[0, metric])
+        assert row[metric] - central[metric].mean() != pytest.approx(row[f"{metric}_minus_centralized"])
+    assert math.isnan(row["fid_sd"])
+    assert math.isnan(table.loc[0, "fid_minus_centralized"])
+
+
+def test_rows_without_results_do_not_vanish(store):
+    table = table_of(store)
+    assert len(table) == 9
+    lost = table[table["n"] < table["planned"]]
+    assert list(lost["unfinished"]) == ["1 missing", "1 diverged, 1 failed"]
+    lines = printed(store, 120)
+    assert any(re.search(r"fedavg +3 +0\.1 +1/2 +17\.43", line) for line in lines)
+    assert any(re.search(r"fedavg +5 +0\.1 +0/2 +failed +--", line) for line in lines)
+
+
+def test_centralized_stands_first_and_once(store):
+    table = table_of(store)
+    assert list(table["strategy"]).count("centralized") == 1
+    assert table.loc[0, "strategy"] == "centralized"
+    assert list(zip(table["n_clients"][1:], table["beta"][1:], strict=True)) == [
+        (n, beta) for n in (3, 5) for beta in (0.1, 1.0) for _ in range(2)
+    ]
+
+
+def test_a_grid_of_which_nothing_is_finished_still_has_tables(tmp_path):
+    store = fake_store.planned_store(tmp_path)
+    tables.write_tables(store)
+    assert "missing" in (store.root / "summary_table.tex").read_text()
+    assert sum("missing" in line for line in printed(store, 120)) == 5
+
+
+def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
+    store = one_seed(tmp_path, **{"sampler.steps": [5, 10]})
+    for cell in store.planned():
+        folder = store.cell(cell.cell_id)
+        worse = 100.0 if cell.labels["sampler.steps"] == 10 else 0.0
+        result = folder.result()
+        result["metrics"]["fid"] = worse + (cell.labels["n_clients"] or 0)
+        write_json(folder.path / "result.json", result)
+    table = table_of(store)
+    assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
+    assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
+    assert sum(r"\textbf" in line for line in tables.latex_table(store, table).splitlines()) == 4
+    assert "in several steps" in tables.caption(store)
+
+
+def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
+    store = one_seed(tmp_path, **{"training.participation": [0.5, 1.0], "client.optimizer_state": ["reset", "keep"]})
+    table = table_of(store)
+    assert list(table["strategy"]).count("centralized") == 1
+    assert table["fid_minus_centralized"][1:].notna().all()
+    assert "participation 0.5" in tables.caption(store)
+
+
+def test_axes_of_lists_and_plugins(tmp_path):
+    store = one_seed(tmp_path, **{"model.widths": [[8, 16], [16, 16]], "partition": ["iid", "dirichlet"]})
+    table = table_of(store)
+    assert set(table["model.widths"]) == {"[8, 16]", "[16, 16]"}
+    assert table["fid_minus_centralized"][2:].notna().all()
+    assert r"model.widths & partition" in tables.latex_table(store, table)
+    assert any("[16, 16]" in line for line in printed(store, 160))
+
+
+# ------------------------------------------------------------------------------------------ best, digits
+
+
+def test_the_best_of_each_split_is_bold(store):
+    bold = [line for line in (store.root / "summary_table.tex").read_text().splitlines() if r"\textbf" in line]
+    assert [re.match(r"(\S+) & (\S+) & (\S+)", line).groups() for line in bold] == [
+        ("fedprox(mu=0.1)", "3", "0.1"),
+        ("fedprox(mu=0.1)", "3", "1"),
+        ("fedprox(mu=0.1)", "5", "1"),  # n = 5 and beta = 0.1 has one finished strategy: none is best
+    ]
+    assert bold[0].count(r"\textbf") == 5
+
+
+def test_higher_is_better_for_some_and_what_shows_equal_ties():
+    frame = pd.DataFrame({"n_clients": [pd.NA, 3, 3, 3], "beta": [None, 1.0, 1.0, 1.0], "m": [0.0, 1.001, 1.002, 2.0]})
+    assert tables.best_rows(frame, tables.Column("m", "m", "m", -1), 2, []) == {1, 2}
+    assert tables.best_rows(frame, tables.Column("m", "m", "m", -1), 3, []) == {1}
+    assert tables.best_rows(frame, tables.Column("m", "m", "m", 1), 2, []) == {3}
+    assert tables.best_rows(frame, tables.Column("m", "m", "m", 0), 2, []) == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "digits"),
+    [((5.2, 19.6), 2), ((0.9, 150.3), 1), ((0.00012, 0.004), 6), ((1234.0, 150.0), 1), ((math.nan, 0.0), 2)],
+)
+def test_digits_follow_the_values(values, digits):
+    frame = pd.DataFrame({"fid": values})
+    assert tables._digits(frame, tables.Column("fid", "FID", "FID")) == digits
+
+
+def test_numbers():
+    assert tables.number(1.005, 1, signed=True) == "+1.0"
+    assert tables.number(-1.26, 1, signed=True, minus="$-$") == "$-$1.3"
+    assert tables.number(-0.04, 1) == "0.0"
+    assert tables.number(0.04, 1, signed=True) == "0.0"
+
+
+# ------------------------------------------------------------------------------------------ terminal
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_the_terminal_table_fits(tmp_path, seeds):
+    lines = printed(fake_store.finished_store(tmp_path, {"seed": seeds}), 120)
+    assert not any("…" in line for line in lines)
+    assert max(map(len, lines)) <= (105 if len(seeds) == 1 else 118)
+    assert any(re.match(r"100 real images +1\.25 +0\.40 +3\.90 +0\.050", line) for line in lines)
+
+
+def test_a_floor_that_differs_is_not_shown(tmp_path):
+    store = one_seed(tmp_path)
+    fake_store.run_cell(store, store.planned()[0], floor={**fake_store.FLOOR, "fid": 9.0})
+    assert not any("real" in line for line in printed(store, 120))
+    assert "real held-out" not in tables.latex_table(store, table_of(store))
+
+
+# ------------------------------------------------------------------------------------------ LaTeX
+
+
+def test_text_is_escaped():
+    assert tables.escape(r"50% of a_b & {c} #1 $5 \x ~^<>|") == (
+        r"50\% of a\_b \& \{c\} \#1 \$5 \textbackslash{}x \textasciitilde{}\textasciicircum{}"
+        r"\textless{}\textgreater{}\textbar{}"
+    )
+    assert tables.escape("β") == "?"
+
+
+def test_latex_is_well_formed(store):
+    text = (store.root / "summary_table.tex").read_text()
+    plain = re.sub(r"\\[{}\\]", "", text)
+    assert plain.count("{") == plain.count("}")
+    columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + len(table_of(store))
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
+    assert text.index("centralized &") < text.index(r"\midrule", text.index("centralized &")) < text.index("fedavg &")
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="pdflatex is not installed; the structure is checked above"
+)
+def test_latex_compiles(store, tmp_path):
+    hostile = fake_store.finished_store(tmp_path, {"seed": [0]}, name="a_b.c")
+    cell = hostile.planned()[1]
+    fake_store.run_cell(hostile, cell, data={**fake_store.DATA, "fit": "50% & #1_{x} ~^\\"})
+    tables.write_tables(hostile)
+    inputs = "\n".join(
+        rf"\input{{{Path(shutil.copy(s.root / 'summary_table.tex', tmp_path / f'{i}.tex')).name}}}"
+        for i, s in enumerate((store, hostile))
+    )
+    document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "document.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+def test_the_caption_tells_how_the_numbers_came_about(store):
+    assert tables.caption(store) == (
+        "mnist5k at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, batch 32, adam, "
+        "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; 100 samples by ancestral sampling in "
+        "5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
+    )
+
+
+# ------------------------------------------------------------------------------------------ warnings
+
+
+def test_rows_that_came_about_alike_need_no_warning(store):
+    assert tables.warnings(store) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"commit": "f" * 40}, "commits of the code: c0ffee"),
+        ({"dirty": True}, "working tree (dirty): False (2 cells), True (1 cells)"),
+        ({"packages": {"torch": "2.14.0", "numpy": "2.4.6"}}, "versions of torch: 2.13.0 (2 cells), 2.14.0 (1 cells)"),
+        ({"packages": {"torch": "2.13.0"}}, "versions of numpy: 2.4.6 (2 cells), unknown (1 cells)"),
+        ({"python": "3.12.1"}, "versions of Python"),
+        ({"device": "NVIDIA H100"}, "devices, so seconds do not compare"),
+        ({"cpu": "Another"}, "processors, so seconds do not compare"),
+    ],
+)
+def test_rows_that_came_about_otherwise_are_told(tmp_path, change, told):
+    store = one_seed(tmp_path)
+    fake_store.run_cell(store, store.planned()[0], environment=fake_store.ENVIRONMENT | change)
+    (warning,) = tables.warnings(store)
+    assert told in warning
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        for path in tables.write_tables(golden_store(Path(folder))):
+            shutil.copy(path, GOLDEN)
+    sys.exit("written; look at `git diff tests/golden` before you commit")

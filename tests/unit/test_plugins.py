@@ -1,0 +1,85 @@
+"""How strategies and partitions are found, and what is said where they are not."""
+
+import pytest
+
+import bench.plugins
+import partitions
+import strategies
+from bench.plugins import UnknownPlugin
+from partitions.dirichlet import Dirichlet
+from strategies.fedavg import FedAvg
+from strategies.fedprox import FedProx
+
+
+class FakeEntryPoint:
+    """The parts of an installed package's entry point that the registry reads."""
+
+    def __init__(self, name: str, found: object) -> None:
+        self.name, self.value, self._found = name, "plugin:Thing", found
+
+    def load(self) -> object:
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+class Mine(FedAvg):
+    pass
+
+
+def test_shipped_names():
+    assert strategies.registry.names() == ["centralized", "fedavg", "fedprox"]
+    assert partitions.registry.names() == ["iid", "dirichlet", "dirichlet-plain"]
+    assert strategies.load("fedprox") is FedProx
+    assert partitions.load("dirichlet") is Dirichlet
+
+
+def test_dotted_paths():
+    assert strategies.load("strategies.fedprox:FedProx") is FedProx
+    assert partitions.load("partitions.dirichlet:Dirichlet") is Dirichlet
+
+
+def test_plugins_add_names_and_take_none(monkeypatch):
+    offered = [FakeEntryPoint("mine", Mine), FakeEntryPoint("fedavg", Mine)]
+    monkeypatch.setattr(bench.plugins, "entry_points", lambda group: offered if group == "bench.strategies" else [])
+    assert strategies.load("mine") is Mine
+    assert strategies.load("fedavg") is FedAvg
+    assert strategies.registry.names() == ["centralized", "fedavg", "fedprox", "mine"]
+    assert partitions.registry.names() == ["iid", "dirichlet", "dirichlet-plain"]
+
+
+@pytest.mark.parametrize(
+    "found", [int, "text", Dirichlet, ImportError("no such module"), AttributeError("no such class")]
+)
+def test_plugins_that_are_none_are_told(monkeypatch, found):
+    monkeypatch.setattr(bench.plugins, "entry_points", lambda group: [FakeEntryPoint("odd", found)])
+    with pytest.raises(UnknownPlugin, match="plugin"):
+        strategies.load("odd")
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "message"),
+    [
+        (
+            strategies,
+            "fedavgg",
+            r"no strategy 'fedavgg'; did you mean 'fedavg'\?; allowed: centralized, fedavg, fedprox, or",
+        ),
+        (
+            partitions,
+            "dirichlett",
+            r"did you mean 'dirichlet'\?; allowed: iid, dirichlet, dirichlet-plain, or your own",
+        ),
+        (partitions, "zzz", "no partition 'zzz'; allowed: iid"),
+        (partitions, "partitions.dirichlet:Dirichlt", "did you mean 'Dirichlet'"),
+        (strategies, "no_such_module_here:Thing", "no module 'no_such_module_here'"),
+        (strategies, "json:JSONDecoder", "not a subclass of strategies.base.Strategy"),
+        (partitions, "partitions:Partition", "not a subclass of partitions.base.Partition with all its methods"),
+        (strategies, ":Thing", "not of the form"),
+        (strategies, "..base:Thing", "not of the form"),
+        (strategies, "json:", "not of the form"),
+    ],
+)
+def test_names_that_are_none_are_explained(room, name, message):
+    with pytest.raises(UnknownPlugin, match=message):
+        room.load(name)
