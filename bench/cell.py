@@ -98,20 +98,13 @@ def run_cell(job: CellJob) -> None:
 def _run(job: CellJob, folder: CellFolder) -> None:
     started = time.perf_counter()
     cell = job.config
-    folder.begin(
-        {
-            "cell_id": job.cell_id,
-            "train_id": job.train_id,
-            "attempt": uuid.uuid4().hex,
-            "started": time.time(),
-            "config": cell.model_dump(mode="json"),
-            "labels": job.labels,
-            "environment": environment.describe(job.device),
-        }
-    )
-    folder.progress("prepare", 0.0)
     data = load_data(cell, job.data_root)
     extractor = load_cell_extractor(cell)
+    told = {"data": describe_data(data, cell), "extractor": describe_extractor(extractor)}
+    ids = {"cell_id": job.cell_id, "train_id": job.train_id, "config": cell.model_dump(mode="json")}
+    begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
+    folder.begin(ids | told | begun | {"labels": job.labels})
+    folder.progress("prepare", 0.0)
     trained = _reuse(job, folder) or _train(job, folder, data)
     net = make_network(cell, data, job.device)
     net.load_state_dict(load_file(folder.path / "weights.safetensors"))
@@ -121,32 +114,15 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     folder.progress("evaluate", 0.0)
     scores = judge(images, data, extractor, job.root.parent, job.device)
     ended = time.perf_counter()
-    metrics = (
-        trained["metrics"]
-        | scores["metrics"]
-        | {
-            "sample_seconds": evaluating - sampling,
-            "evaluate_seconds": ended - evaluating,
-            "cell_seconds": ended - started,
-        }
-    )
-    write_json(
-        folder.path / "result.json",
-        {
-            "cell_id": job.cell_id,
-            "train_id": job.train_id,
-            "config": cell.model_dump(mode="json"),
-            "metrics": metrics,
-            "class_histogram": scores["class_histogram"],
-            "floor": scores["floor"],
-            "weight_hash": trained["weight_hash"],
-            "sample_hash": weight_hash({"images": images}),
-            "data": describe_data(data, cell),
-            "extractor": describe_extractor(extractor),
-            "environment": trained["environment"],
-            "finished": time.time(),
-        },
-    )
+    seconds = {
+        "sample_seconds": evaluating - sampling,
+        "evaluate_seconds": ended - evaluating,
+        "cell_seconds": ended - started,
+    }
+    metrics = trained["metrics"] | scores.pop("metrics") | seconds
+    hashes = {"weight_hash": trained["weight_hash"], "sample_hash": weight_hash({"images": images})}
+    made = {"environment": trained["environment"], "finished": time.time()}
+    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | scores | hashes | made)
     (folder.path / "progress.json").unlink(missing_ok=True)
 
 

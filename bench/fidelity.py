@@ -269,7 +269,7 @@ def fixed_draw(total: int, wanted: int) -> Tensor:
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
-    """Frechet distance of two Gaussians (mean (D,), covariance (D, D)), by torch-fidelity (Heusel et al. 2017, eq. 6)."""
+    """Distance of two Gaussians (mean (D,), covariance (D, D)), by torch-fidelity (Heusel et al. 2017, eq. 6)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     first, second = ({"mu": mean, "sigma": covariance} for mean, covariance in (a, b))

@@ -300,7 +300,7 @@ def _row_height(shown: Sequence[_Experiment]) -> float:
 
 
 def _name_lines(experiment: _Experiment) -> list[str]:
-    return textwrap.wrap(experiment.strategy, 21)
+    return textwrap.wrap(experiment.strategy, 20)
 
 
 def _split_lines(experiment: _Experiment) -> list[str]:

@@ -193,6 +193,8 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
         console.print(tables.caption(plan.store), style="dim", highlight=False, markup=False)
         for warning in tables.warnings(plan.store):
             view.warn(warning)
+        if strangers := plan.store.strangers():
+            console.print(f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan")
         console.print("tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
     if tracker is not None:
         sync(tracker, False, view)

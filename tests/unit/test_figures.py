@@ -38,6 +38,7 @@ def texts(figure: Figure) -> list[str]:
 
 def outside(figure: Figure) -> list[str]:
     """Texts that stand over the edge; tick labels beyond an axis's limits are not drawn and do not count."""
+    figure.draw_without_rendering()
     edge = figure.bbox.padded(1)
     named = [text for axes in figure.findobj(figures.Axes) for text in (axes.title, *axes.texts)]
     named += [text for part in (figure, *figure.subfigs) for text in part.texts]
@@ -48,6 +49,7 @@ def outside(figure: Figure) -> list[str]:
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Names of rows that stand over one another."""
+    figure.draw_without_rendering()
     boxes = [
         (text.get_text(), text.get_window_extent()) for axes in figure.findobj(figures.Axes) for text in axes.texts
     ]
@@ -211,12 +213,13 @@ def test_what_is_left_out_is_told(tmp_path, drawn):
     assert "1 cells failed; 2 cells not finished" in texts(figure)
 
 
-def test_a_grid_of_many_experiments_is_cut_and_says_so(tmp_path, drawn):
-    betas = [0.1 * i for i in range(1, 28)]
-    store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "beta": betas, "seed": [0]})
-    figure = draw(store, drawn)
-    assert len(figure.subfigs[1].axes) == 2 * figures.ROWS_SHOWN
-    assert len(panels_of(figure)) == figures.PANELS_SHOWN
+def test_a_grid_of_many_experiments_is_cut_and_says_so(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(figures, "ROWS_SHOWN", 2)
+    monkeypatch.setattr(figures, "PANELS_SHOWN", 3)
+    axes = {"strategy": ["fedavg"], "n_clients": [3], "beta": [0.1, 0.2, 0.3, 0.4, 0.5], "seed": [0]}
+    figure = draw(fake_store.finished_store(tmp_path, axes), drawn)
+    assert len(figure.subfigs[1].axes) == 2 * 2
+    assert len(panels_of(figure)) == 3
     assert "3 more experiments are not shown" in texts(figure)
 
 

@@ -1,0 +1,102 @@
+"""What is shown while a grid runs, from files alone."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench.config import load_grid
+from bench.plan import make_plan
+from bench.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
+from bench.store import write_json
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return make_plan(load_grid("smoke"), tmp_path)
+
+
+def advance(plan, number, rounds, phase="train", done=0.5):
+    folder = plan.store.cell(plan.jobs[number].cell_id)
+    if folder.state() == "todo":
+        folder.begin({})
+    for r in range(rounds):
+        folder.append_round({"round": r + 1, "train_loss": 0.25, "heldout_loss": 0.5})
+    folder.progress(phase, done)
+    return folder
+
+
+def finish(plan, number):
+    folder = advance(plan, number, 2)
+    write_json(folder.path / "result.json", {"metrics": {"fid": 12.345, "heldout_loss": 0.125}})
+
+
+def shown(plan, make):
+    out = io.StringIO()
+    view = make(Console(file=out, width=150))
+    watcher = Watcher(plan, plan.jobs)
+    return out, view, watcher
+
+
+def test_a_cell_is_a_fraction_of_its_passes(plan):
+    watcher = Watcher(plan, plan.jobs)
+    advance(plan, 0, 1, "train", 0.5)
+    advance(plan, 1, 2, "evaluate", 0.0)
+    first, second, third = watcher.look()
+    train, sample = plan.passes(plan.jobs[0])
+    assert (train, sample) == (2 * (3 * 200 + 100), 100 * 5)
+    assert first.fraction == pytest.approx(0.5 * train / (train + sample))
+    assert second.fraction == 1.0
+    assert (third.fraction, third.state) == (0.0, "todo")
+    assert watcher.remaining(watcher.look()) is not None
+
+
+def test_no_pace_no_estimate(plan):
+    watcher = Watcher(plan, plan.jobs)
+    assert watcher.remaining(watcher.look()) is None
+
+
+def test_plain_lines_tell_each_change_once(plan):
+    out, view, watcher = shown(plan, PlainView)
+    advance(plan, 0, 1)
+    view.show(watcher.look(), watcher)
+    view.show(watcher.look(), watcher)
+    assert out.getvalue().count("\n") == 1
+    assert "0/3  centralized seed=0: round 2/2, loss 0.2500, held-out 0.5000" in out.getvalue()
+    finish(plan, 0)
+    view.show(watcher.look(), watcher)
+    assert "1/3  centralized seed=0: done, FID 12.35, held-out loss 0.1250" in out.getvalue()
+
+
+def test_a_failure_is_told_with_its_reason(plan):
+    out, view, watcher = shown(plan, PlainView)
+    folder = advance(plan, 1, 1)
+    write_json(folder.path / "error.json", {"status": "failed", "error": "ValueError: no [bold] luck"})
+    view.show(watcher.look(), watcher)
+    assert "fedavg n=2 beta=1 seed=0: failed: ValueError: no [bold] luck" in out.getvalue()
+
+
+def test_the_live_view_has_a_bar_for_each_running_cell(plan):
+    advance(plan, 0, 1)
+    finish(plan, 1)
+    out = io.StringIO()
+    view = LiveView(Console(file=out, force_terminal=True, width=150))
+    watcher = Watcher(plan, plan.jobs)
+    view.show(watcher.look(), watcher)
+    view._live.refresh()
+    view.close()
+    told = out.getvalue()
+    assert "1/3 cells" in told
+    assert "centralized seed=0" in told
+    assert "round 2/2, loss 0.2500, held-out 0.5000" in told
+    assert "fedprox" not in told
+
+
+def test_the_view_fits_where_the_output_goes():
+    assert isinstance(make_view(Console(file=io.StringIO()), quiet=False), PlainView)
+    assert isinstance(make_view(Console(file=io.StringIO()), quiet=True), QuietView)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(None, "--:--"), (0, "00:00"), (65.4, "01:05"), (3725, "1:02:05")])
+def test_clock(seconds, told):
+    assert clock(seconds) == told

@@ -1,0 +1,94 @@
+"""The store: atomic writes, what a cell's files say of it, and the frame of a grid."""
+
+import json
+import os
+
+import pytest
+
+from bench.store import CellFolder, PlannedCell, Store, read_json, write_bytes, write_json
+
+
+@pytest.fixture
+def folder(tmp_path) -> CellFolder:
+    return Store(tmp_path / "grid").cell("abc")
+
+
+def test_a_cell_goes_through_its_states(folder):
+    assert folder.state() == "todo"
+    folder.begin({"attempt": "1"})
+    assert folder.state() == "partial"
+    write_json(folder.path / "error.json", {"status": "failed", "error": "x"})
+    assert folder.state() == "failed"
+    write_json(folder.path / "error.json", {"status": "diverged", "error": "x"})
+    assert folder.state() == "diverged"
+    folder.begin({"attempt": "2"})
+    assert folder.state() == "partial"
+    assert folder.manifest() == {"attempt": "2"}
+    write_json(folder.path / "result.json", {"metrics": {}})
+    assert folder.state() == "done"
+
+
+def test_a_torn_last_line_is_left_out(folder):
+    folder.begin({})
+    folder.append_round({"round": 1})
+    folder.append_round({"round": 2})
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write('{"round": 3, "tra')
+    assert [line["round"] for line in folder.rounds()] == [1, 2]
+
+
+def test_no_rounds_before_the_first(folder):
+    assert folder.rounds() == []
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_files_can_be_read_by_others(tmp_path):
+    write_bytes(tmp_path / "new" / "file", b"x")
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_json_cannot_hold_becomes_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": (1, float("inf")), "c": {"d": None}})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [1, None], "c": {"d": None}}
+
+
+def test_trained_needs_both_files(folder):
+    folder.begin({})
+    write_json(folder.path / "train.json", {"train_id": "t"})
+    assert folder.trained() is None
+    write_bytes(folder.path / "weights.safetensors", b"x")
+    assert folder.trained() == {"train_id": "t"}
+    assert Store(folder.path.parent).find_trained("t").cell_id == "abc"
+    assert Store(folder.path.parent).find_trained("u") is None
+
+
+def test_a_folder_without_a_grid_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no grid has been run into it"):
+        Store(tmp_path).plan()
+
+
+def test_the_frame_has_a_row_for_every_planned_cell(tmp_path):
+    store = Store(tmp_path)
+    labels = {"strategy": "fedavg", "n_clients": 3, "beta": 0.1, "seed": 0}
+    store.write_plan({"cells": [PlannedCell(i, "t", labels | {"seed": n}, {}) for n, i in enumerate("ab")]})
+    store.cell("a").begin({})
+    write_json(store.cell("a").path / "result.json", {"metrics": {"fid": 2.5}, "weight_hash": "h"})
+    store.cell("c").begin({})
+    frame = store.frame()
+    assert frame["state"].tolist() == ["done", "todo"]
+    assert frame["fid"].tolist()[0] == 2.5
+    assert frame["seed"].tolist() == [0, 1]
+    assert store.strangers() == 1
