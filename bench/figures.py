@@ -389,7 +389,7 @@ def _note(store: Store, experiments: Sequence[_Experiment]) -> str:
     told = {"partial": "not finished", "todo": "not finished"}
     states = (store.cell(cell.cell_id).state() for cell in store.planned())
     counts = Counter(told.get(state, state) for state in states if state != "done")
-    parts = [f"{count} cells {state}" for state, count in counts.items()]
+    parts = [f"{count} cell{'' if count == 1 else 's'} {state}" for state, count in counts.items()]
     if len(experiments) > ROWS_SHOWN:
         parts.append(f"{len(experiments) - ROWS_SHOWN} more experiments are not shown")
     return "; ".join(parts)

@@ -3,6 +3,7 @@
 What cannot work is found here, before anything is trained.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import partitions
 from bench import cell as cell_room
 from bench import cost
 from bench.cell import CellJob
-from bench.config import CellConfig, ConfigError, DataConfig, EvaluationConfig, Grid, cell_id, field, train_id
+from bench.config import CellConfig, ConfigError, DataConfig, EvaluationConfig, Grid, Plugin, cell_id, field, train_id
 from bench.data import Dataset
 from bench.environment import resolve_device
 from bench.fidelity import Extractor
@@ -124,8 +125,19 @@ def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
     }
     for axis in grid.extra_axes:
         value = field(cell, axis)
-        named[axis] = value.label if hasattr(value, "label") else list(value) if isinstance(value, tuple) else value
+        named[axis] = (
+            _partition_label(value) if axis == "partition" else list(value) if isinstance(value, tuple) else value
+        )
     return named
+
+
+def _partition_label(partition: Plugin | None) -> str | None:
+    """Its name and what differs from its defaults; None for centralized training."""
+    if partition is None:
+        return None
+    defaults = {item.name: item.default for item in dataclasses.fields(partitions.load(partition.name))}
+    changed = {key: value for key, value in partition.params.items() if value != defaults[key]}
+    return Plugin(name=partition.name, params=changed).label
 
 
 def describe(cell: CellConfig) -> str:

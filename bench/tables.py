@@ -163,7 +163,7 @@ def warnings(store: Store) -> list[str]:
     made = [environment for result in _results(store) if (environment := result.get("environment"))]
     packages = sorted({name for environment in made for name in environment.get("packages", {})})
     told = {
-        "commits of the code": _different(environment.get("commit") for environment in made),
+        "commits of the code": _different(str(environment.get("commit"))[:10] for environment in made),
         "states of the working tree (dirty)": _different(environment.get("dirty") for environment in made),
         "versions of Python": _different(environment.get("python") for environment in made),
         **{
@@ -178,8 +178,9 @@ def warnings(store: Store) -> list[str]:
 
 def _different(values: Iterable[Any]) -> str:
     """The values with how many rows have each, if there are several."""
-    counts = Counter("unknown" if value is None else str(value)[:40] for value in values)
-    return ", ".join(f"{value} ({n} cells)" for value, n in counts.most_common()) if len(counts) > 1 else ""
+    counts = Counter("unknown" if value is None else str(value) for value in values)
+    told = [f"{value} ({n} cell{'' if n == 1 else 's'})" for value, n in counts.most_common()]
+    return ", ".join(told) if len(told) > 1 else ""
 
 
 def _results(store: Store) -> list[dict[str, Any]]:

@@ -285,10 +285,10 @@ def test_rows_that_came_about_alike_need_no_warning(store):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"commit": "f" * 40}, "commits of the code: c0ffee"),
-        ({"dirty": True}, "working tree (dirty): False (2 cells), True (1 cells)"),
-        ({"packages": {"torch": "2.14.0", "numpy": "2.4.6"}}, "versions of torch: 2.13.0 (2 cells), 2.14.0 (1 cells)"),
-        ({"packages": {"torch": "2.13.0"}}, "versions of numpy: 2.4.6 (2 cells), unknown (1 cells)"),
+        ({"commit": "f" * 40}, "commits of the code: c0ffee0000 (2 cells), ffffffffff (1 cell)"),
+        ({"dirty": True}, "working tree (dirty): False (2 cells), True (1 cell)"),
+        ({"packages": {"torch": "2.14.0", "numpy": "2.4.6"}}, "versions of torch: 2.13.0 (2 cells), 2.14.0 (1 cell)"),
+        ({"packages": {"torch": "2.13.0"}}, "versions of numpy: 2.4.6 (2 cells), unknown (1 cell)"),
         ({"python": "3.12.1"}, "versions of Python"),
         ({"device": "NVIDIA H100"}, "devices, so seconds do not compare"),
         ({"cpu": "Another"}, "processors, so seconds do not compare"),

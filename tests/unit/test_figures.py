@@ -210,7 +210,7 @@ def test_what_is_left_out_is_told(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"seed": [0]}, missing=[1, 2, 3])
     fake_store.fail(fake_store.begin(store, store.planned()[1]))
     figure = draw(store, drawn)
-    assert "1 cells failed; 2 cells not finished" in texts(figure)
+    assert "1 cell failed; 2 cells not finished" in texts(figure)
 
 
 def test_a_grid_of_many_experiments_is_cut_and_says_so(tmp_path, drawn, monkeypatch):
