@@ -262,9 +262,9 @@ def _draw_panels(
 
 def _draw_curve(axes: Axes, store: Store, experiment: _Experiment, style: _Style) -> Any:
     """The mean of the seeds' curves and the range in which they lie; returns the line."""
-    records = [store.cell(cell).rounds() for cell in experiment.cells]
-    rounds = np.arange(1, min(map(len, records)) + 1)
-    curves = np.array([[line["heldout_loss"] for line in lines[: len(rounds)]] for lines in records])
+    losses = [{line["round"]: line["heldout_loss"] for line in store.cell(cell).rounds()} for cell in experiment.cells]
+    rounds = sorted(set.intersection(*(set(known) for known in losses)))
+    curves = np.array([[known[number] for number in rounds] for known in losses])
     if len(curves) > 1:
         axes.fill_between(rounds, curves.min(axis=0), curves.max(axis=0), color=style.colour, alpha=0.18, lw=0)
     (line,) = axes.plot(

@@ -109,7 +109,8 @@ class _CellRun:
     deleted: bool = False
     has_params: bool = False
     has_data: bool = False
-    rounds_sent: int = 0
+    rounds_sent: set[int] = field(default_factory=set)
+    bad_rounds: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -201,24 +202,27 @@ class _Mirror:
             run.has_params = True
 
     def _send_rounds(self, run: _CellRun, folder: CellFolder, started: float) -> list[dict[str, Any]]:
-        """Log the rounds that are new; returns all of the attempt.
+        """Log the rounds that are new; returns all of the attempt, one line each.
 
         Lines from before the attempt count only if it reuses their training: else they are about to be replaced.
         """
-        rounds = folder.rounds()
-        if rounds and rounds[0]["time"] < started and folder.trained() is None:
+        lines = folder.rounds()
+        if lines and lines[0]["time"] < started and folder.trained() is None:
             return []
+        rounds: dict[int, dict[str, Any]] = {}
+        for line in lines:  # the first of a round counts, so that sending again is sending the same
+            rounds.setdefault(line["round"], line)
         metrics: list[Metric] = []
-        bad: set[str] = set()
-        for line in rounds[run.rounds_sent :]:
-            values = {key: value for key, value in line.items() if key not in ("round", "time")}
+        bad = set(run.bad_rounds)
+        for number in sorted(rounds.keys() - run.rounds_sent):
+            values = {key: value for key, value in rounds[number].items() if key not in ("round", "time")}
             bad |= _not_finite(values)
-            metrics += _metrics(values, line["time"], line["round"])
+            metrics += _metrics(values, rounds[number]["time"], number)
         self._log(run.run_id, metrics=metrics)
-        if bad:
+        if bad != run.bad_rounds:
             self.client.set_tag(run.run_id, "not_finite_rounds", " ".join(sorted(bad)))
-        run.rounds_sent = len(rounds)
-        return rounds
+        run.rounds_sent, run.bad_rounds = set(rounds), bad
+        return [rounds[number] for number in sorted(rounds)]
 
     def _send_data(self, run: _CellRun, source: Mapping[str, Any]) -> None:
         """The data set as the run's input, from what the cell recorded of it: no image is loaded."""

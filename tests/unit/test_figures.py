@@ -183,6 +183,14 @@ def test_seeds_are_one_curve_with_its_range(tmp_path, drawn):
     assert any("FID" in text and "±" in text for text in texts(figure))
 
 
+def test_rounds_are_placed_by_their_number(tmp_path, drawn):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    cell = store.planned()[0]
+    fake_store.add_rounds(store.cell(cell.cell_id), cell, 2, 2)
+    (axes,) = panels_of(draw(store, drawn)).values()
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+
+
 def test_the_data_s_classes_are_drawn_where_known(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"n_clients": [4], "seed": [0]})
     figure = draw(store, drawn)

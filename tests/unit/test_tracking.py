@@ -274,6 +274,23 @@ def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small):
     assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 1
 
 
+def test_a_round_that_was_written_twice_is_one_point(small):
+    """As where a worker outlived its parent and wrote beside the next one."""
+    cell = small.planned()[1]
+    tracker = Tracker(small)
+    folder = fake_store.begin(small, cell)
+    fake_store.add_rounds(folder, cell, 2, 2, later=0.5)
+    tracker.sync(running=True)
+    fake_store.add_rounds(folder, cell, 1, 3, later=5)
+    tracker.sync(running=True)
+    fake_store.finish(folder, cell)
+    Tracker(small).sync(running=False)
+    (run,) = children(small)
+    history = client_of(small).get_metric_history(run.info.run_id, "train_loss")
+    assert sorted(p.step for p in history) == [1, 2, 3]
+    assert client_of(small).get_metric_history(run.info.run_id, "fid")[0].step == 3
+
+
 def test_lines_of_reused_training_are_taken(small):
     cell = small.planned()[1]
     folder = fake_store.begin(small, cell, started=fake_store.STARTED + 1000)
