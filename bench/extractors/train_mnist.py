@@ -124,7 +124,7 @@ def write(net: MnistCNN, scores: dict[str, float], options: argparse.Namespace) 
         "name": NAME, "digest": hashlib.sha256(data).hexdigest(), **scores, "bytes": len(data),
         "parameters": sum(p.numel() for p in net.parameters()), "trained_on": "MNIST, 60,000 training images",
         "epochs": options.epochs, "batch_size": BATCH, "peak_lr": PEAK_LR, "weight_decay": WEIGHT_DECAY,
-        "label_smoothing": SMOOTHING, "seed": options.seed, "device": options.device, "torch": torch.__version__,
+        "seed": options.seed, "device": options.device, "torch": torch.__version__,
     }  # fmt: skip
     options.out.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {options.out} ({len(data):,} bytes), SHA-256 {told['digest']}")

