@@ -162,7 +162,16 @@ def test_the_overview_shows_samples_score_and_classes_of_every_experiment(tmp_pa
     store = fake_store.finished_store(tmp_path, {"seed": [0]})
     figure = draw(store, drawn)
     rows = figure.subfigs[1].axes
-    assert len(rows) == 2 * 5
+    names = [
+        [text.get_text().split("\n")[0].replace("\N{NO-BREAK SPACE}", " ") for text in axes.texts] for axes in rows[::2]
+    ]
+    assert names == [
+        ["centralized", "FID 5.00"],
+        ["fedavg", "n = 3, β = 0.1"],
+        ["fedprox(mu=0.1)", "n = 3, β = 0.1"],
+        ["fedavg", "n = 5, β = 0.1"],
+        ["fedprox(mu=0.1)", "n = 5, β = 0.1"],
+    ]
     told = texts(figure)
     for cell in store.planned():
         fid = store.cell(cell.cell_id).result()["metrics"]["fid"]

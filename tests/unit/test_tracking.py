@@ -14,7 +14,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from bench import tracking
-from bench.store import Store, write_bytes, write_json
+from bench.store import CellFolder, Store, write_bytes, write_json
 from bench.tracking import Tracker, TrackingError
 from tests import fake_store
 
@@ -189,6 +189,22 @@ def test_a_sync_with_nothing_new_is_cheap(finished):
     assert min(times) < 0.05
 
 
+def test_a_cell_is_read_again_only_when_its_files_change(small, monkeypatch):
+    tracker = Tracker(small)
+    for cell in small.planned():
+        fake_store.begin(small, cell)
+    tracker.sync(running=True)
+    read: list[str] = []
+    manifest = CellFolder.manifest
+    monkeypatch.setattr(CellFolder, "manifest", lambda folder: read.append(folder.cell_id) or manifest(folder))
+    tracker.sync(running=True)
+    assert read == []
+    cell = small.planned()[1]
+    fake_store.add_rounds(small.cell(cell.cell_id), cell, 1, 1)
+    tracker.sync(running=True)
+    assert read == [cell.cell_id]
+
+
 # ------------------------------------------------------------------------------------------ while it runs
 
 
@@ -319,11 +335,10 @@ def test_what_a_killed_parent_left_running_is_ended(small):
 
 
 def test_a_run_of_a_cell_that_is_planned_no_more_is_ended(small, results):
-    fake_store.begin(small, small.planned()[1])
-    Tracker(small).sync(running=True)
-    fake_store.begin(small, small.planned()[1])
     tracker = Tracker(small)
+    fake_store.begin(small, small.planned()[1])
     tracker.sync(running=True)
+    assert children(small)[0].info.status == "RUNNING"
     fake_store.planned_store(results, {"strategy": ["centralized"], "seed": [0]})
     tracker.sync(running=True)
     assert children(small)[0].info.status == "KILLED"
@@ -449,6 +464,24 @@ def test_after_an_error_the_next_sync_sends_everything(small, monkeypatch):
     (run,) = children(small)
     assert run.info.status == "FINISHED"
     assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 3
+
+
+def test_a_run_whose_making_was_not_confirmed_is_found_again(small, monkeypatch):
+    tracker = Tracker(small)
+    tracker.sync(running=True)
+    fake_store.run_cell(small, small.planned()[0])
+    create = MlflowClient.create_run
+
+    def unconfirmed(*arguments: object, **options: object) -> None:
+        create(*arguments, **options)
+        raise ConnectionError("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", unconfirmed)
+        with pytest.raises(TrackingError, match="the answer was lost"):
+            tracker.sync(running=True)
+    tracker.sync(running=True)
+    assert len(children(small)) == 1
 
 
 def test_a_store_nobody_ran_into_is_not_mlflows_fault(tmp_path):
