@@ -27,6 +27,15 @@ from bench.diffusion import samplers, schedule
 RESULT_VERSION = 1  # raise by hand when a change of the code changes numbers
 GRIDS = Path(__file__).parent / "grids"
 AXIS_ORDER = ("strategy", "n_clients", "beta")  # the axes that every table has; others follow in the file's order
+# What centralized training fixes: it has no clients, and one party keeps its optimizer.
+_CENTRALIZED = {
+    "n_clients": None,
+    "beta": None,
+    "partition": None,
+    "training.participation": 1.0,
+    "client.optimizer_state": "keep",
+}
+FEDERATED_ONLY = tuple(_CENTRALIZED)  # fields that mean nothing to centralized training
 _GRID_KEYS = ("name", "description", "axes", "exclude")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -386,15 +395,10 @@ def _cell(tree: dict[str, Any], origins: dict[str, str], source: str, axes: set[
 
 def _normalise(cell: CellConfig, source: str) -> CellConfig:
     if cell.centralized:
-        return cell.model_copy(
-            update={
-                "n_clients": None,
-                "beta": None,
-                "partition": None,
-                "training": cell.training.model_copy(update={"participation": 1.0}),
-                "client": cell.client.model_copy(update={"optimizer_state": "keep"}),
-            }
-        )
+        tree = cell.model_dump(mode="json")
+        for key, value in _CENTRALIZED.items():
+            _assign(tree, key, value)
+        return CellConfig.model_validate_json(json.dumps(tree))
     if cell.partition is None or cell.n_clients is None:
         missing = "n_clients" if cell.n_clients is None else "partition"
         raise ConfigError(f"{source}: {missing}: missing; strategy {cell.strategy.name!r} needs it")

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -122,47 +123,62 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    signal.signal(signal.SIGTERM, _as_interrupt)  # a batch system's end is met like Ctrl-C
     view = make_view(console, options.quiet)
     watch = Watch(plan, pending, tracker, view)
     interrupted = False
     try:
-        with watch:
+        with watch, terminated_like_ctrl_c():
             pool.run(pending, n_jobs, options.backend, options.scheduler)
     except KeyboardInterrupt:
         interrupted = True
     return report(plan, tracker, view, console, interrupted)
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+@contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """A batch system's SIGTERM is met like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Watch:
-    """While it is entered, a thread shows progress and syncs MLflow; nothing in it can end the run."""
+    """While it is entered, one thread shows progress and another syncs MLflow; neither can end the run.
+
+    They are two because the first sync may take ten seconds, in which MLflow makes its database.
+    """
 
     def __init__(self, plan: Plan, jobs: Sequence[CellJob], tracker: Tracker | None, view: View) -> None:
         self._watcher, self._tracker, self._view = Watcher(plan, jobs), tracker, view
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
+        loops = (self._show_progress, self._sync_mlflow)
+        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in loops]
 
     def __enter__(self) -> "Watch":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._view.show(self._watcher.look(), self._watcher)
         self._view.close()
 
-    def _loop(self) -> None:
-        looks, per_sync = 0, round(SYNC_EVERY / LOOK_EVERY)
+    def _show_progress(self) -> None:
         while not self._stop.wait(LOOK_EVERY):
             self._view.show(self._watcher.look(), self._watcher)
-            if self._tracker is not None and looks % per_sync == 0:
-                self._tracker = sync(self._tracker, True, self._view)
-            looks += 1
+
+    def _sync_mlflow(self) -> None:
+        while self._tracker is not None and not self._stop.wait(SYNC_EVERY):
+            self._tracker = sync(self._tracker, True, self._view)
 
 
 def sync(tracker: Tracker, running: bool, view: View) -> Tracker | None:

@@ -136,7 +136,16 @@ def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[No
 
 
 def _work(jobs: list[CellJob], parent: int) -> None:
-    """In a worker process, leave Ctrl-C to the parent, which ends the pool; then run."""
+    """In a worker process, leave Ctrl-C to the parent, which ends the pool, and end with the parent; then run."""
     if os.getpid() != parent and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() == parent:
+        threading.Thread(target=_end_with, args=(parent,), name="end with parent", daemon=True).start()
     run_jobs(jobs)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a killed grid must not go on writing beside its successor."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -14,10 +14,10 @@ from rich import box
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from bench.config import FEDERATED_ONLY
 from bench.store import Store, write_bytes
 
 AXES = ("strategy", "n_clients", "beta")
-FEDERATED_ONLY = ("partition", "training.participation", "client.optimizer_state")  # nothing to centralized training
 MISSING = "--"
 
 

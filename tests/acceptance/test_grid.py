@@ -271,6 +271,31 @@ def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, numbe
     assert gone(process.pid), "a worker is left"
 
 
+def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_path):
+    arguments = [
+        "--grid",
+        "smoke",
+        "--results",
+        str(tmp_path),
+        "--set",
+        "strategy=fedavg",
+        "--no-mlflow",
+        "--n-jobs",
+        "2",
+    ]
+    long = ["--set", "training.rounds=100000,100001"]
+    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments, *long], cwd=ROOT, start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("smoke/*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert gone(process.pid), "a worker is left"
+    assert set(Store(tmp_path / "smoke").frame()["state"]) == {"partial"}
+    assert main([*arguments[:-1], "1", "--quiet"]) == 0
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
 
 MISTAKES = [
