@@ -165,18 +165,9 @@ def split(cell: CellConfig, labels: Tensor) -> list[np.ndarray]:
 
 def make_network(cell: CellConfig, data: Dataset, device: str) -> UNet:
     """The cell's U-Net, its initial weights drawn from the stream "init" whatever the strategy."""
-    m = cell.model
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(cell.seed, "init"))
-        net = UNet(
-            data.channels,
-            m.widths,
-            m.attention,
-            blocks=m.blocks,
-            groups=m.groups,
-            dropout=m.dropout,
-            attention_norm=m.attention_norm,
-        )
+        net = cell.unet(data.channels)
     return net.to(device)
 
 

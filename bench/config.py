@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 import partitions
 import strategies
 from bench.diffusion import samplers, schedule
+from bench.diffusion.unet import UNet
 
 RESULT_VERSION = 1  # raise by hand when a change of the code changes numbers
 GRIDS = Path(__file__).parent / "grids"
@@ -184,6 +185,10 @@ class CellConfig(Section):
         """What the cell's id is made of, but for the digests: every field that changes numbers."""
         fields = self.model_dump(mode="json", exclude={"evaluation": {"extractor_weights"}, "device": True})
         return fields | {"result_version": RESULT_VERSION}
+
+    def unet(self, channels: int) -> UNet:
+        """The cell's network for images of that many channels, its weights drawn from torch's global generator."""
+        return UNet(channels, **dict(self.model))
 
     def sampler_settings(self) -> samplers.SamplerSettings:
         """The sampler's settings, the clipping range taken from the data's."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import torch
 
 from bench.config import CellConfig
-from bench.diffusion.unet import UNet
 from bench.store import Store
 
 TRAINING_PASSES = 3.0  # forward and backward of one image, in forward passes
@@ -52,16 +51,7 @@ def probe(cell: CellConfig, channels: int, device: str) -> float:
 
 
 def _probe(cell: CellConfig, channels: int, device: str) -> float:
-    m = cell.model
-    net = UNet(
-        channels,
-        m.widths,
-        m.attention,
-        blocks=m.blocks,
-        groups=m.groups,
-        dropout=m.dropout,
-        attention_norm=m.attention_norm,
-    ).to(device)
+    net = cell.unet(channels).to(device)
     x = torch.zeros(_PROBE_BATCH, channels, cell.data.size, cell.data.size, device=device)
     t = torch.zeros(_PROBE_BATCH, dtype=torch.long, device=device)
     net(x, t).sum().backward()

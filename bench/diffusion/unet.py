@@ -146,20 +146,9 @@ class UNet(nn.Module):
         attention_norm: bool = True,
     ) -> None:
         super().__init__()
-        if len(widths) != len(attention):
-            raise ValueError(f"{len(widths)} widths but {len(attention)} attention flags; give one flag a level")
-        for width in widths:
-            if width % groups or (width % FINAL_GROUPS and width == widths[0]):
-                raise ValueError(f"width {width} is not divisible by groups={groups} (the first also by 8)")
-        self.settings = {
-            "channels": channels,
-            "widths": tuple(widths),
-            "attention": tuple(attention),
-            "blocks": blocks,
-            "groups": groups,
-            "dropout": dropout,
-            "attention_norm": attention_norm,
-        }
+        _check_levels(widths, attention, groups)
+        self.settings = {"channels": channels, "widths": tuple(widths), "attention": tuple(attention), "blocks": blocks,
+                         "groups": groups, "dropout": dropout, "attention_norm": attention_norm}  # fmt: skip
         base, time_channels = widths[0], 4 * widths[0]
 
         def res(cin: int, cout: int) -> ResidualBlock:
@@ -236,6 +225,17 @@ class UNet(nn.Module):
                 f"blocks={s['blocks']}, groups={s['groups']}, attention_norm={s['attention_norm']}"
             )
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
+
+
+def _check_levels(widths: Sequence[int], attention: Sequence[bool], groups: int) -> None:
+    """Raises ValueError unless there is a flag a width and every width can be normalised."""
+    if len(widths) != len(attention):
+        raise ValueError(f"{len(widths)} widths but {len(attention)} attention flags; give one flag a level")
+    for width in widths:
+        if width % groups:
+            raise ValueError(f"width {width} is not divisible by groups={groups}")
+    if widths[0] % FINAL_GROUPS:
+        raise ValueError(f"the first width must be divisible by {FINAL_GROUPS}, got {widths[0]}")
 
 
 def _labml_levels(state: dict[str, Tensor]) -> tuple[list[int], list[bool]]:
