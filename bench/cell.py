@@ -1,5 +1,6 @@
 """One cell from data to result: partition, rounds, samples, fidelity; everything it writes goes through its folder."""
 
+import shutil
 import time
 import traceback
 import uuid
@@ -216,6 +217,7 @@ def _train(job: CellJob, folder: CellFolder, data: Dataset) -> dict[str, Any]:
     skew = _report_partition(cell, folder, data, parts)
     total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
     heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
+    shutil.rmtree(folder.path / "clients", ignore_errors=True)  # states of an attempt that did not end
     run = make_training(cell, data, parts, folder.path / "clients", job.device, heartbeat.tick)
     last: RoundRecord | None = None
     for last in run.rounds():
@@ -231,6 +233,7 @@ def _train(job: CellJob, folder: CellFolder, data: Dataset) -> dict[str, Any]:
         "environment": environment.describe(job.device),
     }
     write_json(folder.path / "train.json", trained)
+    shutil.rmtree(folder.path / "clients", ignore_errors=True)
     return trained
 
 

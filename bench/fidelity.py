@@ -6,8 +6,6 @@ take the same path: uint8 in, the same preparation, the same network.
 """
 
 import hashlib
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 import bench.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.extractors import mnist
 from bench.seeds import torch_stream
+from bench.store import write_bytes
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (mnist.NAME, INCEPTION)
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 KID_REFERENCE = 10_000  # real images KID draws its subsets from; at 2,048 features all would be half a gigabyte
 IS_SPLITS = 10
+INCEPTION_HASH = "6726825d"  # the first of the SHA-256 of torch-fidelity's weights, as their file's name has it
 _BATCH = 250
 
 Array = NDArray[np.float64]
@@ -71,6 +72,8 @@ class Extractor:
         """
         if images.dtype != torch.uint8:
             raise ValueError(f"extractor {self.name} takes uint8 images, got {images.dtype}")
+        if images.ndim != 4 or images.shape[-2] != images.shape[-1] or not len(images):
+            raise ValueError(f"extractor {self.name} takes images (N, C, S, S), got shape {tuple(images.shape)}")
         self.check(images.shape[1], images.shape[-1])
         self.to(device)
         made = [self.run(batch.to(device)) for batch in images.split(_BATCH)]
@@ -85,12 +88,14 @@ class Reference:
         mean: (D,) float64.  covariance: (D, D) float64.
         features: (min(N, 10,000), D) float32, of a fixed draw of the images, from which KID draws.
         count: N, images that mean and covariance are of.
+        extractor: digest of the weights that the features are of.
     """
 
     mean: Array
     covariance: Array
     features: Tensor
     count: int
+    extractor: str
 
 
 def extractor_digest(name: str, weights: Path | None = None, download: bool = False) -> str:
@@ -135,8 +140,8 @@ def _inception_weights(name: str, weights: Path | None, download: bool) -> Path:
     if weights is None and download:
         cached.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(cached), progress=False)
-        except OSError as error:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(cached), hash_prefix=INCEPTION_HASH, progress=False)
+        except (OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
             raise ExtractorUnavailable(
                 f"the weights of {INCEPTION} cannot be fetched from {URL_INCEPTION_V3}: {error}; "
                 f"put the file at {cached}"
@@ -153,9 +158,10 @@ def _inception(path: Path) -> Extractor:
 
     try:
         torch.load(path, weights_only=True, map_location="cpu")  # torch-fidelity itself would unpickle anything
-        net = FeatureExtractorInceptionV3(
-            INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
-        )
+        with torch.random.fork_rng(devices=[]):  # weights are drawn from the global generator before they are read
+            net = FeatureExtractorInceptionV3(
+                INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+            )
     except (RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
         raise ValueError(f"{path} does not hold torch-fidelity's Inception weights: {error}") from error
 
@@ -183,20 +189,25 @@ def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Pa
     The file's name is made of the digests of data and weights and of N; a broken file is made anew, with a warning.
     """
     path = folder / f"{data_digest}-{len(images)}-{extractor.name}-{extractor.digest[:16]}.safetensors"
-    known = _read_reference(path, extractor.feature_width)
+    known = _read_reference(path, extractor)
     if known is not None:
         return known
     features, _ = extractor.features(images, device)
     mean, covariance = _statistics(features)
-    made = Reference(mean, covariance, features[fixed_draw(len(images), KID_REFERENCE)], len(images))
+    made = Reference(mean, covariance, features[fixed_draw(len(images), KID_REFERENCE)], len(images),
+                     extractor.digest)  # fmt: skip
     _write_reference(path, made)
     return made
 
 
-def _read_reference(path: Path, width: int) -> Reference | None:
+def _read_reference(path: Path, extractor: Extractor) -> Reference | None:
+    width = extractor.feature_width
     try:
-        kept = load_file(path)
-        made = Reference(kept["mean"].numpy(), kept["covariance"].numpy(), kept["features"], int(kept["count"]))
+        kept = from_safetensors(path.read_bytes())
+        if not kept.pop("checksum").equal(_checksum(kept)):
+            raise ValueError("its checksum is another")
+        made = Reference(kept["mean"].numpy(), kept["covariance"].numpy(), kept["features"], int(kept["count"]),
+                         extractor.digest)  # fmt: skip
         shapes = (made.mean.shape, made.covariance.shape, tuple(made.features.shape[1:]))
         if shapes != ((width,), (width, width), (width,)):
             raise ValueError(f"shapes {shapes} for {width} features")
@@ -210,12 +221,19 @@ def _read_reference(path: Path, width: int) -> Reference | None:
 
 def _write_reference(path: Path, made: Reference) -> None:
     """Atomically, so that two processes at once both leave a whole file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    save_file({"mean": torch.from_numpy(made.mean), "covariance": torch.from_numpy(made.covariance),
-               "features": made.features, "count": torch.tensor(made.count)}, name)  # fmt: skip
-    os.replace(name, path)
+    kept = {
+        "mean": torch.from_numpy(made.mean),
+        "covariance": torch.from_numpy(made.covariance),
+        "features": made.features,
+        "count": torch.tensor(made.count),
+    }
+    write_bytes(path, to_safetensors(kept | {"checksum": _checksum(kept)}))
+
+
+def _checksum(tensors: dict[str, Tensor]) -> Tensor:
+    """SHA-256 (32,) uint8 of the values: a damaged number would otherwise be read as another score."""
+    digest = hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def _statistics(features: Tensor) -> tuple[Array, Array]:
@@ -241,7 +259,16 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
         is_std, kid_mean, kid_std, class_tv (total variation of the generated classes from the real ones, in [0, 1]),
         mean_confidence, n_generated, n_reference, class_histogram (K shares); the class scores are None where the
         extractor does not know the data's classes.
+    Raises:
+        ValueError: for fewer than 2 images, a reference of another extractor, or images that the extractor refuses.
     """
+    if len(images) < 2:
+        raise ValueError(f"scores need at least 2 images, got {len(images)}")
+    if known.extractor != extractor.digest:
+        raise ValueError(
+            f"the reference is of an extractor with weights {known.extractor}, not of {extractor.name} with "
+            f"{extractor.digest}: distances between them mean nothing"
+        )
     features, logits = extractor.features(images, device)
     scores = {"fid": frechet_distance(_statistics(features), (known.mean, known.covariance)),
               "fid_bias": expected_bias(known.covariance, len(images), known.count)}  # fmt: skip
@@ -291,10 +318,14 @@ def expected_bias(covariance: Array, *counts: int) -> float:
 
 
 def inception_score(logits: Tensor, seed: int) -> dict[str, float]:
-    """IS over up to 10 splits, by torch-fidelity (Salimans et al. 2016); between 1 and the number of classes."""
+    """IS over 10 splits, by torch-fidelity (Salimans et al. 2016); between 1 and the number of classes.
+
+    Fewer than 20 images make fewer splits, of two or more: a split of one image always scores 1.
+    """
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-    found = isc_features_to_metric(logits.double(), splits=min(IS_SPLITS, len(logits)), rng_seed=_short(seed))
+    found = isc_features_to_metric(logits.double(), splits=max(1, min(IS_SPLITS, len(logits) // 2)),
+                                   rng_seed=_short(seed))  # fmt: skip
     return {"is_mean": float(found[KEY_METRIC_ISC_MEAN]), "is_std": float(found[KEY_METRIC_ISC_STD])}
 
 

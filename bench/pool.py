@@ -54,9 +54,9 @@ def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: 
 
 
 def _dispatch(groups: Sequence[list[CellJob]], **settings: Any) -> None:
-    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs", **settings)
-    for _ in parallel(joblib.delayed(_work)(group, os.getpid()) for group in groups):
-        pass
+    joblib.Parallel(batch_size=1, pre_dispatch="n_jobs", **settings)(
+        joblib.delayed(_work)(group, os.getpid()) for group in groups
+    )
 
 
 def _after_death(groups: Sequence[list[CellJob]]) -> tuple[list[list[CellJob]], list[list[CellJob]]]:

@@ -53,6 +53,8 @@ def prepare(images: Tensor) -> Tensor:
     Raises:
         ValueError: for another shape or type.
     """
+    if images.ndim != 4 or images.shape[-2] != images.shape[-1]:
+        raise ValueError(f"{NAME} takes images (N, 1, S, S), got shape {tuple(images.shape)}")
     check(images.shape[1], images.shape[-1])
     if images.dtype != torch.uint8:
         raise ValueError(f"{NAME} takes uint8 images, got {images.dtype}")
@@ -96,6 +98,7 @@ def load(weights: Path = WEIGHTS, digest: str | None = None) -> MnistCNN:
             f"{weights} is not the file that was measured: SHA-256 {found}, expected {expected}; "
             "restore it, or train it anew with python -m bench.extractors.train_mnist"
         )
-    net = MnistCNN()
-    net.load_state_dict(from_safetensors(data))
+    with torch.device("meta"):  # the weights are read, so none are drawn from torch's global generator
+        net = MnistCNN()
+    net.load_state_dict(from_safetensors(data), assign=True)
     return net.eval()

@@ -66,6 +66,11 @@ def test_colour_is_refused() -> None:
         mnist.prepare(_noise(1, 3, 28, 28))
 
 
+def test_images_that_are_not_square_are_refused() -> None:
+    with pytest.raises(ValueError, match="28, 16"):
+        mnist.prepare(_noise(1, 1, 28, 16))
+
+
 def test_floats_are_refused() -> None:
     with pytest.raises(ValueError, match=r"uint8.*float32"):
         mnist.prepare(torch.zeros(1, 1, 28, 28))

@@ -141,6 +141,10 @@ def test_inception_score_of_sure_and_balanced_predictions_is_the_number_of_class
     assert fidelity.inception_score(logits, seed=0)["is_mean"] == pytest.approx(10, rel=0.01)
 
 
+def test_inception_score_of_few_images_is_not_one_for_lack_of_company() -> None:
+    assert fidelity.inception_score(50 * torch.eye(10), seed=0)["is_mean"] == pytest.approx(2)  # five splits of two
+
+
 def test_inception_score_depends_on_its_seed_alone() -> None:
     logits = _normal(200, 10, "logits") * 3
     first, again, other = (fidelity.inception_score(logits, seed) for seed in (2**62 + 1, 2**62 + 1, 2))
@@ -239,13 +243,14 @@ def test_reference_is_computed_anew_for_other_data_number_or_weights(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 4  # and nothing temporary
 
 
-@pytest.mark.parametrize("damage", ["truncated", "rubbish", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "rubbish", "empty", "one bit"])
 def test_a_broken_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: str) -> None:
     calls, images = Calls(), _noise(40)
     made = fidelity.reference(images, "data", _linear(calls), tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    path.write_bytes({"truncated": whole[:-8], "rubbish": b"rubbish", "empty": b""}[damage])
+    flipped = whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:]
+    path.write_bytes({"truncated": whole[:-8], "rubbish": b"rubbish", "empty": b"", "one bit": flipped}[damage])
     calls.clear()
     with pytest.warns(UserWarning, match="broken"):
         again = fidelity.reference(images, "data", _linear(calls), tmp_path)
@@ -263,7 +268,22 @@ def test_a_file_of_other_shapes_is_computed_anew_with_a_warning(tmp_path: Path) 
         _same(made, fidelity.reference(images, "data", _linear(calls), tmp_path))
 
 
+def test_a_reference_of_another_extractor_is_refused(tmp_path: Path) -> None:
+    images = _noise(40)
+    known = fidelity.reference(images, "data", _linear(Calls()), tmp_path)
+    with pytest.raises(ValueError, match="distances between them mean nothing"):
+        fidelity.evaluate(images, known, TENTHS, _linear(Calls(), "e" * 64), seed=7)
+
+
 # ------------------------------------------------------------------------------------------ the whole and real images
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_scores_need_two_images(tmp_path: Path, n: int) -> None:
+    extractor = _linear(Calls())
+    known = fidelity.reference(_noise(40), "data", extractor, tmp_path)
+    with pytest.raises(ValueError, match=f"at least 2 images, got {n}"):
+        fidelity.evaluate(_noise(40)[:n], known, TENTHS, extractor, seed=7)
 
 
 def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> None:
@@ -327,6 +347,14 @@ def test_images_that_it_does_not_take_are_refused() -> None:
         extractor.features(torch.zeros(2, 1, 28, 28))
     with pytest.raises(ValueError, match="3x28x28"):
         extractor.features(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="28, 16"):
+        extractor.features(torch.zeros(2, 1, 28, 16, dtype=torch.uint8))
+
+
+def test_loading_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    fidelity.load_extractor("mnist-cnn")
+    assert torch.get_rng_state().equal(before)
 
 
 def test_an_unknown_extractor_is_refused_by_naming_those_there_are() -> None:
