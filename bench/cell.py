@@ -83,7 +83,7 @@ def run_cell(job: CellJob) -> None:
     folder = Store(job.root).cell(job.cell_id)
     try:
         _run(job, folder)
-    except Exception as error:  # noqa: BLE001 - whatever a strategy, partition or library raises must cost no other cell
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a strategy, partition or library raises must cost no other cell
         status = "diverged" if isinstance(error, Diverged) else "failed"
         write_json(
             folder.path / "error.json",
@@ -122,7 +122,11 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     }
     metrics = trained["metrics"] | scores.pop("metrics") | seconds
     hashes = {"weight_hash": trained["weight_hash"], "sample_hash": weight_hash({"images": images})}
-    made = {"environment": trained["environment"], "finished": time.time()}
+    made = {
+        "environment": environment.describe(job.device),
+        "training_environment": trained["environment"],
+        "finished": time.time(),
+    }
     write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | scores | hashes | made)
     (folder.path / "progress.json").unlink(missing_ok=True)
 

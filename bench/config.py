@@ -37,9 +37,11 @@ _CENTRALIZED = {
     "client.optimizer_state": "keep",
 }
 FEDERATED_ONLY = tuple(_CENTRALIZED)  # fields that mean nothing to centralized training
+_PARTNERS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _GRID_KEYS = ("name", "description", "axes", "exclude")
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -70,7 +72,7 @@ class DataConfig(Section):
     """Which images, at which side, and how many are held out. `limit` keeps that many training images."""
 
     name: Literal["mnist5k", "mnist", "fashion-mnist", "cifar10"] = "mnist5k"
-    size: Positive = 16
+    size: Size = 16
     fit: Literal["none", "pad", "pad-pool", "resize"] = "pad-pool"
     heldout: Positive = 500
     limit: Positive | None = None
@@ -98,7 +100,7 @@ class ClientConfig(Section):
 class ModelConfig(Section):
     """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`."""
 
-    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 32)
+    widths: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 32)
     attention: tuple[bool, ...] = (False, False, True)
     blocks: Positive = 2
     groups: Positive = 8
@@ -109,7 +111,7 @@ class ModelConfig(Section):
 class DiffusionConfig(Section):
     """The forward process."""
 
-    T: Positive = 1000
+    T: Annotated[int, Field(ge=1, le=10**5)] = 1000
     schedule: Literal["linear", "cosine"] = "cosine"
 
 
@@ -286,11 +288,14 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     if not isinstance(description, str):
         raise ConfigError(f"{source}: description: got {description!r}; it must be a text")
     axes = _check_axes(head.get("axes", {}), source)
+    for key in dict(_flatten(base)).keys() & axes.keys():
+        raise ConfigError(f"{source}: {key}: given both as a field and as axes.{key}; take one out")
     origins = dict.fromkeys(axes, source)
     for override in overrides:
         _override(override, base, axes, origins)
     cells = _expand(base, axes, origins, source)
-    kept = [cell for cell in cells if not _excluded(cell, head.get("exclude", []), source)]
+    rules = _check_rules(head.get("exclude", []), cells if not overrides else (), source)
+    kept = [cell for cell in cells if not any(_matches_all(cell, rule) for rule in rules)]
     if not kept:
         raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
     unique = {digest(cell.identity() | {"device": cell.device}): cell for cell in kept}
@@ -339,7 +344,7 @@ def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origi
         raise ConfigError(f"--set {text}: write --set FIELD=VALUE, or FIELD=VALUE,VALUE for an axis")
     if key not in field_names():
         raise ConfigError(f"--set {text}: unknown field {key!r}; {_allowed(key, field_names())}")
-    values = [_toml_value(part) for part in _split(value)]
+    values = [_toml_value(part) for part in _split(value, f"--set {text}")]
     if key in axes or len(values) > 1:
         axes[key], origins[key] = values, f"--set {text}"
         return
@@ -347,12 +352,31 @@ def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origi
     _assign(base, key, values[0])
 
 
-def _split(text: str) -> list[str]:
-    """The parts between commas that stand outside brackets and quotes."""
-    return [
-        part.strip()
-        for part in re.findall(r"""(?:[^,\[\](){}"']|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|"[^"]*"|'[^']*')+""", text)
-    ]
+def _split(text: str, where: str) -> list[str]:
+    """The parts between commas that stand outside brackets and quotes.
+
+    Raises:
+        ConfigError: if a part is empty, or a bracket or quote has no partner.
+    """
+    parts = [""]
+    open_marks: list[str] = []
+    for mark in text:
+        quoted = bool(open_marks) and open_marks[-1] in "\"'"
+        if open_marks and mark == open_marks[-1]:
+            open_marks.pop()
+        elif not quoted and mark in _PARTNERS:
+            open_marks.append(_PARTNERS[mark])
+        elif not quoted and mark in ")]}":
+            raise ConfigError(f"{where}: {mark!r} has no partner")
+        if mark == "," and not open_marks:
+            parts.append("")
+        else:
+            parts[-1] += mark
+    if open_marks:
+        raise ConfigError(f"{where}: a closing {open_marks[-1]!r} is missing")
+    if not all(part.strip() for part in parts):
+        raise ConfigError(f"{where}: a value is missing beside a comma")
+    return [part.strip() for part in parts]
 
 
 def _toml_value(text: str) -> Any:
@@ -457,17 +481,27 @@ def _plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{where}: got {value!r}; the part in brackets must read key=value, key=value") from error
 
 
-def _excluded(cell: CellConfig, rules: Any, source: str) -> bool:
-    """Whether any rule matches: all its fields equal the cell's; a strategy by its name or its whole label."""
+def _check_rules(rules: Any, cells: Sequence[CellConfig], source: str) -> list[dict[str, Any]]:
+    """The exclusions as flat tables, each of which takes out one of `cells` at least, where any are given."""
     if not isinstance(rules, list) or not all(isinstance(rule, dict) and rule for rule in rules):
         raise ConfigError(f"{source}: exclude: must be tables [[exclude]] with at least one field each")
-    return any(all(_matches(cell, key, value, source) for key, value in _flatten(rule)) for rule in rules)
+    flat = [dict(_flatten(rule)) for rule in rules]
+    for rule in flat:
+        for key in rule:
+            if key not in field_names():
+                raise ConfigError(f"{source}: exclude.{key}: unknown field; {_allowed(key, field_names())}")
+        if cells and not any(_matches_all(cell, rule) for cell in cells):
+            told = ", ".join(f"{key} = {value!r}" for key, value in rule.items())
+            raise ConfigError(f"{source}: exclude: no cell has {told}; take the rule out, or mend its values")
+    return flat
 
 
-def _matches(cell: CellConfig, key: str, wanted: Any, source: str) -> bool:
-    if key not in field_names():
-        raise ConfigError(f"{source}: exclude.{key}: unknown field; {_allowed(key, field_names())}")
-    value = field(cell, key)
+def _matches_all(cell: CellConfig, rule: Mapping[str, Any]) -> bool:
+    """Whether all of a rule's fields equal the cell's; a strategy or partition by its name or its whole label."""
+    return all(_matches(field(cell, key), wanted) for key, wanted in rule.items())
+
+
+def _matches(value: Any, wanted: Any) -> bool:
     if isinstance(value, Plugin):
         return wanted in (value.name, value.label)
     return list(value) == wanted if isinstance(value, tuple) else bool(value == wanted)

@@ -111,6 +111,8 @@ def load_dataset(
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
     if name == "mnist5k":
         images, labels = read_mnist5k()
+        if heldout >= len(labels):
+            raise ValueError(f"data.heldout of {name} must be between 1 and {len(labels) - 1}, got {heldout}")
         chosen = stratified(labels, heldout, "heldout", f"data.heldout of {name}")
         rest = torch.ones(len(labels), dtype=torch.bool)
         rest[chosen] = False
@@ -175,9 +177,9 @@ def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:
     The draw does not depend on a repetition's seed. Shares are rounded by largest remainder.
 
     Raises:
-        ValueError: if there are fewer images, or for the held-out part none would be left; names `what`.
+        ValueError: if there are fewer images; names `what`.
     """
-    most = len(labels) - 1 if purpose == "heldout" else len(labels)
+    most = len(labels)
     if not 1 <= count <= most:
         raise ValueError(f"{what} must be between 1 and {most}, got {count}")
     stream = torch_stream(0, "data", purpose, count)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class Extractor:
         check: raises ValueError unless it takes images of these channels and this side.
         run: uint8 (B, C, H, W) -> features (B, D) and logits (B, K').
         to: moves the network.
+        datasets: names of the data sets it may judge, None for all.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Extractor:
     check: Callable[[int, int], None]
     run: Callable[[Tensor], tuple[Tensor, Tensor]]
     to: Callable[[str], object]
+    datasets: tuple[str, ...] | None = None
 
     @torch.no_grad()
     def features(self, images: Tensor, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -123,7 +126,7 @@ def load_extractor(name: str, weights: Path | None = None, download: bool = Fals
     if name == mnist.NAME:
         net, record = mnist.load(), mnist.record()
         return Extractor(name, record["digest"], mnist.FEATURES, mnist.CLASSES, record["test_accuracy"], mnist.check,
-                         lambda images: net(mnist.prepare(images)), net.to)  # fmt: skip
+                         lambda images: net(mnist.prepare(images)), net.to, mnist.DATASETS)  # fmt: skip
     return _inception(_inception_weights(name, weights, download))
 
 
@@ -162,7 +165,7 @@ def _inception(path: Path) -> Extractor:
             net = FeatureExtractorInceptionV3(
                 INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
             )
-    except (RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, UnpicklingError) as error:
         raise ValueError(f"{path} does not hold torch-fidelity's Inception weights: {error}") from error
 
     def check(channels: int, size: int) -> None:
@@ -184,11 +187,14 @@ def _file_digest(path: Path) -> str:
 
 
 def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Path, device: str = "cpu") -> Reference:
-    """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor and kept in `folder`.
+    """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor, kept in `folder`.
 
-    The file's name is made of the digests of data and weights and of N; a broken file is made anew, with a warning.
+    The file's name is made of the digests of data and weights, N, device and threads. A broken file is made anew, with
+    a warning.
     """
-    path = folder / f"{data_digest}-{len(images)}-{extractor.name}-{extractor.digest[:16]}.safetensors"
+    arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
+    name = f"{data_digest}-{len(images)}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}.safetensors"
+    path = folder / name
     known = _read_reference(path, extractor)
     if known is not None:
         return known

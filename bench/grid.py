@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -27,6 +28,8 @@ from bench.tracking import Tracker, TrackingError
 
 LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
 SYNC_EVERY = 2.0  # seconds between two syncs to MLflow
+RETRY_EVERY = 30.0  # seconds to the next sync after one that failed
+JOIN_WITHIN = 10.0  # seconds that the end of a run waits for a sync under way
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -41,10 +44,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plan:
             show_plan(plan, options, console)
             return DONE
-        return execute(plan, options, console)
+        with only_run(plan):
+            return execute(plan, options, console)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextmanager
+def only_run(plan: Plan) -> Iterator[None]:
+    """Hold the grid's folder: two runs at once would write the same cells.
+
+    Raises:
+        ConfigError: if another run holds it, or the folder cannot be written.
+    """
+    lock = FileLock(plan.store.root / ".lock", timeout=0)
+    try:
+        plan.store.root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(f"another run is at work in {plan.store.root}; wait for it, or give --results DIR") from error
+    except OSError as error:
+        raise ConfigError(f"--results {plan.store.root.parent}: cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,10 +139,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
 def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     """Run what is missing, then write and print the tables; returns the exit code."""
     pending = plan.pending(options.retry_failed)
-    try:
-        plan.store.write_plan(plan.describe())
-    except OSError as error:
-        raise ConfigError(f"--results {options.results}: cannot be written: {error}") from error
+    plan.store.write_plan(plan.describe())
     tracker = None if options.no_mlflow else Tracker(plan.store)
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
     console.print(
@@ -131,7 +156,7 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
             pool.run(pending, n_jobs, options.backend, options.scheduler)
     except KeyboardInterrupt:
         interrupted = True
-    return report(plan, tracker, view, console, interrupted)
+    return report(plan, None if watch.syncing else tracker, view, console, interrupted)
 
 
 @contextmanager
@@ -168,27 +193,36 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(JOIN_WITHIN)
         self._view.show(self._watcher.look(), self._watcher)
         self._view.close()
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync hangs on a server that does not answer."""
+        return self._threads[1].is_alive()
 
     def _show_progress(self) -> None:
         while not self._stop.wait(LOOK_EVERY):
             self._view.show(self._watcher.look(), self._watcher)
 
     def _sync_mlflow(self) -> None:
-        while self._tracker is not None and not self._stop.wait(SYNC_EVERY):
-            self._tracker = sync(self._tracker, True, self._view)
+        wait, warned = SYNC_EVERY, False
+        while self._tracker is not None and not self._stop.wait(wait):
+            error = sync(self._tracker, running=True)
+            wait = SYNC_EVERY if error is None else RETRY_EVERY
+            if error is not None and not warned:
+                self._view.warn(f"{error}; it is tried again every {RETRY_EVERY:.0f} seconds")
+                warned = True
 
 
-def sync(tracker: Tracker, running: bool, view: View) -> Tracker | None:
-    """Sync to MLflow; where that fails, warn and give up until the end of the run (None)."""
+def sync(tracker: Tracker, running: bool) -> str | None:
+    """Sync to MLflow; what went wrong, or None."""
     try:
         tracker.sync(running=running)
     except TrackingError as error:
-        view.warn(f"MLflow is not up to date: {error}; results are safe on disk, the next run of this grid syncs them")
-        return None
-    return tracker
+        return f"MLflow is not up to date: {error}; results are safe on disk"
+    return None
 
 
 def print_whole(console: Console, table: Table) -> None:
@@ -213,14 +247,14 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
             console.print(f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan")
         console.print("tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
     if tracker is not None:
-        sync(tracker, False, view)
+        if (error := sync(tracker, running=False)) is not None:
+            view.warn(f"{error}; the next run of this grid syncs them")
         console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
-    failed = counts["failed"] + counts["diverged"]
     for job in plan.jobs:
         if states[job.cell_id] in ("failed", "diverged"):
-            error = plan.store.cell(job.cell_id).error() or {}
+            told = (plan.store.cell(job.cell_id).error() or {}).get("error")
             print(
-                f"{states[job.cell_id]}: {describe(job.config)}: {error.get('error')}\n"
+                f"{states[job.cell_id]}: {describe(job.config)}: {told}\n"
                 f"  traceback in {plan.store.cell(job.cell_id).path / 'error.json'}; run again with --retry-failed",
                 file=sys.stderr,
             )
@@ -231,7 +265,7 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
             file=sys.stderr,
         )
         return INTERRUPTED
-    return FAILED if failed else DONE
+    return DONE if counts["done"] == len(plan.jobs) else FAILED
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
     extractors: dict[EvaluationConfig, Extractor] = {}
     if results.exists() and not results.is_dir():
         raise ConfigError(f"--results {results}: cannot be written: it is not a folder")
+    data_root = data_root.resolve() if data_root is not None else None
     root = results / grid.name
     jobs = []
     for cell in grid.cells:
@@ -91,6 +92,11 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
                 extractors[cell.evaluation] = cell_room.load_cell_extractor(cell, download)
             extractor = extractors[cell.evaluation]
             extractor.check(data[cell.data].channels, cell.data.size)
+            if extractor.datasets is not None and cell.data.name not in extractor.datasets:
+                raise ValueError(
+                    f"extractor {extractor.name} knows {' and '.join(extractor.datasets)}, not {cell.data.name}; "
+                    'use evaluation.extractor = "inception-v3-compat"'
+                )
             cell_room.split(cell, data[cell.data].train_labels)
         except partitions.PartitionError as error:
             raise ConfigError(

@@ -181,7 +181,8 @@ def told(view: CellView) -> str:
     """One short line on what a cell does or found."""
     last = view.last
     if view.state == "done":
-        return f"done, FID {last['fid']:.2f}, held-out loss {last['heldout_loss']:.4f}"
+        fid = "not finite" if last["fid"] is None else f"{last['fid']:.2f}"
+        return f"done, FID {fid}, held-out loss {last['heldout_loss']:.4f}"
     if view.state in ENDED:
         return f"{view.state}: {last.get('error', '')}"
     rounds = view.job.config.training.rounds

@@ -61,11 +61,16 @@ class CellFolder:
         return "partial" if (self.path / "cell.json").exists() else "todo"
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Start the cell anew: earlier metrics and errors go, trained weights stay."""
+        """Start the cell anew; see `forget_attempt`."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("error.json", "progress.json"):
-            (self.path / name).unlink(missing_ok=True)
+        self.forget_attempt()
         write_json(self.path / "cell.json", manifest)
+
+    def forget_attempt(self) -> None:
+        """Remove what an attempt that did not end left to be seen; trained weights and their rounds stay."""
+        names = ["error.json", "progress.json"] + (["metrics.jsonl"] if self.trained() is None else [])
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
     def append_round(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

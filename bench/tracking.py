@@ -92,7 +92,7 @@ class Tracker:
             if self._mirror is None:
                 self._mirror = _connect(self._store, self.uri, plan)
             self._mirror.update(plan, running, self._gone)
-        except (MlflowException, SQLAlchemyError, OSError) as error:  # a request's errors are OSErrors
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # a request's errors are OSErrors
             self._mirror = None  # what it remembers as sent may not have arrived
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             raise TrackingError(f"{_without_password(self.uri)}: {_without_password(first_line)}") from error
@@ -345,6 +345,8 @@ def _connect(store: Store, uri: str, plan: Mapping[str, Any]) -> _Mirror:
         _create_database(uri)
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(plan["name"])
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
     if experiment is None:
         location = None if _is_remote(uri) else (store.root.parent.absolute() / "mlartifacts" / plan["name"]).as_uri()
         experiment_id = client.create_experiment(plan["name"], artifact_location=location)

@@ -110,7 +110,7 @@ def trajectory(
     yield x
     for i in range(len(kept) - 1, -1, -1):
         original = torch.full((len(x),), int(kept[i]), device=device)
-        x = step(network(x, original), short, x, i, settings, draw)
+        x = step(network(x, original).to(x.dtype), short, x, i, settings, draw)
         yield x
 
 

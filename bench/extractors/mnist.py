@@ -17,6 +17,7 @@ NAME = "mnist-cnn"
 FEATURES = 64
 CLASSES = 10
 SIDES = (16, 28, 32)
+DATASETS = ("mnist", "mnist5k")  # what its classes are those of
 WEIGHTS = Path(__file__).with_name("mnist_cnn.safetensors")
 RECORD = Path(__file__).with_name("mnist_cnn.json")
 

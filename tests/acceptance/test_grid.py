@@ -1,5 +1,6 @@
 """The main job as a user runs it: what it leaves behind, what a second run does, and how it fails."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
+import bench.cell
+from bench.client_states import ClientStates
+from bench.fidelity import load_extractor
 from bench.grid import main
 from bench.store import Store
 from tests.acceptance.conftest import ROOT, command
@@ -35,10 +41,16 @@ def files(root: Path) -> dict[str, float]:
     return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
 
 
-def hashes(root: Path) -> dict[str, tuple[str, str]]:
+def hashes(root: Path) -> dict[str, tuple[str, str, str]]:
     store = Store(root)
     results = [store.cell(cell.cell_id).result() for cell in store.planned()]
-    return {r["cell_id"]: (r["weight_hash"], r["sample_hash"]) for r in results}
+    return {r["cell_id"]: (r["weight_hash"], r["sample_hash"], numbers(r)) for r in results}
+
+
+def numbers(result: dict) -> str:
+    """All that was measured but seconds."""
+    kept = {key: value for key, value in result["metrics"].items() if not key.endswith("seconds")}
+    return json.dumps([kept, result["class_histogram"], result["floor"]])
 
 
 def test_the_smoke_grid_runs_to_the_end(smoke):
@@ -131,7 +143,7 @@ def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
     (cell,) = Store(results / "smoke").planned()
     result = Store(results / "smoke").cell(cell.cell_id).result()
     assert result["metrics"]["n_generated"] == 30
-    assert result["weight_hash"] in {weights for weights, _ in before.values()}
+    assert result["weight_hash"] in {weights for weights, *_ in before.values()}
     rounds = Store(results / "smoke").cell(cell.cell_id).rounds()
     assert [line["time"] < result["finished"] - result["metrics"]["cell_seconds"] for line in rounds] == [True, True]
 
@@ -221,8 +233,9 @@ def test_a_cell_that_raises_or_diverges_costs_no_other(plugin, tmp_path):
     assert "1 ended before, 3 to run" in retried.stdout
 
 
-def test_a_worker_that_dies_costs_no_other_cell(plugin, tmp_path):
-    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY[:-2], "--n-jobs", "2",
+@pytest.mark.parametrize("n_jobs", ["1", "2"])
+def test_a_worker_that_dies_costs_no_other_cell(plugin, tmp_path, n_jobs):
+    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY[:-2], "--n-jobs", n_jobs,
                    "--set", "strategy=my_strategies:Deadly,fedavg,centralized", **plugin)  # fmt: skip
     assert done.returncode == 1, done.stderr
     rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv").set_index("strategy")
@@ -326,8 +339,6 @@ def test_mistakes_end_with_code_2_one_message_and_nothing_written(arguments, par
 
 @pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") is not None, reason="the machine may have a GPU")
 def test_a_missing_gpu_is_told(tmp_path, capsys):
-    import torch
-
     if torch.cuda.is_available():
         assert main(["--grid", "smoke", "--results", str(tmp_path), "--set", "device=cuda", "--plan"]) == 0
     else:
@@ -348,13 +359,49 @@ def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, capsys):
+    arguments = ["--grid", "smoke", "--results", str(tmp_path)]
+    (tmp_path / "smoke").mkdir()
+    with FileLock(tmp_path / "smoke" / ".lock"):
+        assert main(arguments) == 2
+    assert "another run is at work in" in capsys.readouterr().err
+
+
+def test_other_data_than_the_extractor_knows_are_refused(tmp_path, capsys, monkeypatch):
+    knows_less = dataclasses.replace(load_extractor("mnist-cnn"), datasets=("mnist",))
+    monkeypatch.setattr(bench.cell, "load_extractor", lambda *_: knows_less)
+    assert main(["--grid", "smoke", "--results", str(tmp_path), "--plan"]) == 2
+    assert "extractor mnist-cnn knows mnist, not mnist5k" in capsys.readouterr().err
+
+
+def test_an_interrupted_cell_starts_again_without_its_clients_memories(tmp_path):
+    """The states that clients kept in an attempt that did not end must not reach the next one."""
+    arguments = ["--grid", "smoke", "--no-mlflow", "--n-jobs", "1", "--quiet", "--set", "strategy=fedavg"]
+    keep = [*arguments, "--set", "client.optimizer_state=keep", "--results"]
+    assert main([*keep, str(tmp_path / "clean")]) == 0
+    ((cell, wanted),) = hashes(tmp_path / "clean" / "smoke").items()
+    stale = tmp_path / "again" / "smoke" / cell / "clients"
+    stale.mkdir(parents=True)
+    state = {
+        "strategy": {},
+        "optimizer": {"final.bias": {"step": torch.tensor(9.0), "exp_avg": torch.ones(1), "exp_avg_sq": torch.ones(1)}},
+    }
+    states = ClientStates(stale, torch.device("cpu"))
+    for client in range(2):
+        states.put(client, state)
+        states.flush()
+    assert main([*keep, str(tmp_path / "again")]) == 0
+    assert hashes(tmp_path / "again" / "smoke") == {cell: wanted}
+    assert not stale.exists()
+
+
 def test_quiet_says_nothing(smoke, capsys):
     assert main(["--grid", "smoke", "--results", str(smoke[0]), "--no-mlflow", "--quiet"]) == 0
     told = capsys.readouterr()
     assert told.out == told.err == ""
 
 
-@pytest.mark.parametrize("backend", ["threading", "dask", "ray"])
+@pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_every_backend_gives_the_same_bits(backend, smoke, tmp_path):
     arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "2", "--backend", backend]
     done = command("--grid", "smoke", "--results", tmp_path, *arguments)

@@ -48,6 +48,7 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
         seed=11,
         net=None,
         batches=local_batches,
+        clients=None,
         **client,
     ) -> FederatedTraining:
         torch.set_num_threads(1)
@@ -59,7 +60,7 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
             strategy or FedAvg(),
             net or small_net(),
             task,
-            split_of(sizes),
+            clients or split_of(sizes),
             settings,
             ClientConfig(**client),
             seed,

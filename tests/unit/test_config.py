@@ -102,6 +102,15 @@ def test_exclusions_take_cells_out_by_name_or_label():
     assert {c.strategy.label for c in two.cells} == {"fedprox(mu=0.1)"}
 
 
+def test_an_override_may_leave_an_exclusion_without_cells():
+    assert len(grid_of(["n_clients=3"], exclude=[{"n_clients": 5}]).cells) == 3
+
+
+def test_commas_inside_brackets_and_quotes_part_no_values():
+    grid = grid_of(['strategy=fedprox(mu=0.5),{name="fedprox", mu=0.25}', "n_clients=3", "beta=1"])
+    assert [cell.strategy.label for cell in grid.cells] == ["fedprox(mu=0.5)", "fedprox(mu=0.25)"]
+
+
 # ------------------------------------------------------------------------------------------------ identity
 
 
@@ -184,6 +193,15 @@ MISTAKES = [
     (["rounds=3"], {}, ["unknown field 'rounds'; did you mean 'training.rounds'?"]),
     (["beta"], {}, ["write --set FIELD=VALUE"]),
     (["beta="], {}, ["write --set FIELD=VALUE"]),
+    (["training.rounds=,"], {}, ["--set training.rounds=,: a value is missing beside a comma"]),
+    (["beta=0.1,,1"], {}, ["a value is missing beside a comma"]),
+    (["training.rounds=3)"], {}, ["')' has no partner"]),
+    (["model.widths=[8,16"], {}, ["a closing ']' is missing"]),
+    (["diffusion.T=1000000000000"], {}, ["diffusion.T: got 1000000000000", "less than or equal to 100000"]),
+    (["data.size=1000000"], {}, ["data.size: got 1000000"]),
+    ((), {"exclude": [{"strategy": "fedprx"}]}, ["my.toml: exclude: no cell has strategy = 'fedprx'"]),
+    ((), {"exclude": [{"strategy": "nothing", "nclients": 3}]}, ["exclude.nclients: unknown field"]),
+    ((), {"beta": 0.5}, ["my.toml: beta: given both as a field and as axes.beta"]),
 ]  # fmt: skip
 
 

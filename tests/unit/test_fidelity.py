@@ -405,3 +405,11 @@ def test_inception_takes_grey_as_three_equal_channels(inception_weights: Path) -
     torch.testing.assert_close(features, extractor.features(grey.repeat(1, 3, 1, 1))[0])
     with pytest.raises(ValueError, match="1 or 3 channels"):
         extractor.features(grey.repeat(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b""])
+def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="does not hold torch-fidelity's Inception weights"):
+        fidelity.load_extractor("inception-v3-compat", path)
