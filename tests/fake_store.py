@@ -37,9 +37,21 @@ AXES: dict[str, list[Any]] = {
 }
 
 
+def _drop(settings: dict[str, Any], key: str) -> None:
+    """Take a dotted key out, without changing the sections that are shared."""
+    section, _, rest = key.partition(".")
+    if rest and section in settings:
+        settings[section] = {name: value for name, value in settings[section].items() if name != rest}
+    elif not rest:
+        settings.pop(key, None)
+
+
 def planned_store(results: Path, axes: Mapping[str, Sequence[Any]] | None = None, **settings: Any) -> Store:
     """A store at results/<name> (fake) with its grid.json and no cell begun; keywords override settings."""
-    grid = parse_grid({**SETTINGS, **settings, "axes": {**AXES, **(axes or {})}}, "fake.toml", "fake")
+    raw = {**SETTINGS, **settings, "axes": {**AXES, **(axes or {})}}
+    for key in axes or {}:
+        _drop(raw, key)
+    grid = parse_grid(raw, "fake.toml", "fake")
     cells = [_planned(grid, number, cell) for number, cell in enumerate(grid.cells)]
     store = Store(results / grid.name)
     store.write_plan(

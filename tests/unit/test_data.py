@@ -289,7 +289,7 @@ class TestStratified:
     def test_the_whole_is_the_whole(self) -> None:
         assert stratified(torch.tensor([0, 1, 1]), 3, "limit", "limit").tolist() == [0, 1, 2]
 
-    @pytest.mark.parametrize(("count", "purpose", "most"), [(0, "limit", 3), (4, "limit", 3), (3, "heldout", 2)])
+    @pytest.mark.parametrize(("count", "purpose", "most"), [(0, "limit", 3), (4, "limit", 3), (4, "heldout", 3)])
     def test_more_than_there_is(self, count: int, purpose: str, most: int) -> None:
         with pytest.raises(ValueError, match=f"data.x must be between 1 and {most}, got {count}"):
             stratified(torch.tensor([0, 1, 1]), count, purpose, "data.x")
@@ -317,7 +317,7 @@ class TestTorchvisionLayout:
     def test_limit_and_heldout_are_bounded_by_the_files(self, tmp_path: Path) -> None:
         write_mnist(tmp_path, "MNIST")
         assert len(load_dataset("mnist", 16, "pad-pool", 20, 30, tmp_path).train_images) == 30
-        with pytest.raises(ValueError, match=r"data.heldout of mnist must be between 1 and 29, got 31"):
+        with pytest.raises(ValueError, match=r"data.heldout of mnist must be between 1 and 30, got 31"):
             load_dataset("mnist", 28, "none", 31, None, tmp_path)
 
     def test_cifar10(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
