@@ -37,8 +37,6 @@ class Registry(Generic[T]):
     def load(self, name: str) -> type[T]:
         """The class called `name`: a shipped name, a plugin's, or "package.module:Class" on the import path.
 
-        Errors raised inside a module that exists are left as they are.
-
         Raises:
             UnknownPlugin: if there is none, naming what there is and the nearest right name.
         """
@@ -71,10 +69,10 @@ class Registry(Generic[T]):
             raise UnknownPlugin(f'{path!r} is not of the form "package.module:Class"')
         try:
             module = import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise
-            raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
+        except Exception as error:  # noqa: BLE001 - a user's module may raise anything while it is imported
+            if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+                raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
+            raise UnknownPlugin(f"{path!r}: importing it failed: {type(error).__name__}: {error}") from error
         if class_name not in vars(module):
             hint = _nearest(class_name, vars(module))
             raise UnknownPlugin(f"{path!r}: module {module_name!r} has no {class_name!r}{hint}")

@@ -83,3 +83,19 @@ def test_plugins_that_are_none_are_told(monkeypatch, found):
 def test_names_that_are_none_are_explained(room, name, message):
     with pytest.raises(UnknownPlugin, match=message):
         room.load(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = = 1", "importing it failed: SyntaxError"),
+        ("import nowhere_at_all", "importing it failed: ModuleNotFoundError"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_modules_that_raise_are_told(tmp_path, monkeypatch, source, message):
+    name = f"module_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownPlugin, match=message):
+        strategies.load(f"{name}:Mine")
