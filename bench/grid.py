@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     console = Console(quiet=options.quiet)
     try:
+        if options.scheduler is not None and options.backend == "loky":
+            raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
         grid = load_grid(options.grid, options.set)
         plan = make_plan(grid, Path(options.results).resolve(), options.data_root, options.download)
         if options.plan:

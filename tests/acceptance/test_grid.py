@@ -313,6 +313,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_p
 
 MISTAKES = [
     (["--grid", "defalt"], "did you mean 'default'?"),
+    (["--grid", "smoke", "--scheduler", "tcp://127.0.0.1:1"], "--scheduler: it belongs to --backend dask"),
     (["--grid", "smoke", "--set", "beta=-1"], "--set beta=-1: beta: got -1"),
     (["--grid", "smoke", "--set", "data.name=mnist"], "mnist needs --data-root DIR"),
     (["--grid", "smoke", "--set", "data.name=mnist", "--data-root", "/nowhere"], "python -m bench.data mnist --data-root /nowhere --download"),
