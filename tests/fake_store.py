@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bench.config import CellConfig, Grid, Plugin, field, parse_grid
+from bench.config import CellConfig, Grid, parse_grid
+from bench.plan import labels
 from bench.store import CellFolder, PlannedCell, Store, write_bytes, write_json
 
 CLASSES = 4
@@ -198,16 +199,7 @@ def fake_images(cell: PlannedCell, count: int = 12) -> np.ndarray:
 
 
 def _planned(grid: Grid, number: int, cell: CellConfig) -> PlannedCell:
-    labels: dict[str, Any] = {
-        "strategy": cell.strategy.label,
-        "n_clients": cell.n_clients,
-        "beta": cell.beta,
-        "seed": cell.seed,
-    }
-    for axis in grid.extra_axes:
-        value = field(cell, axis)
-        labels[axis] = value.label if isinstance(value, Plugin) else list(value) if isinstance(value, tuple) else value
-    return PlannedCell(f"{number:016x}", f"{number + 256:016x}", labels, cell.model_dump(mode="json"))
+    return PlannedCell(f"{number:016x}", f"{number + 256:016x}", labels(grid, cell), cell.model_dump(mode="json"))
 
 
 def _started(cell: PlannedCell) -> float:
