@@ -1,18 +1,14 @@
-"""The forward process, the posterior and the training loss, for one batch at a time.
+"""The forward process and its posterior, for one batch at a time.
 
 Every function takes float64 tables from a `Schedule` and casts late: `at` picks each image's own entry.
 Timesteps t are (B,) integers on the CPU, where they are drawn; images may be on any device.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.diffusion.schedule import Schedule
-
-Network = Callable[[Tensor, Tensor], Tensor]
 
 
 def at(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
@@ -42,9 +38,3 @@ def eps_from_x0(schedule: Schedule, x_t: Tensor, t: Tensor, x0: Tensor) -> Tenso
 def posterior_mean(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eq. 7)."""
     return at(schedule.posterior_mean_x0, t, x0) * x0 + at(schedule.posterior_mean_xt, t, x_t) * x_t
-
-
-def simple_loss(network: Network, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """Per-image mean squared error of the predicted noise, (B,) (Ho et al. 2020, eq. 14)."""
-    error = network(noised(schedule, x0, t, eps), t.to(x0.device)) - eps
-    return error.square().flatten(1).mean(dim=1)

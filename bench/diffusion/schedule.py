@@ -4,6 +4,7 @@ Timesteps in code are 0 .. T-1 (a paper's t is code t + 1). With alpha_t = 1 - b
 beta_t and A_t = prod_{s <= t} alpha_s, with A_{-1} = 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +35,11 @@ class Schedule:
     def alpha_bar_before(self) -> np.ndarray:
         """A_{t-1}, 1 at t = 0."""
         return np.append(1.0, self.alpha_bar[:-1])
+
+    @cached_property
+    def snr(self) -> np.ndarray:
+        """A_t / (1 - A_t), the signal-to-noise ratio (Kingma et al. 2021, eq. 2)."""
+        return self.alpha_bar / (1.0 - self.alpha_bar)
 
     @cached_property
     def posterior_variance(self) -> np.ndarray:
@@ -88,6 +94,12 @@ def cosine(T: int) -> Schedule:
         raise ValueError(f"the cosine schedule needs T >= 1, got T={T}")
     f = np.cos((np.arange(T + 1) / T + COSINE_OFFSET) / (1.0 + COSINE_OFFSET) * np.pi / 2) ** 2
     return Schedule(np.minimum(1.0 - f[1:] / f[:-1], BETA_CAP))
+
+
+def respaced(schedule: Schedule, kept: Sequence[int] | np.ndarray) -> Schedule:
+    """The schedule over the kept steps: beta'_i = 1 - A_{tau_i} / A_{tau_{i-1}} (Nichol & Dhariwal 2021, eq. 19)."""
+    a = schedule.alpha_bar[np.asarray(kept)]
+    return Schedule(1.0 - a / np.append(1.0, a[:-1]))
 
 
 def make(name: str, T: int) -> Schedule:

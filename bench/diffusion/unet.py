@@ -9,6 +9,7 @@ on it load here (`UNet.from_labml`) and ours load there (`UNet.to_labml`).
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ class Middle(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts the noise in an image.
+    """From a noisy image and its timestep to what was added to it, or what `Process.prediction` else asks for.
 
     Args:
         channels: image channels, 1 for MNIST.
@@ -130,6 +131,9 @@ class UNet(nn.Module):
         groups: groups of every GroupNorm but the last, which has 8. Must divide every width.
         dropout: rate inside the residual blocks, in [0, 1).
         attention_norm: apply GroupNorm before attention (DDPM) or leave it unused (labml, the paper's code).
+        learned_variance: give as many channels again, for the variance (Nichol & Dhariwal 2021, section 3.1).
+        classes: K for a network that is shown classes, None for one that is not. An embedding of the class is added to
+            that of the timestep; class K stands for "none".
     Raises:
         ValueError: if the widths and the attention flags differ in number or a width is not divisible.
     """
@@ -144,11 +148,14 @@ class UNet(nn.Module):
         groups: int = 32,
         dropout: float = 0.0,
         attention_norm: bool = True,
+        learned_variance: bool = False,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         _check_levels(widths, attention, groups)
         self.settings = {"channels": channels, "widths": tuple(widths), "attention": tuple(attention), "blocks": blocks,
-                         "groups": groups, "dropout": dropout, "attention_norm": attention_norm}  # fmt: skip
+                         "groups": groups, "dropout": dropout, "attention_norm": attention_norm,
+                         "learned_variance": learned_variance, "classes": classes}  # fmt: skip
         base, time_channels = widths[0], 4 * widths[0]
 
         def res(cin: int, cout: int) -> ResidualBlock:
@@ -176,14 +183,21 @@ class UNet(nn.Module):
             if level:
                 self.up.append(Upsample(width))
         self.norm = nn.GroupNorm(FINAL_GROUPS, base)
-        self.final = nn.Conv2d(base, channels, 3, padding=1)
+        self.final = nn.Conv2d(base, channels * (2 if learned_variance else 1), 3, padding=1)
+        self.class_emb = None if classes is None else nn.Embedding(classes + 1, time_channels)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Noisy images (B, C, H, W) and timesteps (B,) in [0, T) -> predicted noise (B, C, H, W).
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Noisy images (B, C, H, W), timesteps (B,) in [0, T) and classes (B,) in 0 .. K -> output (B, C or 2C, H, W).
 
         H and W must be divisible by 2 ** (levels - 1).
+
+        Raises:
+            ValueError: if classes are missing or the network takes none.
         """
-        time = F.silu(self.time_emb(t))
+        if (y is None) != (self.class_emb is None):
+            raise ValueError("classes y must be given to a class-conditional network, and to no other")
+        embedded = self.time_emb(t)
+        time = F.silu(embedded if self.class_emb is None else embedded + self.class_emb(y))
         x = self.image_proj(x)
         skips = [x]
         for module in self.down:
@@ -219,11 +233,10 @@ class UNet(nn.Module):
             ValueError: if this network is one that labml's code cannot express.
         """
         s = self.settings
-        if (s["blocks"], s["groups"], s["attention_norm"]) != (2, 32, False):
-            raise ValueError(
-                "labml's U-Net has blocks=2, groups=32 and attention_norm=False; this one has "
-                f"blocks={s['blocks']}, groups={s['groups']}, attention_norm={s['attention_norm']}"
-            )
+        fixed = {"blocks": 2, "groups": 32, "attention_norm": False, "learned_variance": False, "classes": None}
+        odd = {key: s[key] for key, value in fixed.items() if s[key] != value}
+        if odd:
+            raise ValueError(f"labml's U-Net has {_told(fixed)}; this one has {_told(odd)}")
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
 
 
@@ -236,6 +249,10 @@ def _check_levels(widths: Sequence[int], attention: Sequence[bool], groups: int)
             raise ValueError(f"width {width} is not divisible by groups={groups}")
     if widths[0] % FINAL_GROUPS:
         raise ValueError(f"the first width must be divisible by {FINAL_GROUPS}, got {widths[0]}")
+
+
+def _told(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def _labml_levels(state: dict[str, Tensor]) -> tuple[list[int], list[bool]]:
