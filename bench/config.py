@@ -1,44 +1,19 @@
-"""What a grid and a cell are: TOML in, validated and frozen configurations out.
+"""What a cell is: a validated, frozen configuration of everything that changes its numbers, and its ids."""
 
-A grid file holds a cell's fields (top-level keys and sections), `[axes]` whose product makes the cells, and
-`[[exclude]]` entries that take cells out again. Every mistake ends in one `ConfigError` that names the file,
-the key, what was given, what is allowed and the nearest right name.
-"""
-
-import dataclasses
-import difflib
 import hashlib
-import itertools
 import json
-import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-import partitions
 import strategies
-from bench.diffusion import samplers, schedule
+from bench.diffusion import autoencoder, samplers, schedule
+from bench.diffusion.ema import EmaSettings
+from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
 
-RESULT_VERSION = 1  # raise by hand when a change of the code changes numbers
-GRIDS = Path(__file__).parent / "grids"
-AXIS_ORDER = ("strategy", "n_clients", "beta")  # the axes that every table has; others follow in the file's order
-# What centralized training fixes: it has no clients, and one party keeps its optimizer.
-_CENTRALIZED = {
-    "n_clients": None,
-    "beta": None,
-    "partition": None,
-    "training.participation": 1.0,
-    "client.optimizer_state": "keep",
-}
-FEDERATED_ONLY = tuple(_CENTRALIZED)  # fields that mean nothing to centralized training
-_PARTNERS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
-_GRID_KEYS = ("name", "description", "axes", "exclude")
+RESULT_VERSION = 2  # raise by hand when a change of the code changes numbers
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
@@ -98,7 +73,10 @@ class ClientConfig(Section):
 
 
 class ModelConfig(Section):
-    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`."""
+    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`.
+
+    `class_conditional` shows it the images' classes; guidance needs that.
+    """
 
     widths: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 32)
     attention: tuple[bool, ...] = (False, False, True)
@@ -106,39 +84,92 @@ class ModelConfig(Section):
     groups: Positive = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_norm: bool = True
+    class_conditional: bool = False
 
 
 class DiffusionConfig(Section):
-    """The forward process."""
+    """The forward process, what the network predicts of it, and the loss; see `bench.diffusion`.
+
+    `variance` is that of the reverse step; the losses "hybrid" and "vlb" train it where it is learned.
+    `timesteps` says how t is drawn: "loss-aware" is importance sampling. `min_snr_gamma` belongs to the loss
+    "min-snr". `label_dropout` is the share of images whose class is hidden from a class-conditional network.
+    """
 
     T: Annotated[int, Field(ge=1, le=10**5)] = 1000
     schedule: Literal["linear", "cosine"] = "cosine"
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["small", "large", "learned"] = "small"
+    loss: Literal["simple", "hybrid", "vlb", "min-snr"] = "simple"
+    min_snr_gamma: Annotated[float, Field(gt=0)] = 5.0
+    timesteps: Literal["uniform", "loss-aware"] = "uniform"
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class EmaConfig(Section):
+    """An exponential moving average of the weights, which is what is then evaluated; see `bench.diffusion.ema`.
+
+    Mode "server" averages the global model after each aggregation, "client" averages at every local step and
+    aggregates the clients' averages, too. `decay` is per gradient step in both.
+    """
+
+    mode: Literal["off", "server", "client"] = "off"
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    warmup: Literal["ratio", "inverse-gamma", "none"] = "ratio"
+
+
+class LatentConfig(Section):
+    """Diffusion in the latent space of an autoencoder, trained first; see `bench.diffusion.autoencoder`.
+
+    Mode "central" trains it on all training images in one place, "federated" by the cell's own strategy, clients and
+    participation, where its bytes are counted. `epochs` are rounds of one local epoch.
+    """
+
+    mode: Literal["off", "central", "federated"] = "off"
+    channels: Size = 4
+    width: Size = 32
+    epochs: Positive = 10
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    kl_weight: Annotated[float, Field(ge=0)] = 1e-4
 
 
 class SamplerConfig(Section):
-    """How images are drawn; see `bench.diffusion.samplers.SamplerSettings`. `batch_size` images at a time."""
+    """How images are drawn; see `bench.diffusion.samplers.SamplerSettings`. `batch_size` images at a time.
 
-    name: Literal["ddim", "ancestral"] = "ddim"
+    `guidance_scale` s mixes eps = eps_null + s (eps_class - eps_null); 1 is plain conditional sampling.
+    """
+
+    name: Literal["ancestral", "ddim", "dpm-solver++"] = "ddim"
     steps: Positive = 50
+    spacing: Literal["fractional", "integer"] = "fractional"
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    variance: Literal["small", "large"] = "small"
     clip: bool = True
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.0
     batch_size: Positive = 100
 
 
 class EvaluationConfig(Section):
-    """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped."""
+    """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
+
+    `nll` is the number of held-out images whose bits/dim are bounded, 0 for none; over `nll_steps` timesteps, all T if
+    None. `nll_rounded` allows that for images which were resized and rounded to 256 levels: comparable
+    within such data, not with published numbers.
+    """
 
     n_samples: Annotated[int, Field(ge=2)] = 500
     extractor: Literal["mnist-cnn", "inception-v3-compat"] = "mnist-cnn"
     extractor_weights: str | None = None
+    nll: Annotated[int, Field(ge=0)] = 0
+    nll_steps: Positive | None = None
+    nll_rounded: bool = False
 
 
 class CellConfig(Section):
     """One experiment: everything that changes its numbers.
 
     `n_clients` and `beta` are None where they have no meaning: centralized training has neither, and a
-    partition that does not use beta has no beta.
+    partition that does not use beta has no beta. `recipe` is the name that its grid gave to a bundle of fields: a
+    label, and no part of the id.
     """
 
     strategy: Plugin
@@ -146,11 +177,14 @@ class CellConfig(Section):
     n_clients: Positive | None = None
     beta: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    recipe: str | None = None
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     client: ClientConfig = ClientConfig()
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
+    ema: EmaConfig = EmaConfig()
+    latent: LatentConfig = LatentConfig()
     sampler: SamplerConfig = SamplerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     threads: Positive = 1
@@ -159,23 +193,10 @@ class CellConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CellConfig":
-        m, levels = self.model, len(self.model.widths)
-        if levels != len(m.attention):
-            raise ValueError(
-                f"model.attention has {len(m.attention)} flags for {levels} model.widths; give one a level"
-            )
-        if self.data.size % 2 ** (levels - 1):
-            raise ValueError(
-                f"data.size={self.data.size} cannot be halved {levels - 1} times for {levels} model.widths"
-            )
-        for width in m.widths:
-            if width % m.groups:
-                raise ValueError(f"model.groups={m.groups} does not divide width {width} of model.widths")
-        if m.widths[0] % 8:
-            raise ValueError(f"the first of model.widths must be a multiple of 8, got {m.widths[0]}")
-        if self.sampler.steps > self.diffusion.T:
-            raise ValueError(f"sampler.steps={self.sampler.steps} is more than diffusion.T={self.diffusion.T}")
+        for mistake in (*_network_mistakes(self), *_recipe_mistakes(self), *_sampling_mistakes(self)):
+            raise ValueError(mistake)
         schedule.make(self.diffusion.schedule, self.diffusion.T)
+        samplers.timesteps(self.diffusion.T, self.sampler.steps, self.sampler.spacing)
         return self
 
     @property
@@ -183,35 +204,125 @@ class CellConfig(Section):
         """Whether one party holds all the data."""
         return strategies.load(self.strategy.name).centralized
 
+    @property
+    def is_latent(self) -> bool:
+        """Whether the diffusion runs in an autoencoder's latent space."""
+        return self.latent.mode != "off"
+
     def identity(self) -> dict[str, Any]:
-        """What the cell's id is made of, but for the digests: every field that changes numbers."""
-        fields = self.model_dump(mode="json", exclude={"evaluation": {"extractor_weights"}, "device": True})
+        """What the cell's id is made of, but for the digests: every field that changes its numbers."""
+        left_out = {"evaluation": {"extractor_weights"}, "device": True, "recipe": True}
+        fields = self.model_dump(mode="json", exclude=left_out)  # type: ignore[arg-type]
+        for name in _unused(self):
+            section, _, key = name.partition(".")
+            del fields[section][key]
         return fields | {"result_version": RESULT_VERSION}
 
-    def unet(self, channels: int) -> UNet:
+    def process(self) -> Process:
+        """The diffusion process: schedule, prediction and variance."""
+        d = self.diffusion
+        return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
+
+    def diffused_shape(self, channels: int) -> tuple[int, int, int]:
+        """(C, H, W) of what the network sees, for images of that many channels: those, or their latents."""
+        if not self.is_latent:
+            return channels, self.data.size, self.data.size
+        side = autoencoder.latent_side(self.data.size)
+        return self.latent.channels, side, side
+
+    def unet(self, channels: int, n_classes: int) -> UNet:
         """The cell's network for images of that many channels, its weights drawn from torch's global generator."""
-        return UNet(channels, **dict(self.model))
+        shape, model = self.diffused_shape(channels), dict(self.model)
+        classes = n_classes if model.pop("class_conditional") else None
+        return UNet(shape[0], **model, learned_variance=self.diffusion.variance == "learned", classes=classes)
 
-    def sampler_settings(self) -> samplers.SamplerSettings:
-        """The sampler's settings, the clipping range taken from the data's."""
-        s = self.sampler
-        low = -1.0 if self.data.range == "symmetric" else 0.0
-        return samplers.SamplerSettings(s.name, s.steps, s.eta, s.variance, s.clip, (low, 1.0))
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A grid as it will be run: its name, its axes and its cells, each once."""
-
-    name: str
-    description: str
-    axes: dict[str, list[Any]]
-    cells: tuple[CellConfig, ...]
+    def ema_settings(self) -> EmaSettings:
+        """The average's settings."""
+        return EmaSettings(self.ema.mode, self.ema.decay, self.ema.warmup)
 
     @property
-    def extra_axes(self) -> list[str]:
-        """Axes beyond strategy, n_clients, beta and seed, as dotted field names."""
-        return [axis for axis in self.axes if axis not in (*AXIS_ORDER, "seed")]
+    def pixel_range(self) -> tuple[float, float]:
+        """What the darkest and the brightest grey level become at the model's door."""
+        return (-1.0 if self.data.range == "symmetric" else 0.0), 1.0
+
+    def sampler_settings(self, clip_range: tuple[float, float] | None = None) -> samplers.SamplerSettings:
+        """The sampler's settings; predictions are clipped to `clip_range`, by default the images'."""
+        s = self.sampler
+        return samplers.SamplerSettings(s.name, s.steps, s.spacing, s.eta, s.clip, clip_range or self.pixel_range)
+
+
+def _network_mistakes(cell: CellConfig) -> Iterator[str]:
+    m, levels = cell.model, len(cell.model.widths)
+    if levels != len(m.attention):
+        yield f"model.attention has {len(m.attention)} flags for {levels} model.widths; give one a level"
+    if cell.is_latent and cell.data.size % autoencoder.FACTOR:
+        mode = cell.latent.mode
+        yield f"data.size={cell.data.size} must be divisible by {autoencoder.FACTOR}, as latent.mode is {mode!r}"
+    side = cell.data.size // autoencoder.FACTOR if cell.is_latent else cell.data.size
+    if side % 2 ** (levels - 1):
+        told = f"the latents' side {side}" if cell.is_latent else f"data.size={side}"
+        yield f"{told} cannot be halved {levels - 1} times for {levels} model.widths"
+    for width in m.widths:
+        if width % m.groups:
+            yield f"model.groups={m.groups} does not divide width {width} of model.widths"
+    if m.widths[0] % 8:
+        yield f"the first of model.widths must be a multiple of 8, got {m.widths[0]}"
+    if cell.is_latent and cell.latent.width % 16:
+        yield f"latent.width must be a multiple of 16, got {cell.latent.width}"
+
+
+def _recipe_mistakes(cell: CellConfig) -> Iterator[str]:
+    d = cell.diffusion
+    if d.loss == "hybrid" and d.variance != "learned":
+        yield f'diffusion.loss="hybrid" trains the variance: it needs diffusion.variance="learned", got {d.variance!r}'
+    if d.variance == "learned" and d.loss not in ("hybrid", "vlb"):
+        yield f'diffusion.variance="learned" needs diffusion.loss="hybrid" or "vlb": {d.loss!r} does not train it'
+    if d.variance == "learned" and d.T < 2:
+        yield f'diffusion.variance="learned" needs diffusion.T of at least 2, got {d.T}'
+    if cell.is_latent and d.loss in ("hybrid", "vlb"):
+        yield f'diffusion.loss={d.loss!r} needs 256 grey levels, which latents do not have; use latent.mode="off"'
+
+
+def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
+    s, e, T = cell.sampler, cell.evaluation, cell.diffusion.T
+    if s.steps > T:
+        yield f"sampler.steps={s.steps} is more than diffusion.T={T}"
+    if s.guidance_scale != 1 and not cell.model.class_conditional:
+        yield f"sampler.guidance_scale={s.guidance_scale:g} needs model.class_conditional=true"
+    if s.guidance_scale != 1 and cell.diffusion.label_dropout == 0:
+        yield (
+            f"sampler.guidance_scale={s.guidance_scale:g} needs diffusion.label_dropout above 0: a network that always "
+            "sees the class has learned nothing without it"
+        )
+    if e.nll and cell.is_latent:
+        yield f'evaluation.nll={e.nll} needs diffusion of the images themselves; use latent.mode="off"'
+    if e.nll and cell.model.class_conditional:
+        yield f"evaluation.nll={e.nll} is of networks that do not see the class; use model.class_conditional=false"
+    if e.nll > cell.data.heldout:
+        yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
+    if e.nll_steps is not None and e.nll_steps > T:
+        yield f"evaluation.nll_steps={e.nll_steps} is more than diffusion.T={T}"
+    if e.nll and cell.data.fit not in ("none", "pad") and not e.nll_rounded:
+        yield (
+            f"evaluation.nll={e.nll}: bits/dim need the data's own 256 grey levels, and data.fit={cell.data.fit!r} "
+            'made new ones by mixing pixels; use "none" or "pad", or set evaluation.nll_rounded=true for bits/dim of '
+            "the resized images as rounded to 8 bits, which compare with nothing published"
+        )
+
+
+def _unused(cell: CellConfig) -> list[str]:
+    """Fields that change no number of this cell, as other fields stand."""
+    d, s = cell.diffusion, cell.sampler
+    uses = {
+        "diffusion.min_snr_gamma": d.loss == "min-snr",
+        "diffusion.label_dropout": cell.model.class_conditional,
+        "sampler.guidance_scale": cell.model.class_conditional,
+        "sampler.eta": s.name == "ddim",
+        **{f"ema.{key}": cell.ema.mode != "off" for key in ("decay", "warmup")},
+        **{f"latent.{key}": cell.is_latent for key in LatentConfig.model_fields if key != "mode"},
+        **{f"evaluation.{key}": cell.evaluation.nll > 0 for key in ("nll_steps", "nll_rounded")},
+    }
+    return [name for name, used in uses.items() if not used]
 
 
 def digest(value: Any) -> str:
@@ -230,76 +341,16 @@ def cell_id(cell: CellConfig, data_digest: str, extractor_digest: str, device: s
 def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
     """As `cell_id` without what happens after training: cells that share it share their weights."""
     kept = {key: value for key, value in cell.identity().items() if key not in ("evaluation", "sampler")}
+    if cell.diffusion.variance != "learned" and cell.diffusion.loss != "vlb":  # a fixed variance trains nothing then
+        kept["diffusion"] = {key: value for key, value in kept["diffusion"].items() if key != "variance"}
     return digest(kept | {"data_digest": data_digest, "device": device})
 
 
-# ---------------------------------------------------------------------------------------------- loading
-
-
-def load_grid(name_or_path: str, overrides: Sequence[str] = ()) -> Grid:
-    """The grid called `name_or_path` (shipped, or a TOML file's path), with `--set` overrides, expanded.
-
-    Raises:
-        ConfigError: for an unknown grid, broken TOML, or anything in it that is wrong.
-    """
-    path = find_grid(name_or_path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse_grid(raw, str(path), path.stem, overrides)
-
-
-def find_grid(name_or_path: str) -> Path:
-    """The file of a shipped grid's name or of a path.
-
-    Raises:
-        ConfigError: if there is neither.
-    """
-    if name_or_path.endswith(".toml") or "/" in name_or_path:
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ConfigError(f"--grid {name_or_path}: there is no such file")
-        return path
-    known = sorted(path.stem for path in GRIDS.glob("*.toml"))
-    if name_or_path not in known:
-        raise ConfigError(
-            f"--grid {name_or_path}: unknown grid; {_allowed(name_or_path, known)}; or give the path of a .toml file"
-        )
-    return GRIDS / f"{name_or_path}.toml"
-
-
-def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides: Sequence[str] = ()) -> Grid:
-    """A grid from the parsed TOML `raw`; `source` is the file that messages name.
-
-    Raises:
-        ConfigError: for anything in it that is wrong.
-    """
-    head = {key: raw[key] for key in _GRID_KEYS if key in raw}
-    base = {key: value for key, value in raw.items() if key not in _GRID_KEYS}
-    name, description = head.get("name", default_name), head.get("description", "")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise ConfigError(
-            f"{source}: name: got {name!r}; allowed are 1 to 64 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit (it names a folder)"
-        )
-    if not isinstance(description, str):
-        raise ConfigError(f"{source}: description: got {description!r}; it must be a text")
-    axes = _check_axes(head.get("axes", {}), source)
-    for key in dict(_flatten(base)).keys() & axes.keys():
-        raise ConfigError(f"{source}: {key}: given both as a field and as axes.{key}; take one out")
-    origins = dict.fromkeys(axes, source)
-    for override in overrides:
-        _override(override, base, axes, origins)
-    cells = _expand(base, axes, origins, source)
-    rules = _check_rules(head.get("exclude", []), cells if not overrides else (), source)
-    kept = [cell for cell in cells if not any(_matches_all(cell, rule) for rule in rules)]
-    if not kept:
-        raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
-    unique = {digest(cell.identity() | {"device": cell.device}): cell for cell in kept}
-    return Grid(name, description, axes, tuple(unique.values()))
+def likelihood_id(cell: CellConfig, data_digest: str, device: str) -> str:
+    """Cells that share it share their bits/dim: training, the variance, and `evaluation.nll*`."""
+    e = cell.evaluation
+    parts = [train_id(cell, data_digest, device), cell.diffusion.variance, e.nll, e.nll_steps, cell.sampler.batch_size]
+    return digest(parts)
 
 
 def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:
@@ -314,252 +365,9 @@ def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[s
     return names
 
 
-def _check_axes(axes: Any, source: str) -> dict[str, list[Any]]:
-    if not isinstance(axes, dict):
-        raise ConfigError(f"{source}: axes: got {axes!r}; it must be a table of lists")
-    flat: dict[str, list[Any]] = {}
-    for key, values in _flatten(axes):
-        if key not in field_names():
-            raise ConfigError(f"{source}: axes.{key}: unknown field; {_allowed(key, field_names())}")
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"{source}: axes.{key}: got {values!r}; an axis must be a list of at least one value")
-        flat[key] = values
-    return flat
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Leaves by dotted name; ``[axes.training] rounds = [1, 2]`` and ``"training.rounds" = [1, 2]`` are one."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origins: dict[str, str]) -> None:
-    """Apply ``field=value`` or ``field=value,value``: the latter, or an axis's name, sets an axis."""
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or not value.strip():
-        raise ConfigError(f"--set {text}: write --set FIELD=VALUE, or FIELD=VALUE,VALUE for an axis")
-    if key not in field_names():
-        raise ConfigError(f"--set {text}: unknown field {key!r}; {_allowed(key, field_names())}")
-    values = [_toml_value(part) for part in _split(value, f"--set {text}")]
-    if key in axes or len(values) > 1:
-        axes[key], origins[key] = values, f"--set {text}"
-        return
-    origins[key] = f"--set {text}"
-    _assign(base, key, values[0])
-
-
-def _split(text: str, where: str) -> list[str]:
-    """The parts between commas that stand outside brackets and quotes.
-
-    Raises:
-        ConfigError: if a part is empty, or a bracket or quote has no partner.
-    """
-    parts = [""]
-    open_marks: list[str] = []
-    for mark in text:
-        quoted = bool(open_marks) and open_marks[-1] in "\"'"
-        if open_marks and mark == open_marks[-1]:
-            open_marks.pop()
-        elif not quoted and mark in _PARTNERS:
-            open_marks.append(_PARTNERS[mark])
-        elif not quoted and mark in ")]}":
-            raise ConfigError(f"{where}: {mark!r} has no partner")
-        if mark == "," and not open_marks:
-            parts.append("")
-        else:
-            parts[-1] += mark
-    if open_marks:
-        raise ConfigError(f"{where}: a closing {open_marks[-1]!r} is missing")
-    if not all(part.strip() for part in parts):
-        raise ConfigError(f"{where}: a value is missing beside a comma")
-    return [part.strip() for part in parts]
-
-
-def _toml_value(text: str) -> Any:
-    """The value TOML reads in `text`; where it reads none, the text itself, so that names need no quotes."""
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for part in path:
-        nested = tree.get(part)
-        tree[part] = dict(nested) if isinstance(nested, dict) else {}
-        tree = tree[part]
-    tree[last] = value
-
-
-def _expand(base: dict[str, Any], axes: dict[str, list[Any]], origins: dict[str, str], source: str) -> list[CellConfig]:
-    """The product of the axes, in their order, the last axis fastest."""
-    cells = []
-    for point in itertools.product(*axes.values()):
-        tree = dict(base)
-        for key, value in zip(axes, point, strict=True):
-            _assign(tree, key, value)
-        cells.append(_cell(tree, origins, source, set(axes)))
-    return cells
-
-
-def _cell(tree: dict[str, Any], origins: dict[str, str], source: str, axes: set[str]) -> CellConfig:
-    """A validated cell, its plugins resolved, meaningless fields set to None so that equal cells are equal."""
-    tree = dict(tree)
-    for kind, room in (("strategy", strategies), ("partition", partitions)):
-        if kind in tree:
-            tree[kind] = _plugin(tree[kind], kind, room, origins.get(kind, source), kind in axes)
-    try:
-        cell = CellConfig.model_validate_json(json.dumps(tree))
-    except TypeError as error:
-        raise ConfigError(f"{source}: a value is of a type that no field takes (a date or time): {error}") from error
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item, origins, source, axes) for item in error.errors())) from error
-    return _normalise(cell, source)
-
-
-def _normalise(cell: CellConfig, source: str) -> CellConfig:
-    if cell.centralized:
-        tree = cell.model_dump(mode="json")
-        for key, value in _CENTRALIZED.items():
-            _assign(tree, key, value)
-        return CellConfig.model_validate_json(json.dumps(tree))
-    if cell.partition is None or cell.n_clients is None:
-        missing = "n_clients" if cell.n_clients is None else "partition"
-        raise ConfigError(f"{source}: {missing}: missing; strategy {cell.strategy.name!r} needs it")
-    if not partitions.load(cell.partition.name).uses_beta:
-        return cell.model_copy(update={"beta": None})
-    if cell.beta is None:
-        raise ConfigError(f"{source}: beta: missing; partition {cell.partition.name!r} needs it")
-    return cell
-
-
-def _plugin(value: Any, kind: str, room: Any, source: str, axis: bool) -> dict[str, Any]:
-    """{"name", "params"} with all hyper-parameters, from ``"name"``, ``"name(key=value)"`` or a table.
-
-    Raises:
-        ConfigError: for an unknown name, an unknown hyper-parameter or a value that it refuses.
-    """
-    where = f"{source}: {'axes.' if axis and not source.startswith('--set') else ''}{kind}"
-    name, params = _plugin_parts(value, where)
-    try:
-        cls = room.load(name)
-    except ValueError as error:
-        raise ConfigError(f"{where}: got {name!r}; {error}") from error
-    if "beta" in params and getattr(cls, "uses_beta", False):
-        raise ConfigError(
-            f"{where}: {name}(beta): beta is a field and an axis of the grid, not a hyper-parameter; "
-            "write beta = 0.1 or axes.beta = [0.1]"
-        )
-    known = [item.name for item in dataclasses.fields(cls) if item.name != "beta"]
-    for key in params.keys() - set(known):
-        options = _allowed(key, known) if known else "it has no hyper-parameters"
-        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}; {options}")
-    stand_in = {"beta": 1.0} if getattr(cls, "uses_beta", False) else {}
-    try:
-        built = TypeAdapter(cls).validate_python(params | stand_in)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain_params(item, where, name) for item in error.errors())) from error
-    return {"name": name, "params": {k: v for k, v in dataclasses.asdict(built).items() if k != "beta"}}
-
-
-def _plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:
-    if isinstance(value, dict) and isinstance(value.get("name"), str):
-        nested = value.get("params")
-        rest = {key: item for key, item in value.items() if key not in ("name", "params")}
-        return value["name"], rest | (nested if isinstance(nested, dict) else {})
-    match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", value, re.DOTALL) if isinstance(value, str) else None
-    if match is None:
-        raise ConfigError(f'{where}: got {value!r}; write "name", "name(key=value)" or {{name = "name", key = value}}')
-    try:
-        return match[1], tomllib.loads(f"x = {{{match[2] or ''}}}")["x"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: got {value!r}; the part in brackets must read key=value, key=value") from error
-
-
-def _check_rules(rules: Any, cells: Sequence[CellConfig], source: str) -> list[dict[str, Any]]:
-    """The exclusions as flat tables, each of which takes out one of `cells` at least, where any are given."""
-    if not isinstance(rules, list) or not all(isinstance(rule, dict) and rule for rule in rules):
-        raise ConfigError(f"{source}: exclude: must be tables [[exclude]] with at least one field each")
-    flat = [dict(_flatten(rule)) for rule in rules]
-    for rule in flat:
-        for key in rule:
-            if key not in field_names():
-                raise ConfigError(f"{source}: exclude.{key}: unknown field; {_allowed(key, field_names())}")
-        if cells and not any(_matches_all(cell, rule) for cell in cells):
-            told = ", ".join(f"{key} = {value!r}" for key, value in rule.items())
-            raise ConfigError(f"{source}: exclude: no cell has {told}; take the rule out, or mend its values")
-    return flat
-
-
-def _matches_all(cell: CellConfig, rule: Mapping[str, Any]) -> bool:
-    """Whether all of a rule's fields equal the cell's; a strategy or partition by its name or its whole label."""
-    return all(_matches(field(cell, key), wanted) for key, wanted in rule.items())
-
-
-def _matches(value: Any, wanted: Any) -> bool:
-    if isinstance(value, Plugin):
-        return wanted in (value.name, value.label)
-    return list(value) == wanted if isinstance(value, tuple) else bool(value == wanted)
-
-
 def field(cell: CellConfig, key: str) -> Any:
     """The cell's value at a dotted name, e.g. ``training.rounds``."""
     value: Any = cell
     for part in key.split("."):
         value = getattr(value, part)
     return value
-
-
-# ---------------------------------------------------------------------------------------------- messages
-
-
-def _allowed(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    if not near:  # a bare name of a field that lives in a section
-        near = [name for name in known if name.rsplit(".", 1)[-1] == given][:1]
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed: {', '.join(known)}"
-
-
-def _explain(error: ErrorDetails, origins: dict[str, str], source: str, axes: set[str]) -> str:
-    """One line for one pydantic error: file, key, what was given, what is allowed, the nearest name."""
-    key = ".".join(str(part) for part in error["loc"] if not isinstance(part, int))
-    origin = origins.get(key, source)
-    shown = f"axes.{key}" if key in axes and not origin.startswith("--set") else key
-    prefix = f"{origin}: {shown}" if shown else origin
-    if error["type"] == "extra_forbidden":
-        return f"{prefix}: unknown key; {_allowed(str(error['loc'][-1]), _siblings(error['loc']))}"
-    if error["type"] == "missing":
-        return f"{prefix}: missing; a grid must give it, as a field or an axis"
-    if error["type"] == "value_error":
-        return f"{prefix}: {error['ctx']['error']}"
-    given = json.dumps(error["input"], ensure_ascii=False, default=str)
-    message = error["msg"].removeprefix("Input should be ")
-    line = f"{prefix}: got {given}; it must be {message}"
-    options = (
-        re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", "")) if error["type"] == "literal_error" else []
-    )
-    near = difflib.get_close_matches(str(error["input"]), options, n=1, cutoff=0.5)
-    return f"{line}; did you mean {near[0]!r}?" if near else line
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Keys allowed beside the one at `location`."""
-    model: type[BaseModel] = CellConfig
-    for part in location[:-1]:
-        kind = model.model_fields[str(part)].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
-    return [*model.model_fields, *(_GRID_KEYS if len(location) == 1 else ())]
-
-
-def _explain_params(error: ErrorDetails, where: str, name: str) -> str:
-    if error["type"] == "value_error":
-        return f"{where}: {name}: {error['ctx']['error']}"
-    key = ".".join(map(str, error["loc"]))
-    return f"{where}: {name}({key}): got {error['input']!r}; it must be {error['msg'].removeprefix('Input should be ')}"

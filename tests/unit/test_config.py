@@ -1,22 +1,14 @@
 """Grids: what they expand to, what changes a cell's id, and what every mistake is answered with."""
 
+import itertools
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import (
-    CellConfig,
-    ConfigError,
-    cell_id,
-    digest,
-    field_names,
-    find_grid,
-    load_grid,
-    parse_grid,
-    train_id,
-)
+from bench.config import CellConfig, ConfigError, cell_id, digest, field_names, likelihood_id, train_id
+from bench.grid_file import find_grid, load_grid, parse_grid
 
 
 def grid_of(overrides=(), **changes):
@@ -34,7 +26,7 @@ def one(**changes) -> CellConfig:
     return grid_of(axes={"strategy": ["fedavg"], "n_clients": [3], "beta": [1.0]}, **changes).cells[0]
 
 
-@pytest.mark.parametrize(("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3)])
+@pytest.mark.parametrize(("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3), ("recipes", 28)])
 def test_shipped_grids_have_these_cells(name, cells):
     grid = load_grid(name)
     assert grid.name == name
@@ -126,10 +118,17 @@ def test_ids_depend_on_what_changes_numbers_and_on_nothing_else():
 
 
 def test_every_field_is_part_of_the_identity():
-    identity = one().identity()
+    uses_all = one(
+        model={"class_conditional": True},
+        diffusion={"loss": "min-snr"},
+        ema={"mode": "server"},
+        latent={"mode": "central"},
+        sampler={"name": "ddim"},
+        data={"size": 32, "fit": "pad"},
+    ).identity()
     flat = {name.split(".")[0] if name.split(".")[0] in ("strategy", "partition") else name for name in field_names()}
-    for name in flat - {"evaluation.extractor_weights", "device"}:
-        tree = identity
+    for name in flat - {"evaluation.extractor_weights", "device", "recipe"}:
+        tree = one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5}).identity() if "nll" in name else uses_all
         for part in name.split("."):
             assert part in tree, name
             tree = tree[part]
@@ -139,6 +138,91 @@ def test_evaluation_does_not_change_what_is_trained():
     trained = train_id(one(), "data", "cpu")
     assert trained == train_id(one(evaluation={"n_samples": 7}, sampler={"steps": 3}), "data", "cpu")
     assert trained != train_id(one(training={"rounds": 7}), "data", "cpu")
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [
+        {"diffusion": {"min_snr_gamma": 1.0}},
+        {"diffusion": {"label_dropout": 0.5}},
+        {"ema": {"decay": 0.5, "warmup": "none"}},
+        {"latent": {"channels": 8, "epochs": 3}},
+        {"evaluation": {"nll_steps": 5, "nll_rounded": True}},
+        {"sampler": {"name": "ancestral", "eta": 0.5}},
+        {"recipe": None},
+    ],
+)
+def test_fields_that_change_nothing_here_are_no_part_of_the_identity(unused):
+    plain = {key: {"name": "ancestral"} for key in unused if key == "sampler"}
+    assert one(**unused).identity() == one(**plain).identity()
+
+
+def test_a_fixed_variance_is_trained_only_by_the_bound():
+    small, large = (train_id(one(diffusion={"variance": v}), "data", "cpu") for v in ("small", "large"))
+    assert small == large
+    bound = [train_id(one(diffusion={"variance": v, "loss": "vlb"}), "data", "cpu") for v in ("small", "large")]
+    assert bound[0] != bound[1]
+    learned = train_id(one(diffusion={"variance": "learned", "loss": "hybrid"}), "data", "cpu")
+    assert learned not in (small, *bound)
+
+
+def test_cells_that_differ_in_the_sampler_share_their_likelihood():
+    nll = {"evaluation": {"nll": 5, "nll_rounded": True}}
+    known = likelihood_id(one(**nll), "data", "cpu")
+    assert known == likelihood_id(one(sampler={"name": "ancestral", "steps": 7}, **nll), "data", "cpu")
+    assert known != likelihood_id(one(diffusion={"variance": "large"}, **nll), "data", "cpu")
+    assert known != likelihood_id(one(evaluation={"nll": 6, "nll_rounded": True}), "data", "cpu")
+
+
+# ------------------------------------------------------------------------------------------------ recipes
+
+
+RECIPES = {"plain": {}, "fast": {"sampler": {"steps": 5}}, "v": {"diffusion": {"prediction": "v"}}}
+
+
+def test_recipes_are_an_axis_of_named_bundles():
+    grid = grid_of(["strategy=fedavg", "n_clients=3", "beta=1"], recipes=RECIPES)
+    assert grid.axes["recipe"] == ["plain", "fast", "v"]
+    assert grid.extra_axes == ["recipe"]
+    assert [(c.recipe, c.sampler.steps, c.diffusion.prediction) for c in grid.cells] == [
+        ("plain", 50, "eps"),
+        ("fast", 5, "eps"),
+        ("v", 50, "v"),
+    ]
+
+
+def test_some_recipes_can_be_chosen_and_a_set_has_the_last_word():
+    grid = grid_of(["recipe=fast,v", "sampler.steps=9", "strategy=fedavg", "n_clients=3", "beta=1"], recipes=RECIPES)
+    assert [(c.recipe, c.sampler.steps) for c in grid.cells] == [("fast", 9), ("v", 9)]
+    (cell,) = grid_of(["strategy=fedavg", "n_clients=3", "beta=1"], recipe="v", recipes=RECIPES).cells
+    assert cell.diffusion.prediction == "v"
+
+
+def test_a_recipe_changes_its_fields_over_those_of_the_grid():
+    grid = grid_of(["recipe=fast"], recipes=RECIPES, sampler={"name": "ancestral", "steps": 40})
+    assert {(c.sampler.name, c.sampler.steps) for c in grid.cells} == {("ancestral", 5)}
+
+
+def test_recipes_by_another_name_are_the_same_cell():
+    twins = grid_of(["strategy=fedavg", "n_clients=3", "beta=1"], recipes={"a": {}, "b": {}})
+    assert len(twins.cells) == 1
+
+
+def test_the_recipes_grid_has_all_systems_of_the_review():
+    grid = load_grid("recipes")
+    by_name = {cell.recipe: cell for cell in grid.cells}
+    products = itertools.product(("linear", "cosine"), ("simple", "hybrid"), ("ancestral", "ddim", "dpm"))
+    assert {"-".join(parts) for parts in products} | {"cosine-guided", "cosine-latent"} <= set(by_name)
+    for name, cell in by_name.items():
+        schedule, loss = name.split("-")[:2]
+        assert cell.diffusion.schedule == schedule
+        if loss in ("simple", "hybrid"):
+            assert cell.diffusion.loss == loss
+            assert cell.sampler.name.startswith(name.split("-")[2])
+    assert by_name["cosine-guided"].sampler.guidance_scale > 1
+    assert by_name["cosine-latent"].is_latent
+    trainings = {train_id(cell, "data", "cpu") for cell in grid.cells}
+    assert len(trainings) < len(grid.cells) / 2
 
 
 def test_digests_do_not_depend_on_the_order_of_keys():
@@ -202,6 +286,38 @@ MISTAKES = [
     ((), {"exclude": [{"strategy": "fedprx"}]}, ["my.toml: exclude: no cell has strategy = 'fedprx'"]),
     ((), {"exclude": [{"strategy": "nothing", "nclients": 3}]}, ["exclude.nclients: unknown field"]),
     ((), {"beta": 0.5}, ["my.toml: beta: given both as a field and as axes.beta"]),
+    ((), {"diffusion": {"T": 0}}, ["diffusion.T: got 0", "greater than or equal to 1"]),
+    ((), {"sampler": {"eta": -0.1}}, ["sampler.eta: got -0.1", "greater than or equal to 0"]),
+    ((), {"sampler": {"name": "dpm++"}}, ['sampler.name: got "dpm++"', "did you mean 'dpm-solver++'?"]),
+    ((), {"sampler": {"steps": 300, "spacing": "integer"}}, ["no whole stride keeps just 300 of T=1000", "250 and 334"]),
+    ((), {"diffusion": {"prediction": "noise"}}, ['diffusion.prediction: got "noise"', "'eps', 'x0' or 'v'"]),
+    ((), {"diffusion": {"loss": "hybrd"}}, ["did you mean 'hybrid'?"]),
+    ((), {"diffusion": {"loss": "hybrid"}}, ['diffusion.loss="hybrid" trains the variance', 'diffusion.variance="learned"']),
+    ((), {"diffusion": {"variance": "learned"}}, ['diffusion.variance="learned" needs diffusion.loss="hybrid" or "vlb"']),
+    ((), {"diffusion": {"variance": "learned", "loss": "vlb", "T": 1}, "sampler": {"steps": 1}}, ["diffusion.T of at least 2"]),
+    ((), {"diffusion": {"min_snr_gamma": 0}}, ["diffusion.min_snr_gamma: got 0", "greater than 0"]),
+    ((), {"ema": {"decay": 1.0}}, ["ema.decay: got 1.0", "less than 1"]),
+    ((), {"ema": {"mode": "sever"}}, ["did you mean 'server'?"]),
+    ((), {"sampler": {"guidance_scale": 2}}, ["sampler.guidance_scale=2 needs model.class_conditional=true"]),
+    ((), {"sampler": {"guidance_scale": 2}, "model": {"class_conditional": True}, "diffusion": {"label_dropout": 0}},
+     ["guidance_scale=2 needs diffusion.label_dropout above 0"]),
+    ((), {"evaluation": {"nll": 10}}, ["evaluation.nll=10: bits/dim need the data's own 256 grey levels", "data.fit='pad-pool'", 'use "none" or "pad"']),
+    ((), {"evaluation": {"nll": 10}, "data": {"fit": "resize", "size": 32}}, ["data.fit='resize' made new ones by mixing pixels"]),
+    ((), {"evaluation": {"nll": 501}, "data": {"fit": "pad", "size": 32}}, ["evaluation.nll=501 is more than data.heldout=500"]),
+    ((), {"evaluation": {"nll": 1, "nll_steps": 1001, "nll_rounded": True}}, ["evaluation.nll_steps=1001 is more than diffusion.T=1000"]),
+    ((), {"evaluation": {"nll": 1}, "latent": {"mode": "central"}, "data": {"fit": "pad", "size": 32}}, ['evaluation.nll=1 needs diffusion of the images', 'latent.mode="off"']),
+    ((), {"evaluation": {"nll": 1}, "model": {"class_conditional": True}}, ["evaluation.nll=1 is of networks that do not see the class"]),
+    ((), {"latent": {"mode": "central"}, "diffusion": {"loss": "vlb"}}, ["diffusion.loss='vlb' needs 256 grey levels, which latents do not have"]),
+    ((), {"latent": {"mode": "central"}, "data": {"size": 24}}, ["the latents' side 6 cannot be halved 2 times"]),
+    ((), {"latent": {"mode": "central"}, "data": {"size": 18}}, ["data.size=18 must be divisible by 4"]),
+    ((), {"latent": {"mode": "central", "width": 12}}, ["latent.width must be a multiple of 16, got 12"]),
+    ((), {"recipe": "fast"}, ["recipe: got 'fast'; the grid has no [recipes.NAME] tables"]),
+    ((), {"recipes": {"fast": {}}, "recipe": "fats"}, ["recipe: got 'fats'; did you mean 'fast'?"]),
+    ((), {"recipes": {"fast": {"sampler": {"step": 3}}}}, ["recipes.fast.sampler.step: unknown field; did you mean 'sampler.steps'?"]),
+    ((), {"recipes": {"fast": {"beta": 3}}}, ["beta: given both in recipes.fast and as axes.beta"]),
+    ((), {"recipes": {"a b": {}}}, ["recipes: got the name 'a b'"]),
+    ((), {"recipes": ["fast"]}, ["recipes: must be tables [recipes.NAME]"]),
+    (["recipe=slow"], {"recipes": {"fast": {}}}, ["--set recipe=slow: recipe: got 'slow'"]),
 ]  # fmt: skip
 
 
@@ -230,7 +346,7 @@ def test_a_date_is_no_value(tmp_path):
 def test_unknown_grids_are_told_with_those_there_are(tmp_path):
     with pytest.raises(
         ConfigError,
-        match=r"--grid defalt: unknown grid; did you mean 'default'\? allowed: default, mnist, paper, smoke",
+        match=r"--grid defalt: unknown grid; did you mean 'default'\? allowed: default, mnist, paper, recipes, smoke",
     ):
         find_grid("defalt")
     with pytest.raises(ConfigError, match="there is no such file"):
@@ -242,7 +358,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
 
 
 @settings(max_examples=150, deadline=None)
-@given(key=st.sampled_from([*field_names(), "axes", "exclude", "name", "training", "nothing"]), value=json_values)
+@given(key=st.sampled_from([*field_names(), "axes", "recipes", "exclude", "name", "training", "nothing"]), value=json_values)
 def test_any_value_anywhere_is_a_grid_or_one_clear_error(key, value):
     """Whatever stands at a key, the answer is a grid or a ConfigError, never another exception."""
     top, *rest = key.split(".")
