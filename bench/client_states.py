@@ -29,12 +29,12 @@ class ClientStates:
         self._resident: tuple[int, State] | None = None
 
     def take(self, client: int) -> State:
-        """The client's state, with the keys "strategy" and "optimizer", both empty at its first visit."""
+        """The client's state, with the keys "strategy", "optimizer" and "task", all empty at its first visit."""
         if self._resident is not None and self._resident[0] == client:
             return self._resident[1]
         self.flush()
         path = self._path(client)
-        return _load(path, self._device) if path.exists() else {"strategy": {}, "optimizer": {}}
+        return _load(path, self._device) if path.exists() else {"strategy": {}, "optimizer": {}, "task": {}}
 
     def put(self, client: int, state: State) -> None:
         """Remember the state; it is written when another client is taken, or by `flush`."""
@@ -71,7 +71,7 @@ def _save(path: Path, state: State) -> None:
 
 
 def _load(path: Path, device: torch.device) -> State:
-    state: State = {"strategy": {}, "optimizer": {}}
+    state: State = {"strategy": {}, "optimizer": {}, "task": {}}
     with safe_open(path, framework="pt", device=str(device)) as file:
         found = [(json.loads(name), file.get_tensor(name)) for name in file.keys()]  # noqa: SIM118 - the file itself cannot be iterated
         found += [(key, value) for key, value in json.loads(file.metadata()["rest"])]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,13 @@ from torch import Tensor, nn
 
 from bench.client_states import ClientStates
 from bench.config import ClientConfig, TrainingConfig
-from bench.data import to_model_range
-from bench.diffusion.gaussian import simple_loss
-from bench.diffusion.schedule import Schedule
+from bench.diffusion import ema
+from bench.diffusion.ema import EmaSettings
 from bench.seeds import Label, derive, numpy_stream, torch_stream
-from strategies import State, Strategy, Tensors, Upload
+from bench.tasks import Batch, Diverged, Task
+from strategies import State, Strategy, Tensors, Upload, WeightedMean
 
 Tick = Callable[[int], None]
-Batches = Callable[["DiffusionTask", Tensor, torch.Generator, int, int], Iterator[tuple[Tensor, Tensor, Tensor]]]
-
-
-class Diverged(ArithmeticError):
-    """A loss became NaN or infinite; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,8 @@ class RoundRecord:
     Attributes:
         round: 1 .. rounds.
         train_loss: mean local loss over the round's images, without any penalty, at weights that still move.
-        heldout_loss: loss of the new global model on held-out images with fixed timesteps and noise.
+        heldout_loss: loss of the model that would be evaluated now, on held-out images with fixed timesteps and noise.
+        heldout_loss_raw: that of the global model without its moving average; the same where none is kept.
         drift: mean over participants of ||w_i - w_round||, the Euclidean norm of all parameters.
         participants: number of clients in the round.
         samples: images seen.
@@ -55,6 +52,7 @@ class RoundRecord:
     round: int
     train_loss: float
     heldout_loss: float
+    heldout_loss_raw: float
     drift: float
     participants: int
     samples: int
@@ -64,72 +62,6 @@ class RoundRecord:
     bytes_up: int
     seconds: float
     time: float
-
-
-@dataclass(frozen=True)
-class DiffusionTask:
-    """What is learned: noise prediction on images of one range, on one device.
-
-    Attributes:
-        images: all training images, uint8 (N, C, H, W), on `device`.
-        heldout: held-out images, uint8, on `device`.
-        pixel_range: "symmetric" or "unit".
-        dtype: "float32", or "bfloat16" for autocast of the network.
-    """
-
-    schedule: Schedule
-    images: Tensor
-    heldout: Tensor
-    pixel_range: str = "symmetric"
-    dtype: str = "float32"
-
-    @property
-    def device(self) -> torch.device:
-        return self.images.device
-
-    def losses(self, net: nn.Module, images: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """Per-image loss (B,) of uint8 images at timesteps t (B,) under noise eps (B, C, H, W), both on the CPU."""
-        x0 = to_model_range(images, self.pixel_range)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            return simple_loss(net, self.schedule, x0, t, eps.to(self.device, non_blocking=True))
-
-
-def local_batches(
-    task: DiffusionTask, indices: Tensor, stream: torch.Generator, epochs: int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches (images, t, eps) of a client's local epochs; the last of an epoch may be smaller, none is dropped."""
-    shape = task.images.shape[1:]
-    for _ in range(epochs):
-        order = indices[torch.randperm(len(indices), generator=stream)]
-        for chosen in order.split(batch_size):
-            t = torch.randint(0, task.schedule.T, (len(chosen),), generator=stream)
-            eps = torch.randn(len(chosen), *shape, generator=stream)
-            yield task.images[chosen.to(task.device)], t, eps
-
-
-class HeldoutLoss:
-    """Loss on held-out images with common random numbers: the same timesteps and noise in every round and cell.
-
-    Timesteps are spread evenly over 0 .. T-1; neither they nor the noise depend on the repetition's seed.
-    """
-
-    def __init__(self, task: DiffusionTask, batch_size: int = 250) -> None:
-        count, stream = len(task.heldout), torch_stream(0, "heldout")
-        spread = (torch.arange(count) + 0.5) * task.schedule.T / count
-        self._t = spread.long()[torch.randperm(count, generator=stream)]
-        self._eps = torch.randn(task.heldout.shape, generator=stream)
-        self._task, self._batch = task, batch_size
-
-    @torch.no_grad()
-    def __call__(self, net: nn.Module) -> float:
-        """Mean over all held-out images; the network is put in evaluation mode meanwhile."""
-        was_training = net.training
-        net.eval()
-        total = 0.0
-        for x, t, eps in zip(*(v.split(self._batch) for v in (self._task.heldout, self._t, self._eps)), strict=True):
-            total += self._task.losses(net, x, t, eps).double().sum().item()
-        net.train(was_training)
-        return total / len(self._task.heldout)
 
 
 @dataclass
@@ -159,24 +91,29 @@ class FederatedTraining:
 
     Attributes:
         net: the resident model on the task's device; its weights at construction are the initial global model.
+        task: what is learned.
         clients: per client the indices (N_i,) of its images; sorted here, since an order of storage is no data.
         seed: root of all draws.
         folder: where clients' states lie between their visits.
         tick: called with the number of images of each batch, for progress.
-        batches: how a client's batches are drawn.
+        ema: whether and how a moving average of the weights is kept; it is what is evaluated then.
+        server: the strategy's state; `server["params"]` is the global model.
+        average: the moving average of the global model, None where none is kept.
     """
 
     strategy: Strategy
     net: nn.Module
-    task: DiffusionTask
+    task: Task
     clients: Sequence[Tensor]
     training: TrainingConfig
     client: ClientConfig
     seed: int
     folder: Path
     tick: Tick = lambda _: None
-    batches: Batches = local_batches
+    ema: EmaSettings = field(default_factory=EmaSettings)
     server: State = field(init=False)
+    average: Tensors | None = field(init=False, default=None)
+    _averages: WeightedMean = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.clients = [indices.sort().values for indices in self.clients]
@@ -184,11 +121,13 @@ class FederatedTraining:
         self.server = {"params": {name: tensor.detach().clone() for name, tensor in self._live.items()}}
         self._optimizer = make_optimizer(self.client, list(self.net.parameters()))
         self._states = ClientStates(self.folder, self.task.device)
-        self._heldout = HeldoutLoss(self.task)
         self._ledger = Ledger()
+        if self.ema.mode != "off":
+            self.average = {name: tensor.clone() for name, tensor in self.server["params"].items()}
 
     def rounds(self) -> Iterator[RoundRecord]:
-        """Train round by round, yielding what each measured; the global model is in `net` at every yield.
+        """Train round by round, yielding what each measured; at every yield the model to be evaluated is in `net`:
+        the moving average where one is kept, else the global model.
 
         Raises:
             Diverged: if a loss stops being finite.
@@ -204,14 +143,32 @@ class FederatedTraining:
                 raise RuntimeError(
                     f"{type(self.strategy).__name__}.aggregate left uploads in the iterator: it must take every one"
                 )
-            copy_into(self._live, self.server["params"])
-            heldout = self._heldout(self.net)
-            if not math.isfinite(heldout):
-                raise Diverged(f"held-out loss is {heldout} after round {index + 1}")
+            self._end_average(max(v.steps for v in visits))
+            raw, heldout = self._heldout_losses(index)
             seconds += time.perf_counter() - started
-            yield self._record(index, visits, heldout, seconds)
+            yield self._record(index, visits, raw, heldout, seconds)
 
-    def _record(self, index: int, visits: list[Visit], heldout: float, seconds: float) -> RoundRecord:
+    def _heldout_losses(self, index: int) -> tuple[float, float]:
+        """Of the global model and of what would be evaluated, which is left in `net`."""
+        copy_into(self._live, self.server["params"])
+        raw = heldout = self.task.heldout_loss(self.net)
+        if self.average is not None:
+            copy_into(self._live, self.average)
+            heldout = self.task.heldout_loss(self.net)
+        if not math.isfinite(raw + heldout):
+            raise Diverged(f"held-out loss is {raw if math.isfinite(heldout) else heldout} after round {index + 1}")
+        return raw, heldout
+
+    def _end_average(self, steps: int) -> None:
+        """Bring the moving average to the end of a round of `steps` sequential gradient steps."""
+        if self.average is None:
+            return
+        if self.ema.mode == "server":
+            ema.update(self.average, self.server["params"], self.ema.decay_over(self._ledger.sequential_steps, steps))
+        else:
+            self.average = self._averages.result()
+
+    def _record(self, index: int, visits: list[Visit], raw: float, heldout: float, seconds: float) -> RoundRecord:
         samples = sum(v.samples for v in visits)
         self._ledger.samples += samples
         self._ledger.gradient_steps += sum(v.steps for v in visits)
@@ -220,6 +177,7 @@ class FederatedTraining:
             round=index + 1,
             train_loss=sum(v.loss_sum for v in visits) / samples,
             heldout_loss=heldout,
+            heldout_loss_raw=raw,
             drift=sum(v.drift for v in visits) / len(visits),
             participants=len(visits),
             seconds=seconds,
@@ -229,36 +187,55 @@ class FederatedTraining:
 
     def _uploads(self, index: int, visits: list[Visit]) -> Iterator[Upload]:
         """Train the round's participants one at a time, in the order of their numbers."""
+        if self.average is not None:
+            self._averages = WeightedMean(self.average)
         for number in participants(len(self.clients), self.training.participation, self.seed, index):
             down = self.strategy.download(self.server, number)
             state = self._states.take(number)
             copy_into(self._live, down)
             self._restore_optimizer(state)
             with self._own_randomness("dropout", number, index):
-                visits.append(self._visit(index, number, down, state["strategy"]))
+                visits.append(self._visit(index, number, down, state))
             up = self.strategy.upload(self._live, down, state["strategy"])
             self._keep_optimizer(state)
             self._states.put(number, state)
-            if not self.strategy.centralized:
-                self._ledger.bytes_down += nbytes(down)
-                self._ledger.bytes_up += nbytes(up)
+            self._count(down, up)
             yield Upload(number, len(self.clients[number]), up)
 
-    def _visit(self, index: int, number: int, down: Tensors, local: State) -> Visit:
+    def _count(self, down: Tensors, up: Tensors) -> None:
+        """Add what travelled to the ledger: with averages on the clients, those travel, too."""
+        if self.strategy.centralized:
+            return
+        averages = nbytes(self.average) if self.average is not None and self.ema.mode == "client" else 0
+        self._ledger.bytes_down += nbytes(down) + averages
+        self._ledger.bytes_up += nbytes(up) + averages
+
+    def _visit(self, index: int, number: int, down: Tensors, state: State) -> Visit:
         """One client's local epochs in one round."""
         indices, epochs, size = self.clients[number], self.training.local_epochs, self.training.batch_size
         planned = epochs * math.ceil(len(indices) / size)
-        stream = torch_stream(self.seed, "client", number, index)
+        streams = partial(torch_stream, self.seed, "client", number, index)
+        average = self._own_average()
         loss_sum, samples, steps = torch.zeros((), dtype=torch.float64, device=self.task.device), 0, 0
-        for images, t, eps in self.batches(self.task, indices, stream, epochs, size):
+        for batch in self.task.batches(indices, streams, epochs, size, state["task"]):
             self._set_lr((index + steps / planned) / self.training.rounds)
-            loss_sum += self._step(images, t, eps, down, local)
-            samples, steps = samples + len(images), steps + 1
-            self.tick(len(images))
+            loss_sum += self._step(batch, down, state["strategy"])
+            if average is not None:
+                ema.update(average, self._live, self.ema.decay_at(self._ledger.sequential_steps + steps))
+            samples, steps = samples + len(batch.x0), steps + 1
+            self.tick(len(batch.x0))
         total = loss_sum.item()
         if not math.isfinite(total):
             raise Diverged(f"training loss of client {number} is {total / samples} in round {index + 1}")
+        if average is not None:
+            self._averages.add(average, len(indices))
         return Visit(total, samples, steps, distance(self._live, down))
+
+    def _own_average(self) -> Tensors | None:
+        """A copy of the moving average for a client to go on with; None unless clients keep one."""
+        if self.average is None or self.ema.mode != "client":
+            return None
+        return {name: tensor.clone() for name, tensor in self.average.items()}
 
     @contextmanager
     def _own_randomness(self, *labels: Label) -> Iterator[None]:
@@ -267,10 +244,10 @@ class FederatedTraining:
             torch.manual_seed(derive(self.seed, *labels))
             yield
 
-    def _step(self, images: Tensor, t: Tensor, eps: Tensor, down: Tensors, local: State) -> Tensor:
+    def _step(self, batch: Batch, down: Tensors, local: State) -> Tensor:
         """One optimizer step; returns the batch's summed loss without the penalty."""
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self.task.losses(self.net, images, t, eps)
+        losses = self.task.losses(self.net, batch)
         penalty = self.strategy.penalty(self._live, down)
         loss = losses.mean()
         (loss if penalty is None else loss + penalty).backward()

@@ -7,8 +7,11 @@ import torch
 
 from bench.config import ClientConfig, TrainingConfig
 from bench.diffusion import schedule
+from bench.diffusion.ema import EmaSettings
+from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
-from bench.rounds import DiffusionTask, FederatedTraining, local_batches
+from bench.rounds import FederatedTraining
+from bench.tasks import DiffusionTask
 from strategies.fedavg import FedAvg
 
 SIZES = (7, 12, 21)
@@ -18,7 +21,7 @@ SIZES = (7, 12, 21)
 def task() -> DiffusionTask:
     """40 random training images of 8x8 and 10 held-out ones."""
     pixels = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return DiffusionTask(schedule.linear(50), pixels[:40], pixels[40:])
+    return DiffusionTask(Process(schedule.linear(50)), pixels[:40], pixels[40:])
 
 
 def small_net() -> UNet:
@@ -47,8 +50,9 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
         participation=1.0,
         seed=11,
         net=None,
-        batches=local_batches,
+        own_task=None,
         clients=None,
+        ema=None,
         **client,
     ) -> FederatedTraining:
         torch.set_num_threads(1)
@@ -59,13 +63,13 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
         return FederatedTraining(
             strategy or FedAvg(),
             net or small_net(),
-            task,
+            own_task or task,
             clients or split_of(sizes),
             settings,
             ClientConfig(**client),
             seed,
             tmp_path / str(len(made)),
-            batches=batches,
+            ema=ema or EmaSettings(),
         )
 
     return make

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.diffusion.gaussian import simple_loss
-from bench.rounds import Diverged, HeldoutLoss, distance, local_batches, participants, weight_hash
+from bench.diffusion.gaussian import noised
+from bench.rounds import distance, participants, weight_hash
 from bench.seeds import torch_stream
+from bench.tasks import Batch, DiffusionTask, Diverged
 from strategies.base import Strategy
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg
@@ -23,11 +24,12 @@ def plain_epoch(net, optimizer, task, indices, stream, epochs, batch_size, lr_at
     k = 0
     for _ in range(epochs):
         for chosen in indices[torch.randperm(len(indices), generator=stream)].split(batch_size):
-            t = torch.randint(0, task.schedule.T, (len(chosen),), generator=stream)
+            t = torch.randint(0, 50, (len(chosen),), generator=stream)
             eps = torch.randn(len(chosen), 1, 8, 8, generator=stream)
+            x_t = noised(task.process.schedule, task.images[chosen].float() / 127.5 - 1, t, eps)
             optimizer.param_groups[0]["lr"] = lr_at(k / steps)
             optimizer.zero_grad()
-            simple_loss(net, task.schedule, task.images[chosen].float() / 127.5 - 1, t, eps).mean().backward()
+            (net(x_t, t) - eps).square().flatten(1).mean(dim=1).mean().backward()
             optimizer.step()
             k += 1
 
@@ -111,15 +113,17 @@ def test_the_order_in_which_a_client_stores_its_images_changes_nothing(make_trai
     assert same(finish(make_training()), finish(make_training(clients=flipped)))
 
 
-def sample_tied(task, indices, stream, epochs, batch_size):
+class SampleTied(DiffusionTask):
     """One full batch whose timesteps and noise belong to the images, not to the client that draws them."""
-    order = indices.sort().values
-    noise = [torch_stream(0, "image", int(i)) for i in order]
-    t = torch.stack([torch.randint(0, task.schedule.T, (), generator=g) for g in noise])
-    yield task.images[order], t, torch.stack([torch.randn(1, 8, 8, generator=g) for g in noise])
+
+    def batches(self, indices, streams, epochs, batch_size, memory):
+        order = indices.sort().values
+        noise = [torch_stream(0, "image", int(i)) for i in order]
+        t = torch.stack([torch.randint(0, self.process.schedule.T, (), generator=g) for g in noise])
+        yield Batch(self.images[order], t, torch.stack([torch.randn(1, 8, 8, generator=g) for g in noise]))
 
 
-def test_one_full_batch_step_a_client_is_one_step_on_the_union(make_training):
+def test_one_full_batch_step_a_client_is_one_step_on_the_union(task, make_training):
     settings = {
         "rounds": 1,
         "epochs": 1,
@@ -127,7 +131,7 @@ def test_one_full_batch_step_a_client_is_one_step_on_the_union(make_training):
         "optimizer": "sgd",
         "lr": 0.05,
         "lr_schedule": "constant",
-        "batches": sample_tied,
+        "own_task": SampleTied(task.process, task.images, task.heldout),
     }
     federated = finish(make_training(FedAvg(), **settings))
     centralized = finish(make_training(Centralized(), sizes=(40,), **settings))
@@ -138,10 +142,13 @@ def test_one_full_batch_step_a_client_is_one_step_on_the_union(make_training):
 
 
 def test_clients_with_the_same_data_order_and_noise_are_any_one_of_them(task, make_training):
-    def same_batches(task, indices, stream, epochs, batch_size):
-        return local_batches(task, torch.arange(9), torch_stream(0, "shared"), epochs, batch_size)
+    class SameBatches(DiffusionTask):
+        def batches(self, indices, streams, epochs, batch_size, memory):
+            first = torch.arange(9)
+            return super().batches(first, lambda *labels: torch_stream(0, "shared"), epochs, batch_size, memory)
 
-    settings = {"rounds": 1, "lr_schedule": "constant", "batches": same_batches}
+    shared = SameBatches(task.process, task.images, task.heldout)
+    settings = {"rounds": 1, "lr_schedule": "constant", "own_task": shared}
     together = finish(make_training(sizes=(9, 9, 9), **settings))
     alone = finish(make_training(sizes=(9,), **settings))
     assert same(together, alone)
@@ -233,14 +240,14 @@ def test_only_participants_are_trained_and_weighted(make_training):
 
 
 def test_the_heldout_loss_uses_the_same_numbers_every_time(task):
-    net, measure = small_net(), HeldoutLoss(task)
-    assert measure(net) == measure(net) == HeldoutLoss(task, batch_size=250)(net)
-    assert HeldoutLoss(task, batch_size=3)(net) == pytest.approx(measure(net), rel=1e-6)
+    net = small_net()
+    assert task.heldout_loss(net) == task.heldout_loss(net)
     assert net.training
 
 
 def test_timesteps_of_the_heldout_loss_cover_the_schedule(task):
-    assert sorted(HeldoutLoss(task)._t.tolist()) == [2, 7, 12, 17, 22, 27, 32, 37, 42, 47]
+    (batch,) = task.heldout_batches(1)
+    assert sorted(batch.t.tolist()) == [2, 7, 12, 17, 22, 27, 32, 37, 42, 47]
 
 
 def test_a_run_that_diverges_says_where(make_training):
