@@ -1,34 +1,25 @@
-"""One cell from data to result: partition, rounds, samples, fidelity; everything it writes goes through its folder."""
+"""One cell from data to result; everything it writes goes through its folder."""
 
-import shutil
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from pydantic import TypeAdapter
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
-import partitions
-import strategies
 from bench import environment, figures
-from bench.config import CellConfig
-from bench.data import Dataset, load_dataset, to_uint8
-from bench.diffusion import samplers, schedule
-from bench.diffusion.unet import UNet
-from bench.fidelity import Extractor, evaluate, load_extractor, real_floor, reference
-from bench.rounds import DiffusionTask, Diverged, FederatedTraining, RoundRecord, weight_hash
-from bench.seeds import derive, numpy_stream
-from bench.store import CellFolder, Store, write_bytes, write_json
-
-HEARTBEAT = 0.5  # seconds between two writes of progress.json
+from bench.assemble import load_cell_extractor, load_data, load_model
+from bench.config import CellConfig, likelihood_id
+from bench.data import Dataset
+from bench.evaluation import bound, draw_reconstructions, judge
+from bench.fidelity import Extractor
+from bench.rounds import weight_hash
+from bench.sampling import Model, generate
+from bench.store import CellFolder, Heartbeat, Store, read_json, write_bytes, write_json
+from bench.tasks import Diverged
+from bench.training import TRAINED_FILES, train
 
 
 @dataclass(frozen=True)
@@ -49,26 +40,6 @@ class CellJob:
     root: Path
     data_root: Path | None
     device: str
-
-
-class Heartbeat:
-    """Writes progress.json, at most every `HEARTBEAT` seconds.
-
-    Args:
-        total: units of the phase (images trained on, images sampled).
-    """
-
-    def __init__(self, folder: CellFolder, phase: str, total: int) -> None:
-        self._folder, self._phase, self._total = folder, phase, total
-        self._done, self._next = 0, 0.0
-
-    def tick(self, units: int) -> None:
-        """Count units done."""
-        self._done += units
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + HEARTBEAT
-            self._folder.progress(self._phase, min(self._done / self._total, 1.0))
 
 
 def run_jobs(jobs: list[CellJob]) -> None:
@@ -106,99 +77,34 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
     folder.begin(ids | told | begun | {"labels": job.labels})
     folder.progress("prepare", 0.0)
-    trained = _reuse(job, folder) or _train(job, folder, data)
-    net = make_network(cell, data, job.device)
-    net.load_state_dict(load_file(folder.path / "weights.safetensors"))
+    cache = job.root.parent / ".cache" / "autoencoders"
+    trained = _reuse(job, folder) or train(cell, job.train_id, folder, data, cache, job.device)
+    model = load_model(cell, data, folder.path, job.device)
     sampling = time.perf_counter()
-    images = generate(cell, net, data, folder, job.device)
+    heartbeat = Heartbeat(folder, "sample", cell.evaluation.n_samples)
+    made = generate(cell, model, data, folder.path, job.device, heartbeat.tick)
     evaluating = time.perf_counter()
+    scores = _likelihood(job, folder, model, data)
     folder.progress("evaluate", 0.0)
-    scores = judge(images, data, extractor, job.root.parent, job.device)
+    judged = judge(made, model, data, extractor, cell, job.root.parent, job.device)
+    if model.space is not None:
+        draw_reconstructions(model, data, cell, folder.path)
     ended = time.perf_counter()
     seconds = {
         "sample_seconds": evaluating - sampling,
         "evaluate_seconds": ended - evaluating,
         "cell_seconds": ended - started,
     }
-    metrics = trained["metrics"] | scores.pop("metrics") | seconds
-    hashes = {"weight_hash": trained["weight_hash"], "sample_hash": weight_hash({"images": images})}
-    made = {
+    metrics = trained["metrics"] | judged.pop("metrics") | scores | seconds
+    hashes = {"weight_hash": trained["weight_hash"], "sample_hash": weight_hash({"images": made.images})}
+    where = {
+        "diagnostics": read_json(folder.path / "diagnostics.json"),
         "environment": environment.describe(job.device),
         "training_environment": trained["environment"],
         "finished": time.time(),
     }
-    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | scores | hashes | made)
+    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where)
     (folder.path / "progress.json").unlink(missing_ok=True)
-
-
-def load_data(cell: CellConfig, data_root: Path | None, download: bool = False) -> Dataset:
-    """The cell's data set; arguments and errors as `bench.data.load_dataset`."""
-    d = cell.data
-    return load_dataset(d.name, d.size, d.fit, d.heldout, d.limit, data_root, download)
-
-
-def load_cell_extractor(cell: CellConfig, download: bool = False) -> Extractor:
-    """The extractor the cell names; errors as `bench.fidelity.load_extractor`."""
-    weights = cell.evaluation.extractor_weights
-    return load_extractor(cell.evaluation.extractor, Path(weights) if weights else None, download)
-
-
-def make_partition(cell: CellConfig) -> partitions.Partition:
-    """The cell's partition with its hyper-parameters and beta.
-
-    Raises:
-        ValueError: if it refuses a value.
-    """
-    assert cell.partition is not None
-    cls = partitions.load(cell.partition.name)
-    beta = {"beta": cell.beta} if cls.uses_beta else {}
-    return TypeAdapter(cls).validate_python(cell.partition.params | beta)
-
-
-def split(cell: CellConfig, labels: Tensor) -> list[np.ndarray]:
-    """Per client the indices of its training images; all of them for the one party of centralized training.
-
-    Raises:
-        partitions.PartitionError: if the data cannot be split so.
-    """
-    if cell.centralized:
-        return [np.arange(len(labels))]
-    assert cell.n_clients is not None
-    stream = numpy_stream(cell.seed, "partition", cell.n_clients, cell.beta if cell.beta is not None else "none")
-    return partitions.checked_split(make_partition(cell), labels.numpy(), cell.n_clients, stream)
-
-
-def make_network(cell: CellConfig, data: Dataset, device: str) -> UNet:
-    """The cell's U-Net, its initial weights drawn from the stream "init" whatever the strategy."""
-    with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
-        torch.manual_seed(derive(cell.seed, "init"))
-        net = cell.unet(data.channels)
-    return net.to(device)
-
-
-def make_training(
-    cell: CellConfig, data: Dataset, parts: list[np.ndarray], folder: Path, device: str, tick: Callable[[int], None]
-) -> FederatedTraining:
-    """The cell's training, ready to yield its rounds."""
-    strategy = TypeAdapter(strategies.load(cell.strategy.name)).validate_python(cell.strategy.params)
-    task = DiffusionTask(
-        schedule.make(cell.diffusion.schedule, cell.diffusion.T),
-        data.train_images.to(device),
-        data.heldout_images.to(device),
-        cell.data.range,
-        cell.dtype,
-    )
-    return FederatedTraining(
-        strategy,
-        make_network(cell, data, device),
-        task,
-        [torch.from_numpy(p) for p in parts],
-        cell.training,
-        cell.client,
-        cell.seed,
-        folder,
-        tick,
-    )
 
 
 def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
@@ -207,86 +113,35 @@ def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
     if source is None:
         return None
     if source.path != folder.path:
-        for name in ("partition.json", "partition.png", "metrics.jsonl", "weights.safetensors", "train.json"):
+        for name in (*TRAINED_FILES, "train.json"):
             if (source.path / name).exists():
                 write_bytes(folder.path / name, (source.path / name).read_bytes())
     return folder.trained()
 
 
-def _train(job: CellJob, folder: CellFolder, data: Dataset) -> dict[str, Any]:
-    """Train, writing a line a round, the weights and train.json; returns the latter's content."""
-    cell = job.config
-    (folder.path / "metrics.jsonl").unlink(missing_ok=True)
-    parts = split(cell, data.train_labels)
-    skew = _report_partition(cell, folder, data, parts)
-    total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
-    heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
-    shutil.rmtree(folder.path / "clients", ignore_errors=True)  # states of an attempt that did not end
-    run = make_training(cell, data, parts, folder.path / "clients", job.device, heartbeat.tick)
-    last: RoundRecord | None = None
-    for last in run.rounds():
-        folder.append_round(asdict(last))
-    assert last is not None
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in run.net.state_dict().items()}
-    write_bytes(folder.path / "weights.safetensors", to_safetensors(weights))
-    metrics = {key: value for key, value in asdict(last).items() if key not in ("round", "seconds", "time")}
-    trained = {
-        "train_id": job.train_id,
-        "weight_hash": weight_hash(weights),
-        "metrics": metrics | skew | {"rounds": last.round, "train_seconds": last.seconds},
-        "environment": environment.describe(job.device),
-    }
-    write_json(folder.path / "train.json", trained)
-    shutil.rmtree(folder.path / "clients", ignore_errors=True)
-    return trained
+def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> dict[str, float]:
+    """Bits/dim of held-out images, where the cell asks for them; also draws diagnostics.png.
+
+    Cells that differ in the sampler alone have the same: the first writes likelihood.json and the others copy it.
+    """
+    cell, known = job.config, None
+    if cell.evaluation.nll:
+        wanted = likelihood_id(cell, data.digest, job.device)
+        known = Store(job.root).find_likelihood(wanted) or bound(cell, folder, model, data, job.device) | {
+            "likelihood_id": wanted
+        }
+        write_json(folder.path / "likelihood.json", known)
+    told = read_json(folder.path / "diagnostics.json") or {}
+    figures.diagnostics(told, folder.path / "diagnostics.png", describe(cell), known)
+    return {"bits_per_dim": known["bits_per_dim"]} if known else {}
 
 
-def _report_partition(cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray]) -> dict[str, float]:
-    """Write partition.json and its heat map; the scalar skew for the table. Nothing for centralized training."""
-    if cell.centralized:
-        return {}
-    report = partitions.skew_report(data.train_labels.numpy(), parts, data.n_classes)
-    write_json(folder.path / "partition.json", report.as_dict())
-    beta = "" if cell.beta is None else f", beta = {cell.beta:g}"
-    assert cell.partition is not None
-    figures.partition_heatmap(
-        np.asarray(report.histogram),
-        data.class_names,
-        folder.path / "partition.png",
-        f"{cell.partition.name}, {cell.n_clients} clients{beta}, seed {cell.seed}",
-    )
-    return {"skew_tv": report.total_variation_mean}
-
-
-def generate(cell: CellConfig, net: UNet, data: Dataset, folder: CellFolder, device: str) -> Tensor:
-    """The cell's samples, uint8 (n_samples, C, H, W) on the CPU, also written with a sheet of the first 64."""
-    forward = schedule.make(cell.diffusion.schedule, cell.diffusion.T)
-    shape, wanted = data.train_images.shape[1:], cell.evaluation.n_samples
-    heartbeat, batches = Heartbeat(folder, "sample", wanted), []
-    net.eval()
-    for first in range(0, wanted, cell.sampler.batch_size):
-        count = min(cell.sampler.batch_size, wanted - first)
-        noise = samplers.ImageNoise(cell.seed, first, count, tuple(shape))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=cell.dtype == "bfloat16"):
-            images = samplers.sample(net, forward, cell.sampler_settings(), noise.draw, device)
-        batches.append(to_uint8(images.float(), cell.data.range).cpu())
-        heartbeat.tick(count)
-    generated = torch.cat(batches)
-    write_bytes(folder.path / "samples.safetensors", to_safetensors({"images": generated}))
-    figures.sample_sheet(generated[:64], folder.path / "samples.png")
-    return generated
-
-
-def judge(images: Tensor, data: Dataset, extractor: Extractor, results: Path, device: str) -> dict[str, Any]:
-    """Scores of the samples and the floor that real images reach, against the reference kept under `results`."""
-    known = reference(data.train_images, data.digest, extractor, results / ".cache" / "references", device)
-    counts = torch.bincount(data.train_labels, minlength=data.n_classes).double()
-    shares, seed = (counts / counts.sum()).numpy(), derive(0, "fidelity")
-    scores = evaluate(images, known, shares, extractor, seed, device)
-    floor = real_floor(data.heldout_images, len(images), known, shares, extractor, seed, device)
-    histogram = scores.pop("class_histogram")
-    floor.pop("class_histogram")
-    return {"metrics": scores, "floor": floor, "class_histogram": histogram}
+def describe(cell: CellConfig) -> str:
+    """E.g. ``fedavg n=5 beta=0.1 seed=0``, with the recipe's name where there is one."""
+    clients = f" n={cell.n_clients}" if cell.n_clients is not None else ""
+    beta = f" beta={cell.beta:g}" if cell.beta is not None else ""
+    recipe = f" {cell.recipe}" if cell.recipe is not None else ""
+    return f"{cell.strategy.label}{clients}{beta}{recipe} seed={cell.seed}"
 
 
 def describe_data(data: Dataset, cell: CellConfig) -> dict[str, Any]:

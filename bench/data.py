@@ -75,6 +75,12 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def class_shares(self) -> np.ndarray:
+        """Shares (K,) of the classes among the training images, float64."""
+        counts = torch.bincount(self.train_labels, minlength=self.n_classes).double()
+        return (counts / counts.sum()).numpy()
+
+    @property
     def channels(self) -> int:
         return self.train_images.shape[1]
 

@@ -16,15 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 import bench.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.extractors import mnist
 from bench.seeds import torch_stream
-from bench.store import write_bytes
+from bench.tensor_files import read_tensors, write_tensors
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (mnist.NAME, INCEPTION)
@@ -209,37 +206,28 @@ def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Pa
 def _read_reference(path: Path, extractor: Extractor) -> Reference | None:
     width = extractor.feature_width
     try:
-        kept = from_safetensors(path.read_bytes())
-        if not kept.pop("checksum").equal(_checksum(kept)):
-            raise ValueError("its checksum is another")
+        kept = read_tensors(path)
+        if kept is None:
+            return None
         made = Reference(kept["mean"].numpy(), kept["covariance"].numpy(), kept["features"], int(kept["count"]),
                          extractor.digest)  # fmt: skip
         shapes = (made.mean.shape, made.covariance.shape, tuple(made.features.shape[1:]))
         if shapes != ((width,), (width, width), (width,)):
             raise ValueError(f"shapes {shapes} for {width} features")
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         warnings.warn(f"{path} is broken ({error}); the reference statistics are computed anew", stacklevel=3)
         return None
     return made
 
 
 def _write_reference(path: Path, made: Reference) -> None:
-    """Atomically, so that two processes at once both leave a whole file."""
     kept = {
         "mean": torch.from_numpy(made.mean),
         "covariance": torch.from_numpy(made.covariance),
         "features": made.features,
         "count": torch.tensor(made.count),
     }
-    write_bytes(path, to_safetensors(kept | {"checksum": _checksum(kept)}))
-
-
-def _checksum(tensors: dict[str, Tensor]) -> Tensor:
-    """SHA-256 (32,) uint8 of the values: a damaged number would otherwise be read as another score."""
-    digest = hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+    write_tensors(path, kept)
 
 
 def _statistics(features: Tensor) -> tuple[Array, Array]:
@@ -254,17 +242,19 @@ def _statistics(features: Tensor) -> tuple[Array, Array]:
 
 
 def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Extractor, seed: int,
-             device: str = "cpu") -> dict[str, Any]:  # fmt: skip
+             device: str = "cpu", asked: Tensor | None = None) -> dict[str, Any]:  # fmt: skip
     """All scores of generated images uint8 (N, C, H, W), N >= 2.
 
     Args:
         real_shares: (K,) shares of the classes among the real images.
         seed: of KID's subsets and of the order in which IS splits the images.
+        asked: classes (N,) that a class-conditional generator was asked for.
     Returns:
         fid, fid_bias (what N images of the reference's own distribution would score, see `expected_bias`), is_mean,
         is_std, kid_mean, kid_std, class_tv (total variation of the generated classes from the real ones, in [0, 1]),
         mean_confidence, n_generated, n_reference, class_histogram (K shares); the class scores are None where the
-        extractor does not know the data's classes.
+        extractor does not know the data's classes. With `asked` also label_accuracy, the share of images that the
+        classifier puts into the class asked for.
     Raises:
         ValueError: for fewer than 2 images, a reference of another extractor, or images that the extractor refuses.
     """
@@ -276,10 +266,14 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
             f"{extractor.digest}: distances between them mean nothing"
         )
     features, logits = extractor.features(images, device)
-    scores = {"fid": frechet_distance(_statistics(features), (known.mean, known.covariance)),
+    scores: dict[str, Any] = {"fid": frechet_distance(_statistics(features), (known.mean, known.covariance)),
               "fid_bias": expected_bias(known.covariance, len(images), known.count)}  # fmt: skip
     scores |= inception_score(logits, seed) | kernel_distance(features, known.features, seed)
-    return scores | class_scores(logits, real_shares, extractor.classes) | {
+    scores |= class_scores(logits, real_shares, extractor.classes)
+    if asked is not None:
+        right = (logits.argmax(1) == asked).double().mean().item()
+        scores["label_accuracy"] = None if extractor.classes is None else right
+    return scores | {
         "n_generated": len(images), "n_reference": known.count}  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from bench import figures, pool, tables
 from bench.cell import CellJob
-from bench.config import ConfigError, load_grid
+from bench.config import ConfigError
+from bench.grid_file import load_grid
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
 from bench.tracking import Tracker, TrackingError
@@ -121,7 +122,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
     for name in ("cell", "state", "experiment", "estimate"):
         table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)
     for job in sorted(plan.jobs, key=lambda job: states[job.cell_id]):
-        extra = " ".join(f"{axis}={job.labels[axis]}" for axis in plan.grid.extra_axes)
+        extra = " ".join(f"{axis}={job.labels[axis]}" for axis in plan.grid.extra_axes if axis != "recipe")
         seconds = times.get(job.cell_id)
         table.add_row(
             job.cell_id,

@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import partitions
-from bench import cell as cell_room
-from bench import cost
-from bench.cell import CellJob
-from bench.config import CellConfig, ConfigError, DataConfig, EvaluationConfig, Grid, Plugin, cell_id, field, train_id
+from bench import assemble, cost
+from bench.cell import CellJob, describe
+from bench.config import (
+    CellConfig,
+    ConfigError,
+    DataConfig,
+    EvaluationConfig,
+    Plugin,
+    cell_id,
+    field,
+    likelihood_id,
+    train_id,
+)
 from bench.data import Dataset
 from bench.environment import resolve_device
 from bench.fidelity import Extractor
+from bench.grid_file import Grid
 from bench.store import PlannedCell, Store
 
 
@@ -38,25 +48,46 @@ class Plan:
         states = self.states()
         return [job for job in self.jobs if states[job.cell_id] not in skip]
 
-    def passes(self, job: CellJob) -> tuple[float, float]:
-        """Network passes of the job's training and of its sampling."""
+    def passes(self, job: CellJob) -> dict[str, float]:
+        """Network passes of the job by phase, in the phases' order; see `bench.cost.passes`."""
         data = self.data[job.config.data]
-        return (
-            cost.training_passes(job.config, len(data.train_images), len(data.heldout_images)),
-            cost.sampling_passes(job.config),
-        )
+        return cost.passes(job.config, len(data.train_images), len(data.heldout_images))
 
     def estimate(self, jobs: list[CellJob]) -> dict[str, float]:
-        """Seconds each job will take, by cell id: from finished cells with the same network, else from a probe."""
-        rates: dict[tuple[object, ...], float] = {}
+        """Seconds each job takes alone, by cell id: from finished cells with the same network, else from a probe.
+
+        Of jobs that share their training or their bits/dim the first has the cost, none if it is already paid.
+        """
+        rates: dict[tuple[object, ...], tuple[float, float]] = {}
+        paid: set[str] = set()
+        seconds = {}
         for job in jobs:
             key = cost.model_key(job.config, job.device)
             if key not in rates:
-                data = self.data[job.config.data]
-                alike = [(j.cell_id, j.config) for j in self.jobs if cost.model_key(j.config, j.device) == key]
-                known = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
-                rates[key] = known or cost.probe(job.config, data.channels, job.device)
-        return {job.cell_id: sum(self.passes(job)) * rates[cost.model_key(job.config, job.device)] for job in jobs}
+                rates[key] = self._rates(job)
+            passes = self._unpaid(job, paid)
+            first = passes.pop("autoencoder")
+            seconds[job.cell_id] = sum(passes.values()) * rates[key][0] + first * rates[key][1]
+        return seconds
+
+    def _unpaid(self, job: CellJob, paid: set[str]) -> dict[str, float]:
+        """The job's passes without what earlier jobs or finished cells share with it; `paid` is brought up to date."""
+        passes = self.passes(job)
+        if job.train_id in paid or self.store.find_trained(job.train_id) is not None:
+            passes |= {"autoencoder": 0.0, "train": 0.0}
+        bound = likelihood_id(job.config, self.data[job.config.data].digest, job.device)
+        if bound in paid or self.store.find_likelihood(bound) is not None:
+            passes["likelihood"] = 0.0
+        paid |= {job.train_id, bound}
+        return passes
+
+    def _rates(self, job: CellJob) -> tuple[float, float]:
+        """Seconds a pass of the job's network and of its autoencoder, 0 where it has none."""
+        data, key = self.data[job.config.data], cost.model_key(job.config, job.device)
+        alike = [(j.cell_id, j.config) for j in self.jobs if cost.model_key(j.config, j.device) == key]
+        known = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
+        rate = known or cost.probe(job.config, data.channels, data.n_classes, job.device)
+        return rate, cost.probe_autoencoder(job.config, data.channels, job.device) if job.config.is_latent else 0.0
 
     def describe(self) -> dict[str, Any]:
         """The content of grid.json."""
@@ -86,10 +117,10 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
     for cell in grid.cells:
         try:
             if cell.data not in data:
-                data[cell.data] = cell_room.load_data(cell, data_root, download)
+                data[cell.data] = assemble.load_data(cell, data_root, download)
             device = resolve_device(cell.device)
             if cell.evaluation not in extractors:
-                extractors[cell.evaluation] = cell_room.load_cell_extractor(cell, download)
+                extractors[cell.evaluation] = assemble.load_cell_extractor(cell, download)
             extractor = extractors[cell.evaluation]
             extractor.check(data[cell.data].channels, cell.data.size)
             if extractor.datasets is not None and cell.data.name not in extractor.datasets:
@@ -97,7 +128,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
                     f"extractor {extractor.name} knows {' and '.join(extractor.datasets)}, not {cell.data.name}; "
                     'use evaluation.extractor = "inception-v3-compat"'
                 )
-            cell_room.split(cell, data[cell.data].train_labels)
+            assemble.split(cell, data[cell.data].train_labels)
         except partitions.PartitionError as error:
             raise ConfigError(
                 f"grid {grid.name}: {describe(cell)}: {error}; take it out with [[exclude]] "
@@ -144,10 +175,3 @@ def _partition_label(partition: Plugin | None) -> str | None:
     defaults = {item.name: item.default for item in dataclasses.fields(partitions.load(partition.name))}
     changed = {key: value for key, value in partition.params.items() if value != defaults[key]}
     return Plugin(name=partition.name, params=changed).label
-
-
-def describe(cell: CellConfig) -> str:
-    """E.g. ``fedavg n=5 beta=0.1 seed=0``."""
-    clients = f" n={cell.n_clients}" if cell.n_clients is not None else ""
-    beta = f" beta={cell.beta:g}" if cell.beta is not None else ""
-    return f"{cell.strategy.label}{clients}{beta} seed={cell.seed}"

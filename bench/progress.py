@@ -59,14 +59,16 @@ class Watcher:
             return CellView(job, state, fraction=1.0, last=result.get("metrics", result))
         progress, rounds = folder.read_progress() or {}, folder.rounds()
         phase, done = progress.get("phase", ""), progress.get("done", 0.0)
-        train, sample = self._passes[job.cell_id]
-        passes = {"train": done * train, "sample": train + done * sample, "evaluate": train + sample}.get(phase, 0.0)
-        return CellView(job, state, phase, passes / (train + sample), len(rounds), rounds[-1] if rounds else {})
+        passes = self._passes[job.cell_id]
+        order = [*passes, "evaluate"]
+        before = sum(passes.get(name, 0.0) for name in order[: order.index(phase)]) if phase in order else 0.0
+        fraction = (before + done * passes.get(phase, 0.0)) / sum(passes.values())
+        return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else {})
 
     def remaining(self, views: Sequence[CellView]) -> float | None:
         """Seconds to the end at the pace so far; None while there is no pace."""
-        total = sum(sum(self._passes[view.job.cell_id]) for view in views)
-        done = sum(view.fraction * sum(self._passes[view.job.cell_id]) for view in views)
+        sizes = [sum(self._passes[view.job.cell_id].values()) for view in views]
+        total, done = sum(sizes), sum(view.fraction * size for view, size in zip(views, sizes, strict=True))
         elapsed = time.monotonic() - self._started
         return elapsed * (total - done) / done if done > 0.002 * total else None
 
@@ -187,7 +189,13 @@ def told(view: CellView) -> str:
         return f"{view.state}: {last.get('error', '')}"
     rounds = view.job.config.training.rounds
     losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if last else ""
-    names = {"train": f"round {min(view.rounds + 1, rounds)}/{rounds}", "sample": "sampling", "evaluate": "judging"}
+    names = {
+        "autoencoder": "training the autoencoder",
+        "train": f"round {min(view.rounds + 1, rounds)}/{rounds}",
+        "sample": "sampling",
+        "likelihood": "bits/dim",
+        "evaluate": "judging",
+    }
     return names.get(view.phase, "preparing") + losses
 
 

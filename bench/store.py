@@ -6,8 +6,12 @@ Everything that is shown (tables, figures, MLflow) is a function of these files 
     partition.json       sizes, label histogram and skew;  partition.png  its heat map
     metrics.jsonl        a line a round
     progress.json        how far it is, while it runs
-    weights.safetensors  the global model;  train.json  its hash and what training cost: training is done
-    samples.safetensors  the generated images;  samples.png  a sheet of them
+    autoencoder.safetensors  the first stage of latent diffusion
+    diagnostics.json     held-out losses by timestep, class and client;  diagnostics.png  a picture of them
+    weights.safetensors  the model to be evaluated;  train.json  its hash and what training cost: training is done
+    samples.safetensors  the generated images;  samples.png, samples_viridis.png  sheets of them
+    film.gif             the reverse chain of the first ones;  reconstructions.png  what the autoencoder keeps
+    likelihood.json      bits/dim of held-out images with their terms
     result.json          all that was measured: its presence means that the cell is done
     error.json           why it failed, with the traceback
 """
@@ -22,6 +26,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+
+HEARTBEAT = 0.5  # seconds between two writes of progress.json
 
 State = Literal["done", "failed", "diverged", "partial", "todo"]
 
@@ -113,6 +119,26 @@ class CellFolder:
         return read_json(self.path / "error.json")
 
 
+class Heartbeat:
+    """Writes progress.json, at most every `HEARTBEAT` seconds.
+
+    Args:
+        total: units of the phase (images trained on, images sampled).
+    """
+
+    def __init__(self, folder: CellFolder, phase: str, total: int) -> None:
+        self._folder, self._phase, self._total = folder, phase, total
+        self._done, self._next = 0, 0.0
+
+    def tick(self, units: int) -> None:
+        """Count units done."""
+        self._done += units
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + HEARTBEAT
+            self._folder.progress(self._phase, min(self._done / self._total, 1.0))
+
+
 class Store:
     """The results of one grid, results/<grid>/."""
 
@@ -155,6 +181,14 @@ class Store:
             trained = folder.trained()
             if trained is not None and trained["train_id"] == train_id:
                 return folder
+        return None
+
+    def find_likelihood(self, likelihood_id: str) -> dict[str, Any] | None:
+        """The likelihood.json of a cell with that id, or None."""
+        for path in sorted(self.root.glob("*/likelihood.json")):
+            found = read_json(path)
+            if found is not None and found["likelihood_id"] == likelihood_id:
+                return found
         return None
 
     def frame(self) -> pd.DataFrame:

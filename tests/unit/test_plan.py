@@ -3,7 +3,8 @@
 import pytest
 
 from bench import cost
-from bench.config import ConfigError, load_grid
+from bench.config import ConfigError
+from bench.grid_file import load_grid
 from bench.plan import describe, make_plan
 from bench.store import write_bytes, write_json
 
@@ -14,17 +15,39 @@ def plan_of(tmp_path, *overrides):
 
 def test_passes_count_training_heldout_and_sampling(tmp_path):
     plan = plan_of(tmp_path, "training.rounds=3", "training.local_epochs=2", "sampler.steps=7")
-    assert plan.passes(plan.jobs[0]) == (3 * (3 * 200 * 2 + 100), 100 * 7)
+    assert plan.passes(plan.jobs[0]) == {
+        "autoencoder": 0,
+        "train": 3 * (3 * 200 * 2 + 100) + 8 * 100,
+        "sample": 100 * 7,
+        "likelihood": 0,
+    }
+
+
+def test_passes_count_averages_guidance_the_autoencoder_and_the_likelihood(tmp_path):
+    averaged = plan_of(tmp_path, "ema.mode=server", "evaluation.nll=3", "evaluation.nll_rounded=true")
+    assert averaged.passes(averaged.jobs[0])["train"] == 2 * (3 * 200 + 2 * 100) + 8 * 100
+    assert averaged.passes(averaged.jobs[0])["likelihood"] == 3 * 100
+    guided = plan_of(tmp_path, "model.class_conditional=true", "sampler.guidance_scale=2.0")
+    assert guided.passes(guided.jobs[0])["sample"] == 2 * 100 * 5
+    latent = plan_of(tmp_path, "latent.mode=central", "latent.epochs=4")
+    assert latent.passes(latent.jobs[0])["autoencoder"] == 4 * (3 * 200 + 100)
+
+
+def test_what_cells_share_is_estimated_once(tmp_path):
+    plan = plan_of(tmp_path, "sampler.steps=5,7", "evaluation.nll=3", "evaluation.nll_rounded=true", "strategy=fedavg")
+    first, second = plan.estimate(list(plan.jobs)).values()
+    assert second < 0.7 * first
 
 
 def test_estimates_come_from_finished_cells_where_there_are_any(tmp_path):
     plan = plan_of(tmp_path)
     folder = plan.store.cell(plan.jobs[0].cell_id)
-    train, sample = plan.passes(plan.jobs[0])
-    write_json(folder.path / "train.json", {"metrics": {"train_seconds": 2 * train}})
+    passes = plan.passes(plan.jobs[0])
+    trained = {"train_id": "of the first", "metrics": {"train_seconds": 2 * passes["train"]}}
+    write_json(folder.path / "train.json", trained)
     write_bytes(folder.path / "weights.safetensors", b"")
     assert plan.estimate(list(plan.jobs[1:])) == {
-        job.cell_id: pytest.approx(2 * (train + sample)) for job in plan.jobs[1:]
+        job.cell_id: pytest.approx(2 * sum(passes.values())) for job in plan.jobs[1:]
     }
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.config import load_grid
+from bench.grid_file import load_grid
 from bench.plan import make_plan
 from bench.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
 from bench.store import write_json
@@ -43,8 +43,8 @@ def test_a_cell_is_a_fraction_of_its_passes(plan):
     advance(plan, 0, 1, "train", 0.5)
     advance(plan, 1, 2, "evaluate", 0.0)
     first, second, third = watcher.look()
-    train, sample = plan.passes(plan.jobs[0])
-    assert (train, sample) == (2 * (3 * 200 + 100), 100 * 5)
+    train, sample = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample"))
+    assert (train, sample) == (2 * (3 * 200 + 100) + 8 * 100, 100 * 5)
     assert first.fraction == pytest.approx(0.5 * train / (train + sample))
     assert second.fraction == 1.0
     assert (third.fraction, third.state) == (0.0, "todo")
