@@ -151,8 +151,8 @@ class SamplerConfig(Section):
 class EvaluationConfig(Section):
     """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
 
-    `nll` is the number of held-out images whose bits/dim are bounded, 0 for none; over `nll_steps` timesteps, all T if
-    None. `nll_rounded` allows that for images which were resized and rounded to 256 levels: comparable
+    `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
+    their classes); over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized and rounded to 256 levels: comparable
     within such data, not with published numbers.
     """
 
@@ -296,8 +296,6 @@ def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
         )
     if e.nll and cell.is_latent:
         yield f'evaluation.nll={e.nll} needs diffusion of the images themselves; use latent.mode="off"'
-    if e.nll and cell.model.class_conditional:
-        yield f"evaluation.nll={e.nll} is of networks that do not see the class; use model.class_conditional=false"
     if e.nll > cell.data.heldout:
         yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
     if e.nll_steps is not None and e.nll_steps > T:

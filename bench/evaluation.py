@@ -47,10 +47,14 @@ def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, dev
     """Bits/dim with its terms, as likelihood.json has them."""
     e, T = cell.evaluation, cell.diffusion.T
     kept = timesteps(T, e.nll_steps or T)
-    images = data.heldout_images[fixed_draw(len(data.heldout_images), e.nll)].to(device)
+    chosen = fixed_draw(len(data.heldout_images), e.nll)
+    images = data.heldout_images[chosen].to(device)
+    labels = data.heldout_labels[chosen] if cell.model.class_conditional else None
     heartbeat = Heartbeat(folder, "likelihood", len(images) * len(kept))
     x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
-    found = bits_per_dim(model.net, cell.process(), x0, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick)
+    found = bits_per_dim(
+        model.net, cell.process(), x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
+    )
     return {
         "bits_per_dim": found.total.mean().item(),
         "prior": found.prior.mean().item(),

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from bench.diffusion.gaussian import at, noised, posterior_mean
-from bench.diffusion.guidance import Network
 from bench.diffusion.process import Process
 from bench.diffusion.schedule import Schedule
 from bench.seeds import torch_stream
@@ -125,9 +124,10 @@ class Bound:
 
 @torch.no_grad()
 def bits_per_dim(
-    network: Network,
+    network: Callable[..., Tensor],
     process: Process,
     images: Tensor,
+    labels: Tensor | None = None,
     kept: Sequence[int] | None = None,
     pixel_range: tuple[float, float] = (-1.0, 1.0),
     batch_size: int = 100,
@@ -140,8 +140,10 @@ def bits_per_dim(
     compared on the same noise. The network sees float32; the arithmetic on its output is in float64.
 
     Args:
-        network: called with x_t (B, C, H, W) and original timesteps (B,) on the images' device; in evaluation mode.
+        network: called with x_t (B, C, H, W), original timesteps (B,) and, where labels are given, classes (B,), on the
+            images' device; in evaluation mode.
         images: (N, C, H, W), levels of the pixel range.
+        labels: classes (N,) shown to a class-conditional network: the bound is that of an image given its class.
         kept: rising timesteps of a shorter, respaced chain; None is all of them. Its bound is as valid,
             and as a rule looser.
         batch_size: (image, timestep) pairs to a pass of the network.
@@ -160,7 +162,8 @@ def bits_per_dim(
         image, t = pairs // columns, pairs % columns  # image by image, so that few streams are open at a time
         x0 = images[image.to(images.device)].double()
         x_t = noised(chain.schedule, x0, t, torch.stack(list(islice(noises, len(pairs)))).to(x0))
-        output = network(x_t.float(), steps[t].to(x0.device)).double()
+        classes = [] if labels is None else [labels[image].to(x0.device)]
+        output = network(x_t.float(), steps[t].to(x0.device), *classes).double()
         terms.append(vlb_term(chain, output, x0, x_t, t, pixel_range, pixel_range if clip else None))
         tick(len(pairs))
     prior = prior_bits(chain.schedule, images.double())

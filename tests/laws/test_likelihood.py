@@ -407,9 +407,9 @@ def test_clipping_is_on_unless_asked_otherwise():
     def wild(x, t):
         return 100 * torch.ones_like(x)
 
-    clipped, free = (bits_per_dim(wild, Process(LINEAR), toy_images(2), FEW, clip=clip).total for clip in (True, False))
+    clipped, free = (bits_per_dim(wild, Process(LINEAR), toy_images(2), kept=FEW, clip=clip).total for clip in (True, False))
     assert (clipped < free / 10).all()
-    assert torch.equal(bits_per_dim(wild, Process(LINEAR), toy_images(2), FEW).total, clipped)
+    assert torch.equal(bits_per_dim(wild, Process(LINEAR), toy_images(2), kept=FEW).total, clipped)
 
 
 def test_a_perfect_network_on_unit_range_pays_for_the_unit_bins():
@@ -421,7 +421,7 @@ def test_a_perfect_network_on_unit_range_pays_for_the_unit_bins():
     def pair_images(count):
         return torch.arange(count) // len(FEW)
 
-    bound = bits_per_dim(perfect, Process(LINEAR, "x0"), images, FEW, pixel_range=(0.0, 1.0))
+    bound = bits_per_dim(perfect, Process(LINEAR, "x0"), images, kept=FEW, pixel_range=(0.0, 1.0))
     unit = schedule.respaced(LINEAR, FEW).posterior_log_variance[0]
     mass = math.erf(0.5 / 255 / math.exp(unit / 2) / math.sqrt(2))
     assert bound.terms[:, 0].tolist() == pytest.approx([-math.log2(mass)] * 2, abs=1e-4)
@@ -438,3 +438,14 @@ def test_no_images_have_an_empty_bound():
 def test_kept_steps_that_are_no_chain_are_refused(kept):
     with pytest.raises(ValueError, match=r"kept must be rising timesteps from 0 .. 999"):
         toy_bound("small", toy_images(1), kept=kept)
+
+
+def test_a_class_conditional_network_is_shown_each_images_class():
+    images, labels, seen = toy_images(3), torch.tensor([4, 7, 9]), []
+
+    def network(x, t, y):
+        seen.extend(y.tolist())
+        return torch.zeros_like(x)
+
+    bits_per_dim(network, Process(LINEAR), images, labels, kept=FEW, batch_size=4)
+    assert seen == [label for label in (4, 7, 9) for _ in FEW]

@@ -306,7 +306,6 @@ MISTAKES = [
     ((), {"evaluation": {"nll": 501}, "data": {"fit": "pad", "size": 32}}, ["evaluation.nll=501 is more than data.heldout=500"]),
     ((), {"evaluation": {"nll": 1, "nll_steps": 1001, "nll_rounded": True}}, ["evaluation.nll_steps=1001 is more than diffusion.T=1000"]),
     ((), {"evaluation": {"nll": 1}, "latent": {"mode": "central"}, "data": {"fit": "pad", "size": 32}}, ['evaluation.nll=1 needs diffusion of the images', 'latent.mode="off"']),
-    ((), {"evaluation": {"nll": 1}, "model": {"class_conditional": True}}, ["evaluation.nll=1 is of networks that do not see the class"]),
     ((), {"latent": {"mode": "central"}, "diffusion": {"loss": "vlb"}}, ["diffusion.loss='vlb' needs 256 grey levels, which latents do not have"]),
     ((), {"latent": {"mode": "central"}, "data": {"size": 24}}, ["the latents' side 6 cannot be halved 2 times"]),
     ((), {"latent": {"mode": "central"}, "data": {"size": 18}}, ["data.size=18 must be divisible by 4"]),
