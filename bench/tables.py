@@ -14,7 +14,7 @@ from rich import box
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from bench.config import FEDERATED_ONLY
+from bench.grid_file import FEDERATED_ONLY
 from bench.store import Store, write_bytes
 
 AXES = ("strategy", "n_clients", "beta")
@@ -50,9 +50,12 @@ class Column:
 COLUMNS = (
     Column("fid", "FID", "FID", -1, spread="both"),
     Column("fid_minus_centralized", "ΔFID", r"$\Delta$FID", like="fid", spread="latex", signed=True),
+    Column("reconstruction_fid", "rec.\nFID", "rec. FID", like="fid"),
     Column("kid_mean", "KID\n·10³", r"KID$\cdot 10^3$", -1, 1e3, spread="latex"),
     Column("is_mean", "IS", "IS", 1, digits=2, spread="latex"),
     Column("class_tv", "class\nTV", "TV", -1, digits=3, spread="latex"),
+    Column("label_accuracy", "asked\nclass", "asked class", 1, digits=3, spread="latex"),
+    Column("bits_per_dim", "bits/\ndim", "bits/dim", -1, digits=3, spread="latex"),
     Column("heldout_loss", "held-out\nloss", "held-out", -1, digits=4, spread="both"),
     Column(
         "heldout_loss_minus_centralized", "Δ held-\nout", r"$\Delta$held-out", digits=4, spread="latex", signed=True
@@ -62,7 +65,26 @@ COLUMNS = (
     Column("seconds", "s", "s", digits=0),
 )
 _DIFFERENCES = ("fid", "heldout_loss")
-_ALSO_SUMMARISED = ("fid_bias", "is_std", "kid_std", "mean_confidence", "drift", "skew_tv", "samples", "train_seconds")
+_ALSO_SUMMARISED = (
+    "fid_bias",
+    "is_std",
+    "kid_std",
+    "mean_confidence",
+    "drift",
+    "skew_tv",
+    "samples",
+    "train_seconds",
+    "heldout_loss_raw",
+    "heldout_client_mean",
+    "heldout_client_sd",
+    "heldout_client_max",
+    "reconstruction_mse",
+)
+# What a total is made of, in its unit: what every cell has, and what only latent diffusion has.
+_TOTALS = {
+    "megabytes": (1e6, ["bytes_up", "bytes_down"], ["autoencoder_bytes_up", "autoencoder_bytes_down"]),
+    "seconds": (1.0, ["train_seconds", "sample_seconds", "evaluate_seconds"], ["autoencoder_seconds"]),
+}
 
 
 # ---------------------------------------------------------------------------------------------- numbers
@@ -71,20 +93,18 @@ _ALSO_SUMMARISED = ("fid_bias", "is_std", "kid_std", "mean_confidence", "drift",
 def summary_rows(store: Store) -> pd.DataFrame:
     """Tidy results: one row a planned cell, that is a strategy, n_clients, beta, further axes and seed.
 
-    Columns: those of `Store.frame`, then `megabytes` (10^6 bytes up and down), `seconds` (training, sampling and
-    evaluation), `floor_*` (what real held-out images score), and commit, dirty, device and error, each None where
-    there is none.
+    Columns: those of `Store.frame`, then `megabytes` (10^6 bytes up and down) and `seconds` (training, sampling and
+    evaluation), both with the autoencoder's where there is one, `floor_*` (what real held-out images score), and
+    commit, dirty, device and error, each None where there is none.
     """
     frame = store.frame()
     frame["n_clients"] = frame["n_clients"].astype("Int64")
     axes = {"cell_id", "state", "seed", "weight_hash", *AXES, *store.plan()["extra_axes"]}
     for name in frame.columns.difference(list(axes)):
         frame[name] = pd.to_numeric(frame[name])
-    for total, parts, unit in (
-        ("megabytes", ["bytes_up", "bytes_down"], 1e6),
-        ("seconds", ["train_seconds", "sample_seconds", "evaluate_seconds"], 1.0),
-    ):
-        frame[total] = frame.reindex(columns=parts).astype(float).sum(axis=1, skipna=False) / unit
+    for total, (unit, parts, further) in _TOTALS.items():
+        known = frame.reindex(columns=[*parts, *further]).astype(float)
+        frame[total] = (known[parts].sum(axis=1, skipna=False) + known[further].sum(axis=1)) / unit
     records = pd.DataFrame([_record(store, cell_id) for cell_id in frame["cell_id"]])
     return pd.concat([frame, records], axis=1)
 
@@ -358,17 +378,16 @@ def _add_floor(made: Table, store: Store, shown: Shown, blanks: int) -> None:
 
 
 def caption(store: Store) -> str:
-    """What a reader must know of the numbers: data, budget, optimizer, sampler, extractor, number of samples, seeds.
+    """What a reader must know of the numbers: data, budget, optimizer, diffusion, sampler, extractor, samples, seeds.
 
-    Settings in which the finished cells differ read "several".
+    Settings in which the finished cells differ read "several", those of the diffusion are named as such.
     """
     results = _results(store)
     if not results:
         return "no cell is finished"
 
     def one(*path: str) -> str:
-        values = {json.dumps(_at(result, path)) for result in results}
-        value = json.loads(values.pop()) if len(values) == 1 else "several"
+        value = _common(_at(result, path) for result in results)
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     epochs = one("config", "training", "local_epochs")
@@ -379,8 +398,10 @@ def caption(store: Store) -> str:
         f"{epochs} local epoch{'' if epochs == '1' else 's'}, batch {one('config', 'training', 'batch_size')}, "
         f"{one('config', 'client', 'optimizer')}, lr {one('config', 'client', 'lr')} "
         f"({one('config', 'client', 'lr_schedule')}){_client_policy(results)}; "
+        f"{_recipe(results, 'recipe' in store.plan()['extra_axes'])}; "
         f"{one('config', 'evaluation', 'n_samples')} samples by {one('config', 'sampler', 'name')} sampling in "
-        f"{one('config', 'sampler', 'steps')} steps; features of {one('extractor', 'name')} "
+        f"{one('config', 'sampler', 'steps')} steps{_sampler_details(results)}{_likelihoods(results)}; "
+        f"features of {one('extractor', 'name')} "
         f"({digest if digest == 'several' else digest[:8]}, test accuracy {accuracy}); "
         f"seeds {', '.join(map(str, sorted({result['config']['seed'] for result in results})))}"
     )
@@ -394,6 +415,74 @@ def _client_policy(results: Sequence[Mapping[str, Any]]) -> str:
     names = sorted({config["partition"]["name"] for config in federated})
     told = f", clients' optimizer state: {' and '.join(states)}; {' and '.join(names)} partition" if federated else ""
     return told + (f", participation {' and '.join(f'{share:g}' for share in shares)}" if shares else "")
+
+
+SEVERAL = "several"
+
+
+def _common(values: Iterable[Any]) -> Any:
+    """The one value that all have, else `SEVERAL`."""
+    found = {json.dumps(value) for value in values}
+    return json.loads(found.pop()) if len(found) == 1 else SEVERAL
+
+
+def _recipe(results: Sequence[Mapping[str, Any]], named: bool) -> str:
+    """What is diffused and learned: first what all cells have in common, then the names of what differs.
+
+    EMA, guidance, latents and importance sampling are told where any cell uses them. `named`: whether cells
+    belong to recipes, which tell them apart.
+    """
+    told: dict[str, list[str]] = {}
+    for result in results:
+        for name, text in _recipe_parts(result["config"]).items():
+            told.setdefault(name, []).append(text)
+    common = {name: _common(texts) for name, texts in told.items()}
+    parts = [text for text in common.values() if text not in ("", SEVERAL)]
+    differing = [name for name, text in common.items() if text == SEVERAL]
+    if differing:
+        parts.append(f"{'by recipe' if named else 'several values of'}: {', '.join(differing)}")
+    return ", ".join(parts)
+
+
+def _recipe_parts(config: Mapping[str, Any]) -> dict[str, str]:
+    """A cell's diffusion by name of the setting; "" for what it does not use."""
+    d, ema, latent, scale = config["diffusion"], config["ema"], config["latent"], config["sampler"]["guidance_scale"]
+    conditional = config["model"]["class_conditional"]
+    return {
+        "steps of the diffusion": f"T = {d['T']}",
+        "noise schedule": f"{d['schedule']} noise",
+        "prediction": f"{d['prediction']}-prediction",
+        "loss": f"{d['loss']} loss" + (f" (gamma {d['min_snr_gamma']:g})" if d["loss"] == "min-snr" else ""),
+        "variance": f"{d['variance']} variance",
+        "timesteps": "" if d["timesteps"] == "uniform" else f"{d['timesteps']} timesteps",
+        "EMA": "" if ema["mode"] == "off" else f"EMA ({ema['mode']}, decay {ema['decay']:g})",
+        "classes": "class-conditional" if conditional else "",
+        "guidance": f"guidance scale {scale:g}" if conditional else "",
+        "latents": "" if latent["mode"] == "off" else f"diffusion of latents ({latent['mode']} autoencoder)",
+    }
+
+
+def _sampler_details(results: Sequence[Mapping[str, Any]]) -> str:
+    """Eta where DDIM is used, and spacing where it is not the usual one."""
+    samplers = [result["config"]["sampler"] for result in results]
+    etas = sorted({sampler["eta"] for sampler in samplers if sampler["name"] == "ddim"})
+    spacings = sorted({sampler["spacing"] for sampler in samplers})
+    told = [f"DDIM's eta {' and '.join(f'{eta:g}' for eta in etas)}"] if etas else []
+    told += [f"{' and '.join(spacings)} spacing"] if spacings != ["fractional"] else []
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _likelihoods(results: Sequence[Mapping[str, Any]]) -> str:
+    """Of what bits/dim are, where any cell has them."""
+    configs = [result["config"] for result in results if result["config"]["evaluation"]["nll"]]
+    if not configs:
+        return ""
+    images = " or ".join(f"{count}" for count in sorted({config["evaluation"]["nll"] for config in configs}))
+    steps = sorted({config["evaluation"]["nll_steps"] or config["diffusion"]["T"] for config in configs})
+    told = f"; bits/dim of {images} held-out images over {' or '.join(map(str, steps))} timesteps"
+    if any(c["evaluation"]["nll_rounded"] and c["data"]["fit"] not in ("none", "pad") for c in configs):
+        told += ", of images rounded to 8 bits after resizing: they compare with nothing published"
+    return told
 
 
 def _at(tree: Any, path: Sequence[str]) -> Any:
@@ -446,7 +535,13 @@ def _latex_caption(store: Store, table: pd.DataFrame) -> str:
     if (table["n"] < table["planned"]).any():
         told.append("Seeds as $k/m$: only $k$ of $m$ are finished.")
     told.append(r"$\Delta$: mean difference to centralized training of the same seed.")
-    told.append("Best federated strategy of each $(n, \\beta)$ in bold.")
+    if any(prepare(table, store.plan()["extra_axes"]).best.values()):
+        further = "".join(f" and {escape(axis)}" for axis in store.plan()["extra_axes"])
+        told.append(rf"Best federated strategy of each $(n, \beta)${further} in bold.")
+    if table["reconstruction_fid"].notna().any():
+        told.append("Rec. FID: what the autoencoder's reconstructions of real held-out images score.")
+    if table["label_accuracy"].notna().any():
+        told.append("Asked class: share of images that the extractor's classifier puts into the class asked for.")
     if floor := floor_of(store):
         scores = [(column, floor[column.key]) for column in COLUMNS if floor.get(column.key) is not None]
         texts = [f"{column.latex} {value * column.scale:.3g}" for column, value in scores]

@@ -26,7 +26,18 @@ if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the 
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
-CELL_ARTIFACTS = ("samples.png", "partition.png", "result.json", "error.json")
+CELL_ARTIFACTS = (
+    "samples.png",
+    "samples_viridis.png",
+    "film.gif",
+    "reconstructions.png",
+    "partition.png",
+    "diagnostics.json",
+    "diagnostics.png",
+    "likelihood.json",
+    "result.json",
+    "error.json",
+)
 GRID_ARTIFACTS = ("grid.json", "summary.csv", "summary_table.csv", "summary_table.tex", "overview.png")
 STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED", "running": "RUNNING", "stopped": "KILLED"}
 
@@ -327,9 +338,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def final_values(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """All that result.json measured by metric name: the metrics, floor_* of real images, and class_share_<k>."""
+    """All that result.json measured by metric name.
+
+    The metrics, floor_* of real images, class_share_<k>, and of the diagnostics heldout_t_<k> by bin of timesteps,
+    heldout_class_<k> and heldout_client_<i>; what no image was held out for is left out.
+    """
     values = dict(result["metrics"])
     values |= {f"floor_{key}": value for key, value in (result.get("floor") or {}).items()}
+    for key, name in (("t_loss", "heldout_t"), ("class_loss", "heldout_class"), ("client_loss", "heldout_client")):
+        losses = (result.get("diagnostics") or {}).get(key) or []
+        values |= {f"{name}_{k}": loss for k, loss in enumerate(losses) if loss is not None}
     shares = result.get("class_histogram") or []
     return values | {f"class_share_{k}": share for k, share in enumerate(shares)}
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bench.config import CellConfig, Grid, parse_grid
+from bench.config import CellConfig, train_id
+from bench.grid_file import Grid, parse_grid
 from bench.plan import labels
 from bench.store import CellFolder, PlannedCell, Store, write_bytes, write_json
 
@@ -26,9 +27,18 @@ SETTINGS: dict[str, Any] = {
     "training": {"rounds": ROUNDS, "local_epochs": 1, "batch_size": 32, "participation": 1.0},
     "client": {"optimizer": "adam", "lr": 2e-3, "lr_schedule": "cosine", "optimizer_state": "reset"},
     "model": {"widths": [8, 16], "attention": [False, True], "blocks": 1, "groups": 8},
-    "diffusion": {"T": 100, "schedule": "cosine"},
-    "sampler": {"name": "ancestral", "steps": 5},
-    "evaluation": {"n_samples": 100, "extractor": "mnist-cnn"},
+    "diffusion": {
+        "T": 100,
+        "schedule": "cosine",
+        "prediction": "eps",
+        "variance": "small",
+        "loss": "simple",
+        "timesteps": "uniform",
+    },
+    "ema": {"mode": "off", "decay": 0.999},
+    "latent": {"mode": "off"},
+    "sampler": {"name": "ancestral", "steps": 5, "spacing": "fractional", "eta": 0.0, "guidance_scale": 1.0},
+    "evaluation": {"n_samples": 100, "extractor": "mnist-cnn", "nll": 0},
 }
 AXES: dict[str, list[Any]] = {
     "strategy": ["centralized", "fedavg", "fedprox(mu=0.1)"],
@@ -36,6 +46,19 @@ AXES: dict[str, list[Any]] = {
     "beta": [0.1],
     "seed": [0, 1],
 }
+# A grid of recipes, as `finished_store(path, RECIPE_AXES, recipes=RECIPES)`: the first three share their training.
+RECIPES: dict[str, dict[str, Any]] = {
+    "linear-simple-ancestral": {"diffusion": {"schedule": "linear"}},
+    "linear-simple-ddim": {"diffusion": {"schedule": "linear"}, "sampler": {"name": "ddim", "steps": 10}},
+    "linear-simple-dpm": {"diffusion": {"schedule": "linear"}, "sampler": {"name": "dpm-solver++", "steps": 15}},
+    "cosine_hybrid": {
+        "diffusion": {"loss": "hybrid", "variance": "learned"},
+        "evaluation": {"nll": 32, "nll_rounded": True},
+    },
+    "cosine-guided": {"model": {"class_conditional": True}, "sampler": {"guidance_scale": 2.0}},
+    "cosine-latent": {"diffusion": {"prediction": "v"}, "latent": {"mode": "federated"}, "ema": {"mode": "server"}},
+}
+RECIPE_AXES: dict[str, list[Any]] = {"strategy": ["centralized", "fedavg"], "n_clients": [5], "seed": [0]}
 
 
 def _drop(settings: dict[str, Any], key: str) -> None:
@@ -114,8 +137,11 @@ def add_rounds(folder: CellFolder, cell: PlannedCell, first: int, last: int, lat
 
 
 def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
-    """Samples and result.json; keywords replace parts of the result."""
+    """Samples, diagnostics and result.json; keywords replace parts of the result."""
     images = fake_images(cell)
+    told = diagnostics(cell)
+    write_json(folder.path / "diagnostics.json", told)
+    write_bytes(folder.path / "diagnostics.png", b"a picture of the diagnostics")
     write_bytes(folder.path / "samples.safetensors", save({"images": torch.from_numpy(images)}))
     write_bytes(folder.path / "samples.png", b"a sheet of samples")
     last = round_record(cell, ROUNDS)
@@ -128,6 +154,7 @@ def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
             "config": cell.config,
             "metrics": metrics,
             "class_histogram": [0.1, 0.2, 0.3, 0.4],
+            "diagnostics": told,
             "weight_hash": f"weights-{cell.cell_id}",
             "sample_hash": f"samples-{cell.cell_id}",
             "floor": FLOOR,
@@ -186,6 +213,34 @@ def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
         "bytes_down": traffic,
         "bytes_up": traffic,
         "seconds": 1.5 * number,
+    } | ({} if cell.config["ema"]["mode"] == "off" else {"heldout_loss_raw": 0.5 / number + 0.02 * worse})
+
+
+def diagnostics(cell: PlannedCell) -> dict[str, Any]:
+    """The content of diagnostics.json: the later the timestep, the smaller the loss; client i is i % worse."""
+    loss = round_record(cell, ROUNDS)["heldout_loss"]
+    return {
+        "draws": 8,
+        "t_edges": list(range(0, 101, 10)),
+        "t_loss": [loss * 2.0 ** (3 - k) for k in range(10)],
+        "class_names": DATA["class_names"],
+        "class_loss": [loss * (0.9 + 0.1 * k) for k in range(CLASSES)],
+        "client_loss": [loss * (1 + 0.01 * i) for i in range(cell.labels["n_clients"] or 0)],
+    }
+
+
+def likelihood(bits: float = 3.0) -> dict[str, Any]:
+    """The content of likelihood.json, over every other one of 100 timesteps: most bits are spent at the end."""
+    kept = list(range(0, 100, 2))
+    weights = np.exp(-0.1 * np.arange(50))
+    terms = (bits - 0.001) * weights / weights.sum()
+    return {
+        "likelihood_id": "l" * 16,
+        "bits_per_dim": bits,
+        "prior": 0.001,
+        "kept": kept,
+        "terms": terms.tolist(),
+        "images": [bits - 0.1, bits + 0.1],
     }
 
 
@@ -199,7 +254,8 @@ def fake_images(cell: PlannedCell, count: int = 12) -> np.ndarray:
 
 
 def _planned(grid: Grid, number: int, cell: CellConfig) -> PlannedCell:
-    return PlannedCell(f"{number:016x}", f"{number + 256:016x}", labels(grid, cell), cell.model_dump(mode="json"))
+    trained = train_id(cell, DATA["digest"], "cpu")
+    return PlannedCell(f"{number:016x}", trained, labels(grid, cell), cell.model_dump(mode="json"))
 
 
 def _started(cell: PlannedCell) -> float:
@@ -207,32 +263,61 @@ def _started(cell: PlannedCell) -> float:
 
 
 def _worse(cell: PlannedCell) -> float:
-    """How much worse than the best a cell is: made up, different for every strategy, n_clients, beta and seed."""
+    """How much worse than the best a cell is: made up, different for every strategy, n_clients, beta and seed.
+
+    A recipe's share follows from its training.
+    """
     labels = cell.labels
+    recipe = 0.0 if labels.get("recipe") is None else int(cell.train_id[:2], 16) / 256
     if labels["n_clients"] is None:
-        return 1.0 + 0.1 * labels["seed"]
+        return 1.0 + 0.1 * labels["seed"] + recipe
     skew = 1.0 if labels["beta"] is None else 1.0 / (0.5 + labels["beta"])
     better = 0.8 if labels["strategy"].startswith("fedprox") else 1.0
-    return 1.0 + better * (0.4 * labels["n_clients"] + skew) + 0.3 * labels["seed"] * (labels["n_clients"] - 2)
+    return 1.0 + better * (0.4 * labels["n_clients"] + skew) + 0.3 * labels["seed"] * (labels["n_clients"] - 2) + recipe
 
 
 def _scores(cell: PlannedCell) -> dict[str, float]:
     worse = _worse(cell)
-    return {
-        "fid": 4.0 * worse + math.sqrt(worse),
-        "fid_bias": 0.75,
-        "is_mean": 3.8 / (1 + 0.1 * worse),
-        "is_std": 0.1,
-        "kid_mean": 0.002 * worse,
-        "kid_std": 0.0005,
-        "class_tv": 0.04 * worse,
-        "mean_confidence": 0.95,
-        "n_generated": 100,
-        "n_reference": 200,
-        "train_seconds": 4.5,
-        "sample_seconds": 2.0,
-        "evaluate_seconds": 0.25,
-    } | ({} if cell.labels["n_clients"] is None else {"skew_tv": 0.5})
+    return (
+        _recipe_scores(cell)
+        | {
+            "fid": 4.0 * worse + math.sqrt(worse),
+            "fid_bias": 0.75,
+            "is_mean": 3.8 / (1 + 0.1 * worse),
+            "is_std": 0.1,
+            "kid_mean": 0.002 * worse,
+            "kid_std": 0.0005,
+            "class_tv": 0.04 * worse,
+            "mean_confidence": 0.95,
+            "n_generated": 100,
+            "n_reference": 200,
+            "train_seconds": 4.5,
+            "sample_seconds": 2.0,
+            "evaluate_seconds": 0.25,
+        }
+        | ({} if cell.labels["n_clients"] is None else {"skew_tv": 0.5, **_client_scores(cell)})
+    )
+
+
+def _client_scores(cell: PlannedCell) -> dict[str, float]:
+    losses = np.array(diagnostics(cell)["client_loss"])
+    told = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
+    return {f"heldout_client_{key}": float(value) for key, value in told.items()}
+
+
+def _recipe_scores(cell: PlannedCell) -> dict[str, float]:
+    """What only some recipes are measured by."""
+    worse, config = _worse(cell), cell.config
+    scores: dict[str, float] = {}
+    if config["evaluation"]["nll"]:
+        scores["bits_per_dim"] = 3.0 + 0.1 * worse
+    if config["model"]["class_conditional"]:
+        scores["label_accuracy"] = 0.98 - 0.1 * worse
+    if config["latent"]["mode"] != "off":
+        traffic = {"autoencoder_bytes_down": 250_000.0, "autoencoder_bytes_up": 250_000.0}
+        scores |= {"reconstruction_fid": 2.5, "reconstruction_mse": 0.01, "autoencoder_loss": 0.05} | traffic
+        scores["autoencoder_seconds"] = 1.25
+    return scores
 
 
 def _partition(cell: PlannedCell) -> dict[str, Any]:

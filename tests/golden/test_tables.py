@@ -245,14 +245,15 @@ def test_latex_is_well_formed(store):
 @pytest.mark.skipif(
     shutil.which("pdflatex") is None, reason="pdflatex is not installed; the structure is checked above"
 )
-def test_latex_compiles(store, tmp_path):
+def test_latex_compiles(store, recipes, tmp_path):
     hostile = fake_store.finished_store(tmp_path, {"seed": [0]}, name="a_b.c")
     cell = hostile.planned()[1]
     fake_store.run_cell(hostile, cell, data={**fake_store.DATA, "fit": "50% & #1_{x} ~^\\"})
     tables.write_tables(hostile)
+    tables.write_tables(recipes)
     inputs = "\n".join(
         rf"\input{{{Path(shutil.copy(s.root / 'summary_table.tex', tmp_path / f'{i}.tex')).name}}}"
-        for i, s in enumerate((store, hostile))
+        for i, s in enumerate((store, hostile, recipes))
     )
     document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}\end{{document}}"
     (tmp_path / "document.tex").write_text(document)
@@ -270,9 +271,115 @@ def test_latex_compiles(store, tmp_path):
 def test_the_caption_tells_how_the_numbers_came_about(store):
     assert tables.caption(store) == (
         "mnist5k at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, batch 32, adam, "
-        "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; 100 samples by ancestral sampling in "
-        "5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
+        "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine noise, "
+        "eps-prediction, simple loss, small variance; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
     )
+
+
+def caption_of(results: Path, name: str = "other", **sections: dict) -> str:
+    """The caption of a grid whose sections are the usual ones but for some fields."""
+    changed = {key: {**fake_store.SETTINGS[key], **fields} for key, fields in sections.items()}
+    return tables.caption(one_seed_of(results, name, **changed))
+
+
+def one_seed_of(results: Path, name: str, **settings) -> Store:
+    return fake_store.finished_store(results, {"seed": [0], "n_clients": [3]}, name=name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"diffusion": {"prediction": "v"}}, "v-prediction, simple loss"),
+        ({"diffusion": {"variance": "large"}}, "simple loss, large variance;"),
+        ({"diffusion": {"loss": "hybrid", "variance": "learned"}}, "hybrid loss, learned variance;"),
+        ({"diffusion": {"loss": "min-snr", "min_snr_gamma": 3.0}}, "min-snr loss (gamma 3)"),
+        ({"diffusion": {"timesteps": "loss-aware"}}, "loss-aware timesteps"),
+        ({"ema": {"mode": "server", "decay": 0.99}}, "small variance, EMA (server, decay 0.99);"),
+        ({"latent": {"mode": "federated"}}, "diffusion of latents (federated autoencoder)"),
+        ({"model": {"class_conditional": True}, "sampler": {"guidance_scale": 2.5}}, "class-conditional, guidance scale 2.5"),
+        ({"sampler": {"name": "ddim", "eta": 0.5}}, "by ddim sampling in 5 steps (DDIM's eta 0.5);"),
+        ({"sampler": {"spacing": "integer"}}, "by ancestral sampling in 5 steps (integer spacing);"),
+        ({"evaluation": {"nll": 8, "nll_rounded": True}}, "bits/dim of 8 held-out images over 100 timesteps, of images rounded to 8 bits after resizing: they compare with nothing published;"),
+        ({"evaluation": {"nll": 8, "nll_steps": 20}, "data": {"fit": "pad", "size": 32}}, "bits/dim of 8 held-out images over 20 timesteps;"),
+    ],
+)  # fmt: skip
+def test_the_caption_tells_the_recipe(tmp_path, sections, told):
+    made = caption_of(tmp_path, **sections)
+    assert told in made
+    assert not re.search("EMA|latent|guidance|eta|spacing|bits|rounded|aware", made.replace(told, ""))
+
+
+def test_what_differs_between_recipes_is_not_told_as_common(recipes):
+    made = tables.caption(recipes)
+    assert "T = 100, by recipe: noise schedule, prediction, loss, variance, EMA, classes, guidance, latents;" in made
+    assert "by several sampling in several steps (DDIM's eta 0);" in made
+    assert not re.search("eps-|v-pred|hybrid|learned|scale 2|federated auto|decay", made)
+
+
+def test_settings_that_differ_without_recipes_are_named(tmp_path):
+    made = tables.caption(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
+    assert "cosine noise, simple loss, small variance, several values of: prediction;" in made
+
+
+# ------------------------------------------------------------------------------------------ recipes
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    results = tmp_path_factory.mktemp("recipes")
+    axes = fake_store.RECIPE_AXES | {"strategy": ["centralized", "fedavg", "fedprox(mu=0.1)"]}
+    return fake_store.finished_store(results, axes, recipes=fake_store.RECIPES)
+
+
+def test_columns_stand_where_any_row_has_a_number(store, recipes):
+    new = {"bits_per_dim", "label_accuracy", "reconstruction_fid"}
+    shown = tables.prepare(table_of(recipes), ["recipe"])
+    assert new <= {column.key for column in shown.columns}
+    assert not new & {column.key for column in tables.prepare(table_of(store), []).columns}
+    head = " ".join(printed(recipes, 180)[1:3])
+    assert all(part in head for part in ("rec.", "asked", "bits/"))
+    for recipe, key in (("cosine_hybrid", "bits_per_dim"), ("cosine-guided", "label_accuracy")):
+        block = shown.table[(shown.table["recipe"] == recipe) & shown.table["n_clients"].notna()]
+        assert block[key].notna().all()
+        wanted = block[key].idxmin() if key == "bits_per_dim" else block[key].idxmax()
+        assert shown.best[key] == {wanted}
+        assert shown.table[key].notna().sum() == 3
+    assert shown.best["reconstruction_fid"] == set()
+    assert (shown.digits["bits_per_dim"], shown.digits["label_accuracy"]) == (3, 3)
+
+
+def test_totals_include_the_autoencoder(recipes):
+    rows = tables.summary_rows(recipes).set_index(["recipe", "strategy"])
+    plain, latent = rows.loc[("cosine-guided", "fedavg")], rows.loc[("cosine-latent", "fedavg")]
+    assert latent["megabytes"] - plain["megabytes"] == pytest.approx(0.5)
+    assert (latent["seconds"], plain["seconds"]) == (pytest.approx(8.0), pytest.approx(6.75))
+
+
+def test_clients_losses_and_those_without_averaging_are_summarised(recipes):
+    table = table_of(recipes).set_index(["recipe", "strategy"])
+    row = table.loc[("cosine-latent", "fedavg")]
+    metrics = next(
+        recipes.cell(cell.cell_id).result()["metrics"]
+        for cell in recipes.planned()
+        if (cell.labels["recipe"], cell.labels["strategy"]) == ("cosine-latent", "fedavg")
+    )
+    for key in ("heldout_client_mean", "heldout_client_sd", "heldout_client_max", "heldout_loss_raw"):
+        assert row[key] == metrics[key]
+    assert math.isnan(table.loc[("cosine-guided", "fedavg")]["heldout_loss_raw"])
+
+
+def test_names_of_recipes_are_escaped(recipes):
+    text = tables.latex_table(recipes, table_of(recipes))
+    assert r"cosine\_hybrid &" in text
+    assert r"strategy & $n$ & $\beta$ & recipe & seeds" in text
+    assert r"of each $(n, \beta)$ and recipe in bold" in text
+
+
+def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):
+    store = one_seed(tmp_path, strategy=["centralized", "fedavg"])
+    text = tables.latex_table(store, table_of(store))
+    assert "bold" not in text
+    assert r"\textbf" not in text
 
 
 # ------------------------------------------------------------------------------------------ warnings

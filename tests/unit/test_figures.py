@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from bench import figures
 from bench.store import Store, write_json
@@ -23,9 +24,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     kept: list[Figure] = []
     save = figures._save
 
-    def keep(figure: Figure, path: Path) -> None:
+    def keep(figure: Figure, path: Path, *dpi: int) -> None:
         kept.append(figure)
-        save(figure, path)
+        save(figure, path, *dpi)
 
     monkeypatch.setattr(figures, "_save", keep)
     return kept
@@ -42,7 +43,7 @@ def outside(figure: Figure) -> list[str]:
     edge = figure.bbox.padded(1)
     named = [text for axes in figure.findobj(figures.Axes) for text in (axes.title, *axes.texts)]
     named += [text for part in (figure, *figure.subfigs) for text in part.texts]
-    named += [text for part in figure.subfigs for legend in part.legends for text in legend.get_texts()]
+    named += [text for part in (figure, *figure.subfigs) for legend in part.legends for text in legend.get_texts()]
     boxes = {text.get_text(): text.get_window_extent() for text in named if text.get_text()}
     return [name for name, box in boxes.items() if not (edge.contains(*box.p0) and edge.contains(*box.p1))]
 
@@ -95,6 +96,143 @@ def test_colours_stay_colours(tmp_path):
     images[0, 2] = 200
     figures.sample_sheet(images, tmp_path / "sheet.png", scale=1)
     assert picture(tmp_path / "sheet.png")[1, 1].tolist() == [0, 0, 200]
+
+
+def test_viridis_is_imshow_s(tmp_path):
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    figures.sample_sheet(images, tmp_path / "sheet.png", columns=1, scale=1, colours="viridis")
+    wanted = colormaps["viridis"](np.arange(256) / 255, bytes=True)[:, :3].reshape(16, 16, 3)
+    assert (picture(tmp_path / "sheet.png")[1:17, 1:17] == wanted).all()
+    rgb = images.expand(1, 3, 16, 16)
+    assert figures.coloured(rgb, "viridis") is rgb
+    with pytest.raises(ValueError, match="'plasma'"):
+        figures.coloured(images, "plasma")
+
+
+def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def named_rows(path: Path, rows: int, columns: int, side: int) -> np.ndarray:
+    """(rows, columns, side, side, 3): the images right of the names, drawn at scale 1 with lines of 1."""
+    sheet = picture(path)[..., :3]
+    assert sheet.shape[0] == rows * (side + 1) + 1
+    sheet = sheet[1:, -columns * (side + 1) :].reshape(rows, side + 1, columns, side + 1, 3)
+    return sheet[:, :side, :, :side].transpose(0, 2, 1, 3, 4)
+
+
+def test_a_row_a_class(tmp_path, drawn):
+    images, labels = random_images(6, 1, 12, 12), torch.tensor([1, 0, 1, 1, 1, 2])
+    figures.class_sheet(images, labels, ("cat", "dog", "ox"), tmp_path / "c.png", per_class=3, scale=1)
+    rows = named_rows(tmp_path / "c.png", 3, 3, 12)
+    assert (rows[..., 0] == rows[..., 2]).all()
+    assert (rows[1, :, :, :, 0] == images[[0, 2, 3], 0].numpy()).all()
+    assert (rows[0, 0, :, :, 0] == images[1, 0].numpy()).all()
+    assert (rows[0, 1:] == 255).all()
+    assert (rows[2, 1:] == 255).all()
+    assert texts(drawn[0]) == ["cat", "dog", "ox"]
+    assert outside(drawn[0]) == []
+    with pytest.raises(ValueError, match="6 images, but 5 labels"):
+        figures.class_sheet(images, labels[:5], ("cat", "dog", "ox"), tmp_path / "c.png")
+
+
+def test_originals_stand_above_their_reconstructions(tmp_path, drawn):
+    originals, decoded = random_images(9, 3, 12, 12), random_images(9, 3, 12, 12, seed=1)
+    figures.pairs_sheet(originals, decoded, tmp_path / "p.png", count=7, columns=4, scale=1)
+    rows = named_rows(tmp_path / "p.png", 4, 4, 12).transpose(0, 1, 4, 2, 3)
+    assert (rows[0] == originals[:4].numpy()).all()
+    assert (rows[1] == decoded[:4].numpy()).all()
+    assert (rows[2, :3] == originals[4:7].numpy()).all()
+    assert (rows[3, :3] == decoded[4:7].numpy()).all()
+    assert (rows[2:, 3] == 255).all()
+    assert texts(drawn[0]) == ["real", "decoded"] * 2
+    with pytest.raises(ValueError, match="shape"):
+        figures.pairs_sheet(originals, decoded[:8], tmp_path / "p.png")
+
+
+# ------------------------------------------------------------------------------------------ film
+
+
+def shots(path: Path) -> list[tuple[np.ndarray, int]]:
+    """Frames as they are seen, with their milliseconds."""
+    with Image.open(path) as gif:
+        assert (gif.format, gif.info["loop"]) == ("GIF", 0)
+        return [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(gif)]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(2, 2), (7, 7), (figures.FILM_FRAMES, figures.FILM_FRAMES), (333, figures.FILM_FRAMES)]
+)
+def test_a_film_takes_as_long_whatever_its_frames(tmp_path, count, shown):
+    frames = [random_images(3, 1, 8, 8, seed=number) for number in range(count)]
+    figures.film(frames, tmp_path / "film.gif", columns=2, scale=2)
+    seen = shots(tmp_path / "film.gif")
+    assert len(seen) == shown
+    assert (sum(duration for _, duration in seen), seen[-1][1]) == (3500, 1500)
+    assert min(duration for _, duration in seen) >= 50
+    for frame, (shot, _) in ((frames[0], seen[0]), (frames[-1], seen[-1])):
+        assert np.abs(shot.astype(int) - figures.tile(frame, 2, 2)).max() <= 8
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+
+
+def test_a_film_of_colours(tmp_path):
+    frames = [random_images(2, 3, 4, 4, seed=number) for number in range(3)]
+    figures.film(frames, tmp_path / "film.gif", columns=2, scale=3)
+    for frame, (shot, _) in zip(frames, shots(tmp_path / "film.gif"), strict=True):
+        assert np.abs(shot.astype(int) - figures.tile(frame, 2, 3)).max() <= 8
+
+
+def test_a_film_is_the_same_again(tmp_path):
+    frames = [random_images(2, 1, 8, 8, seed=number) for number in range(30)]
+    for name in ("a.gif", "b.gif"):
+        figures.film(frames, tmp_path / name)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    with pytest.raises(ValueError, match="frame"):
+        figures.film([], tmp_path / "c.gif")
+
+
+# ------------------------------------------------------------------------------------------ diagnostics
+
+
+def steps(axes: figures.Axes) -> np.ndarray:
+    (patch,) = axes.patches
+    return patch.get_data().values
+
+
+def test_diagnostics_show_time_classes_clients_and_likelihood(tmp_path, drawn):
+    cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[-1]
+    told, likelihood = fake_store.diagnostics(cell), fake_store.likelihood(3.25)
+    figures.diagnostics(told, tmp_path / "d.png", "fedavg, seed 0", likelihood)
+    time, classes, clients, bits = drawn[0].axes
+    assert steps(time).tolist() == told["t_loss"]
+    assert time.get_yscale() == "log"
+    assert [bar.get_height() for bar in classes.patches] == told["class_loss"]
+    assert list(clients.lines[-1].get_ydata()) == told["client_loss"]
+    assert len(told["client_loss"]) == 5
+    assert steps(bits).sum() == pytest.approx(3.25 - likelihood["prior"])
+    assert steps(bits)[0] == pytest.approx(sum(likelihood["terms"][:5]))
+    assert "3.250 bits/dim by timestep" in texts(drawn[0])
+    assert "fedavg, seed 0" in texts(drawn[0])
+    assert outside(drawn[0]) == []
+
+
+def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
+    cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
+    told = fake_store.diagnostics(cell)
+    told["t_loss"][2] = told["class_loss"][1] = None
+    figures.diagnostics(told, tmp_path / "d.png", "centralized, seed 0")
+    time, classes = drawn[0].axes
+    assert np.isnan(steps(time)).tolist() == [k == 2 for k in range(10)]
+    assert np.isnan(classes.patches[1].get_height())
+
+
+def test_a_bin_without_a_term_is_a_gap(tmp_path, drawn):
+    cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
+    few = fake_store.likelihood() | {"kept": [0, 50, 99], "terms": [2.0, 0.5, 0.25]}
+    figures.diagnostics(fake_store.diagnostics(cell), tmp_path / "d.png", "", few)
+    bits = steps(drawn[0].axes[2])
+    assert (bits[0], bits[5], bits[9]) == (2.0, 0.5, 0.25)
+    assert np.isnan(bits).sum() == 7
 
 
 # ------------------------------------------------------------------------------------------ partition
@@ -259,6 +397,136 @@ def test_results_without_classes_or_samples_are_drawn(tmp_path, drawn):
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path):
     with pytest.raises(ValueError, match="no cell is finished"):
         figures.overview(fake_store.planned_store(tmp_path), tmp_path / "overview.png")
+
+
+# ------------------------------------------------------------------------------------------ overview of recipes
+
+
+def recipes_store(results: Path, **settings: object) -> Store:
+    return fake_store.finished_store(results, fake_store.RECIPE_AXES, recipes=fake_store.RECIPES, **settings)
+
+
+def axes_with(figure: Figure, kind: str) -> list[figures.Axes]:
+    """From top to bottom: those of "losses" or of "samples"."""
+    if kind == "samples":
+        return [axes for axes in figure.axes if axes.images]
+    return sorted((a for a in figure.axes if a.get_yscale() == "log"), key=lambda a: -a.get_position().y0)
+
+
+def test_recipes_have_a_row_each_with_what_is_compared(tmp_path, drawn):
+    store = recipes_store(tmp_path)
+    figure = draw(store, drawn)
+    told = texts(figure)
+    assert [name for name in told if name in fake_store.RECIPES] == list(fake_store.RECIPES)
+    titles = ("centralized", "fedavg\nn = 5, β = 0.1")
+    assert all(told.count(title) >= 1 for title in titles)
+    assert len(axes_with(figure, "samples")) == 2 * len(fake_store.RECIPES)
+    for cell in store.planned():
+        fid = store.cell(cell.cell_id).result()["metrics"]["fid"]
+        assert f"{fid:#.3g}".rstrip(".") in told
+    assert outside(figure) == []
+    assert overlapping(figure) == []
+
+
+def test_samples_of_a_recipe_stand_in_its_row(tmp_path, drawn):
+    store = recipes_store(tmp_path)
+    strips = axes_with(draw(store, drawn), "samples")
+    for cell, axes in zip(store.planned(), strips, strict=True):  # plan and picture: centralized, then fedavg
+        image = fake_store.fake_images(cell)[0, 0]
+        assert (axes.images[0].get_array()[4 : 4 + 64 : 4, 4 : 4 + 64 : 4, 0] == image).all()
+    rows = [round(axes.get_position().y1, 6) for axes in strips]
+    assert rows[:6] == rows[6:] == sorted(rows[:6], reverse=True)
+
+
+def test_the_scores_of_a_recipe_stand_on_its_line(tmp_path, drawn):
+    store = recipes_store(tmp_path)
+    (dots,) = (axes for axes in draw(store, drawn).axes if axes.get_xscale() == "log")
+    places = list(dots.get_yticks())
+    marks = {"D": [], "o": [], "|": []}
+    for line in dots.lines:
+        if line.get_marker() in marks and len(line.get_xdata()):
+            marks[line.get_marker()].append((places.index(line.get_ydata()[0]), line.get_xdata()[0]))
+    fids = [store.cell(cell.cell_id).result()["metrics"]["fid"] for cell in store.planned()]
+    assert marks["D"] == list(enumerate(fids[:6]))
+    assert marks["o"] == list(enumerate(fids[6:]))
+    assert marks["|"] == [(5, 2.5)]  # what the autoencoder keeps
+    assert fake_store.FLOOR["fid"] in {x for line in dots.lines for x in line.get_xdata()}
+
+
+def test_losses_of_shared_training_are_drawn_once(tmp_path, drawn):
+    store = recipes_store(tmp_path)
+    losses = axes_with(draw(store, drawn), "losses")
+    assert [len(axes.lines) for axes in losses] == [2] * 4
+    heights = [axes.get_position().height for axes in losses]
+    assert heights[0] > 2.9 * heights[1]
+    assert heights[1] == pytest.approx(heights[3])
+    curves = [line["heldout_loss"] for line in store.cell(store.planned()[3].cell_id).rounds()]
+    assert list(losses[1].lines[0].get_ydata()) == curves
+    assert losses[1].get_ylim() == losses[2].get_ylim()
+    assert any("not between pixels and latents" in text for text in texts(drawn[-1]))
+
+
+def test_training_shared_by_rows_apart_is_named(tmp_path, drawn):
+    axes = {"strategy": ["fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [1, 2, 3], "client.lr": [0.1, 0.2]}
+    figure = draw(fake_store.finished_store(tmp_path, axes), drawn)
+    assert [len(axes.lines) for axes in axes_with(figure, "losses")] == [1, 1]
+    told = texts(figure)
+    assert told.count("as\nsampler.steps = 1\nclient.lr = 0.1") == 2
+    assert told.count("as\nsampler.steps = 1\nclient.lr = 0.2") == 2
+    assert overlapping(figure) == []
+
+
+def test_recipes_without_a_result_are_told(tmp_path, drawn):
+    store = fake_store.planned_store(tmp_path, fake_store.RECIPE_AXES, recipes=fake_store.RECIPES)
+    for number, cell in enumerate(store.planned()):
+        if number == 7:
+            fake_store.fail(fake_store.begin(store, cell), "diverged")
+        elif number != 2:
+            fake_store.run_cell(store, cell)
+    figure = draw(store, drawn)
+    told = texts(figure)
+    assert {"diverged", "not finished"} <= set(told)
+    assert "1 cell not finished; 1 cell diverged" in " ".join(told)
+    assert len(axes_with(figure, "samples")) == 10
+
+
+def test_seeds_and_several_strategies_fit_beside_recipes(tmp_path, drawn):
+    axes = fake_store.RECIPE_AXES | {"strategy": ["centralized", "fedavg", "fedprox(mu=0.123456789)"], "seed": [0, 1]}
+    figure = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES), drawn)
+    assert [len(a.lines) for a in axes_with(figure, "losses")] == [3] * 4
+    assert sum("\n±" in text for text in texts(figure)) == 18
+    assert outside(figure) == []
+    assert overlapping(figure) == []
+
+
+def test_centralized_training_stands_in_every_row_of_an_axis_it_does_not_know(tmp_path, drawn):
+    axes = {"n_clients": [3], "seed": [0], "strategy": ["centralized", "fedavg"]}
+    store = fake_store.finished_store(tmp_path, axes | {"training.participation": [0.2, 0.4, 0.6, 0.8, 1.0]})
+    figure = draw(store, drawn)
+    assert texts(figure).count("5.00") == 5
+    assert [len(a.lines) for a in axes_with(figure, "losses")] == [2] * 5
+
+
+def test_few_values_of_a_further_axis_keep_their_panels(tmp_path, drawn):
+    axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0]}
+    few = fake_store.finished_store(tmp_path, axes | {"sampler.steps": [1, 2, 3, 4]})
+    assert draw(few, drawn).subfigs
+    many = fake_store.finished_store(tmp_path, axes | {"sampler.steps": [1, 2, 3, 4, 5]}, name="many")
+    assert not draw(many, drawn).subfigs
+
+
+def test_more_recipes_than_fit_are_told(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(figures, "ROWS_SHOWN", 5)
+    figure = draw(recipes_store(tmp_path), drawn)
+    assert len(axes_with(figure, "samples")) == 10
+    assert any("1 more rows are not shown" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.01, 0.9), (0.21, 0.45), (0.030, 0.033), (1e-6, 1e3), (0.19, 0.51)])
+def test_a_small_log_axis_has_a_few_ticks(low, high):
+    ticks = figures._few_ticks(low, high)
+    assert 2 <= len(ticks) <= 4
+    assert low <= min(ticks) < max(ticks) <= high
 
 
 def test_no_global_state_of_matplotlib_is_used():

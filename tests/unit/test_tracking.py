@@ -154,10 +154,49 @@ def test_scores_stand_at_the_last_round(finished):
 def test_artifacts_are_attached(finished):
     client = client_of(finished)
     for run in children(finished):
-        wanted = {"samples.png", "result.json"} | ({"partition.png"} if "n_clients" in run.data.tags else set())
+        wanted = {"samples.png", "diagnostics.json", "diagnostics.png", "result.json"}
+        wanted |= {"partition.png"} if "n_clients" in run.data.tags else set()
         assert {item.path for item in client.list_artifacts(run.info.run_id)} == wanted
     path = client.download_artifacts(run.info.run_id, "result.json")
     assert json.loads(Path(path).read_text())["cell_id"] == run.data.tags["cell_id"]
+
+
+def test_diagnostics_are_metrics(finished):
+    for run in children(finished):
+        told = finished.cell(run.data.tags["cell_id"]).result()["diagnostics"]
+        metrics = run.data.metrics
+        assert [metrics[f"heldout_t_{k}"] for k in range(10)] == told["t_loss"]
+        assert [metrics[f"heldout_class_{k}"] for k in range(4)] == told["class_loss"]
+        clients = [key for key in metrics if key.removeprefix("heldout_client_").isdigit()]
+        assert len(clients) == int(run.data.tags.get("n_clients", 0))
+        assert [metrics[f"heldout_client_{i}"] for i in range(len(clients))] == told["client_loss"]
+        if clients:
+            assert metrics["heldout_client_mean"] == pytest.approx(sum(told["client_loss"]) / len(clients))
+
+
+def test_a_loss_of_no_image_is_no_metric():
+    told = {"t_loss": [0.5, None], "class_loss": [None, 0.25], "client_loss": []}
+    values = tracking.final_values({"metrics": {"fid": 1.0}, "diagnostics": told})
+    assert values == {"fid": 1.0, "heldout_t_0": 0.5, "heldout_class_1": 0.25}
+    assert tracking.final_values({"metrics": {"fid": 1.0}}) == {"fid": 1.0}
+
+
+def test_recipes_are_tags_and_their_pictures_are_attached(results):
+    axes = {**fake_store.RECIPE_AXES, "strategy": ["fedavg"], "recipe": ["cosine-latent", "cosine_hybrid"]}
+    store = fake_store.finished_store(results, axes, recipes=fake_store.RECIPES)
+    pictures = {"samples_viridis.png", "film.gif", "reconstructions.png", "likelihood.json"}
+    for name in (*pictures, "autoencoder.safetensors", "weights.safetensors"):
+        write_bytes(store.cell(store.planned()[0].cell_id).path / name, b"a file")
+    Tracker(store).sync(running=False)
+    (run,) = children(store, "tags.recipe = 'cosine-latent'")
+    named = {item.path for item in client_of(store).list_artifacts(run.info.run_id)}
+    assert pictures <= named
+    assert not {"autoencoder.safetensors", "weights.safetensors"} & named
+    assert run.data.metrics["reconstruction_fid"] == 2.5
+    assert len(client_of(store).get_metric_history(run.info.run_id, "heldout_loss_raw")) == fake_store.ROUNDS
+    before = points(store)
+    Tracker(store).sync(running=False)
+    assert points(store) == before
 
 
 def test_the_data_set_is_the_runs_input(finished):
