@@ -152,8 +152,8 @@ class EvaluationConfig(Section):
     """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
 
     `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
-    their classes); over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized and rounded to 256 levels: comparable
-    within such data, not with published numbers.
+    their classes), over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized
+    and rounded to 256 levels: comparable within such data, not with published numbers.
     """
 
     n_samples: Annotated[int, Field(ge=2)] = 500

@@ -55,13 +55,13 @@ class Autoencoder(nn.Module):
         latent_channels: channels of the latents.
         groups: groups of every GroupNorm. Must divide width / 2.
     Raises:
-        ValueError: if `width` is not divisible by 2 * `groups`.
+        ValueError: if `width` is not a positive multiple of 2 * `groups`.
     """
 
     def __init__(self, channels: int, width: int = 32, latent_channels: int = 4, groups: int = 8) -> None:
         super().__init__()
-        if width % (2 * groups):
-            raise ValueError(f"autoencoder width {width} is not divisible by 2 * groups = {2 * groups}")
+        if groups < 1 or width < 1 or width % (2 * groups):
+            raise ValueError(f"autoencoder width must be a positive multiple of 2 * groups = {2 * groups}, got {width}")
         self.settings = dict(zip(_SETTINGS, (channels, width, latent_channels, groups), strict=True))
         full, half, quarter = width // 2, width, 3 * width // 2
         self.encoder = nn.Sequential(

@@ -44,12 +44,12 @@ class SamplerSettings:
 
 
 def timesteps(T: int, steps: int, spacing: str = "fractional") -> np.ndarray:
-    """The kept timesteps (steps,), rising; both rules are those of Nichol & Dhariwal 2021's code.
+    """The kept timesteps (steps,), rising, by the rules of Nichol & Dhariwal 2021's code but for ties at .5.
 
     Args:
         spacing: "fractional" (their "N"): from 0 to T - 1 by the stride (T - 1) / (steps - 1), rounded; one step keeps
             T - 1, the noisiest, from which sampling starts. "integer" (their "ddimN"): from 0 by the smallest whole
-            stride that gives just `steps` values; the last of them may be less than T - 1.
+            stride below T that gives just `steps` values; the last of them may be less than T - 1.
     Raises:
         ValueError: unless 1 <= steps <= T, for an unknown spacing, or where no whole stride gives that many steps.
     """
@@ -64,9 +64,11 @@ def timesteps(T: int, steps: int, spacing: str = "fractional") -> np.ndarray:
 
 def _whole_stride(T: int, steps: int) -> np.ndarray:
     stride = -(-T // steps)  # the smallest that gives at most `steps` values
+    if steps == 1 and T > 1:
+        raise ValueError("one step of spacing 'integer' keeps t = 0 alone, which is no noise; use spacing 'fractional'")
     if -(-T // stride) == steps:
         return np.arange(0, T, stride)
-    near = sorted({-(-T // s) for s in range(1, T + 1)}, key=lambda n: abs(n - steps))[:2]
+    near = sorted({-(-T // s) for s in range(1, T)}, key=lambda n: abs(n - steps))[:2]
     raise ValueError(
         f"no whole stride keeps just {steps} of T={T} timesteps; the nearest numbers are "
         f"{' and '.join(map(str, sorted(near)))}, or use spacing 'fractional'"
@@ -102,7 +104,9 @@ def sample(
     Raises:
         ValueError: for an unknown sampler or spacing, or steps outside 1 .. T.
     """
-    *_, last = trajectory(network, process, settings, draw, device)
+    last = torch.empty(0)
+    for x in trajectory(network, process, settings, draw, device):
+        last = x  # the steps before are let go
     return last
 
 

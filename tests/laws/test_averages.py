@@ -53,7 +53,9 @@ def test_clients_averages_are_taken_at_every_step_and_weighted_by_images(make_tr
     initial = dict(small_net().named_parameters())
     decay = ON_CLIENTS.decay_at(0)
     for name, value in run.average.items():
-        torch.testing.assert_close(value, decay * initial[name].detach() + (1 - decay) * weights[name], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            value, decay * initial[name].detach() + (1 - decay) * weights[name], atol=1e-6, rtol=1e-5
+        )
 
 
 def test_a_decay_of_zero_averages_nothing(make_training):

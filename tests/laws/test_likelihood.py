@@ -407,7 +407,9 @@ def test_clipping_is_on_unless_asked_otherwise():
     def wild(x, t):
         return 100 * torch.ones_like(x)
 
-    clipped, free = (bits_per_dim(wild, Process(LINEAR), toy_images(2), kept=FEW, clip=clip).total for clip in (True, False))
+    clipped, free = (
+        bits_per_dim(wild, Process(LINEAR), toy_images(2), kept=FEW, clip=clip).total for clip in (True, False)
+    )
     assert (clipped < free / 10).all()
     assert torch.equal(bits_per_dim(wild, Process(LINEAR), toy_images(2), kept=FEW).total, clipped)
 

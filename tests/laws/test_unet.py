@@ -58,9 +58,22 @@ def test_a_checkpoint_of_another_layout_is_refused():
         UNet.from_labml({"conv.weight": torch.zeros(1)})
 
 
-def test_a_network_that_labml_cannot_express_is_not_written():
-    with pytest.raises(ValueError, match="groups=8"):
-        UNet(1, (16, 32), (False, True), groups=8, attention_norm=False).to_labml()
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"groups": 8}, "groups=8"),
+        ({"learned_variance": True}, "learned_variance=True"),
+        ({"classes": 10}, "classes=10"),
+        ({"attention_norm": True}, "attention_norm=True"),
+        ({"blocks": 1}, "blocks=1"),
+    ],
+)
+def test_a_network_that_labml_cannot_express_is_not_written(setting, told):
+    net = UNet(1, (32, 64), (False, True), **{"attention_norm": False} | setting)
+    with pytest.raises(
+        ValueError, match=f"labml's U-Net has .*learned_variance=False, classes=None; this one has {told}$"
+    ):
+        net.to_labml()
 
 
 def test_the_normalisation_before_attention_is_applied_only_where_asked():
@@ -85,3 +98,71 @@ def test_output_has_the_images_shape(channels):
     net = UNet(channels, (8, 16, 16), (False, True, True), blocks=1, groups=8, dropout=0.1)
     x = torch.randn(2, channels, 12, 12)
     assert net(x, torch.tensor([0, 999])).shape == x.shape
+
+
+def small(**settings):
+    torch.manual_seed(3)
+    return UNet(2, (8, 16), (False, True), blocks=1, groups=8, **settings)
+
+
+def shared_weights_differ(a, b):
+    """Names of weights of both that are not equal bit for bit."""
+    a, b = a.state_dict(), b.state_dict()
+    return {name for name in a.keys() & b.keys() if a[name].shape != b[name].shape or not torch.equal(a[name], b[name])}
+
+
+def test_learned_variance_doubles_the_output_and_leaves_all_other_initial_weights():
+    plain, learned = small(), small(learned_variance=True)
+    assert learned(torch.randn(3, 2, 8, 8), torch.arange(3)).shape == (3, 4, 8, 8)
+    assert plain.state_dict().keys() == learned.state_dict().keys()
+    assert shared_weights_differ(plain, learned) == {"final.weight", "final.bias"}
+    assert count_parameters(learned) - count_parameters(plain) == 2 * (8 * 9 + 1)  # two more 3x3 filters of 8 channels
+
+
+def test_the_variance_part_depends_on_the_image_and_the_timestep():
+    net, x = small(learned_variance=True), torch.randn(1, 2, 8, 8)
+    first, later = net(x, torch.tensor([1]))[:, 2:], net(x, torch.tensor([900]))[:, 2:]
+    assert not torch.allclose(first, later)
+    assert not torch.allclose(first, net(-x, torch.tensor([1]))[:, 2:])
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_classes_add_an_embedding_and_leave_all_other_initial_weights(learned):
+    plain, conditional = small(learned_variance=learned), small(learned_variance=learned, classes=5)
+    assert conditional.state_dict().keys() - plain.state_dict().keys() == {"class_emb.weight"}
+    assert not shared_weights_differ(plain, conditional)
+    assert conditional.class_emb.weight.shape == (6, 32)  # five classes and "none", as wide as the timestep's
+    assert count_parameters(conditional) - count_parameters(plain) == 6 * 32
+
+
+@torch.no_grad()
+def test_every_class_and_none_has_an_output_of_its_own():
+    net, x = small(classes=4).eval(), torch.randn(1, 2, 8, 8)
+    outputs = [net(x, torch.tensor([7]), torch.tensor([y])) for y in range(5)]
+    for i, a in enumerate(outputs):
+        assert all(not torch.allclose(a, b) for b in outputs[i + 1 :])
+
+
+@torch.no_grad()
+def test_classes_are_each_images_own():
+    net, x, t, y = small(classes=4).eval(), torch.randn(3, 2, 8, 8), torch.tensor([5, 80, 5]), torch.tensor([2, 4, 0])
+    apart = torch.cat([net(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(net(x, t, y), apart, atol=1e-5, rtol=1e-5)
+
+
+def test_only_a_class_shown_is_trained():
+    net = small(classes=4)
+    net(torch.randn(2, 2, 8, 8), torch.tensor([1, 2]), torch.tensor([1, 4])).square().sum().backward()
+    touched = net.class_emb.weight.grad.abs().sum(dim=1) > 0
+    assert touched.tolist() == [False, True, False, False, True]
+
+
+@pytest.mark.parametrize(("classes", "y"), [(4, None), (None, torch.tensor([1]))])
+def test_classes_are_needed_by_a_network_that_has_them_and_refused_by_any_other(classes, y):
+    with pytest.raises(ValueError, match="classes y must be given to a class-conditional network, and to no other"):
+        small(classes=classes)(torch.randn(1, 2, 8, 8), torch.tensor([1]), y)
+
+
+def test_a_class_beyond_none_is_refused():
+    with pytest.raises(IndexError):
+        small(classes=4)(torch.randn(1, 2, 8, 8), torch.tensor([1]), torch.tensor([5]))

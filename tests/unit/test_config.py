@@ -26,7 +26,9 @@ def one(**changes) -> CellConfig:
     return grid_of(axes={"strategy": ["fedavg"], "n_clients": [3], "beta": [1.0]}, **changes).cells[0]
 
 
-@pytest.mark.parametrize(("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3), ("recipes", 28)])
+@pytest.mark.parametrize(
+    ("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3), ("recipes", 28)]
+)
 def test_shipped_grids_have_these_cells(name, cells):
     grid = load_grid(name)
     assert grid.name == name
@@ -357,7 +359,10 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
 
 
 @settings(max_examples=150, deadline=None)
-@given(key=st.sampled_from([*field_names(), "axes", "recipes", "exclude", "name", "training", "nothing"]), value=json_values)
+@given(
+    key=st.sampled_from([*field_names(), "axes", "recipes", "exclude", "name", "training", "nothing"]),
+    value=json_values,
+)
 def test_any_value_anywhere_is_a_grid_or_one_clear_error(key, value):
     """Whatever stands at a key, the answer is a grid or a ConfigError, never another exception."""
     top, *rest = key.split(".")
