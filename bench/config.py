@@ -130,7 +130,7 @@ class LatentConfig(Section):
     epochs: Positive = 10
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 2e-3
-    kl_weight: Annotated[float, Field(ge=0)] = 1e-4
+    kl_weight: Annotated[float, Field(ge=0)] = 1e-2
 
 
 class SamplerConfig(Section):
