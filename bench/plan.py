@@ -4,6 +4,7 @@ What cannot work is found here, before anything is trained.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,27 +60,30 @@ class Plan:
         Of jobs that share their training or their bits/dim the first has the cost, none if it is already paid.
         """
         rates: dict[tuple[object, ...], tuple[float, float]] = {}
-        paid: set[str] = set()
         seconds = {}
-        for job in jobs:
+        for job, passes in zip(jobs, self.unpaid_passes(jobs), strict=True):
             key = cost.model_key(job.config, job.device)
             if key not in rates:
                 rates[key] = self._rates(job)
-            passes = self._unpaid(job, paid)
             first = passes.pop("autoencoder")
             seconds[job.cell_id] = sum(passes.values()) * rates[key][0] + first * rates[key][1]
         return seconds
 
-    def _unpaid(self, job: CellJob, paid: set[str]) -> dict[str, float]:
-        """The job's passes without what earlier jobs or finished cells share with it; `paid` is brought up to date."""
-        passes = self.passes(job)
-        if job.train_id in paid or self.store.find_trained(job.train_id) is not None:
-            passes |= {"autoencoder": 0.0, "train": 0.0}
-        bound = likelihood_id(job.config, self.data[job.config.data].digest, job.device)
-        if bound in paid or self.store.find_likelihood(bound) is not None:
-            passes["likelihood"] = 0.0
-        paid |= {job.train_id, bound}
-        return passes
+    def unpaid_passes(self, jobs: Sequence[CellJob]) -> list[dict[str, float]]:
+        """Each job's `passes` without what an earlier one or a cell on disk already has: training, bits/dim."""
+        trained, bounded = self.store.trained_ids(), self.store.likelihood_ids()
+        found = []
+        for job in jobs:
+            passes = self.passes(job)
+            bound = likelihood_id(job.config, self.data[job.config.data].digest, job.device)
+            if job.train_id in trained:
+                passes |= {"autoencoder": 0.0, "train": 0.0}
+            if bound in bounded:
+                passes["likelihood"] = 0.0
+            trained.add(job.train_id)
+            bounded.add(bound)
+            found.append(passes)
+        return found
 
     def _rates(self, job: CellJob) -> tuple[float, float]:
         """Seconds a pass of the job's network and of its autoencoder, 0 where it has none."""

@@ -45,7 +45,7 @@ class Watcher:
 
     def __init__(self, plan: Plan, jobs: Sequence[CellJob]) -> None:
         self._plan, self._jobs, self._started = plan, list(jobs), time.monotonic()
-        self._passes = {job.cell_id: plan.passes(job) for job in jobs}
+        self._passes = {job.cell_id: p for job, p in zip(jobs, plan.unpaid_passes(jobs), strict=True)}
 
     def look(self) -> list[CellView]:
         """One view a job, in the plan's order."""

@@ -183,6 +183,16 @@ class Store:
                 return folder
         return None
 
+    def trained_ids(self) -> set[str]:
+        """The train_id of every cell whose training is done."""
+        folders = (CellFolder(path.parent) for path in self.root.glob("*/train.json"))
+        return {trained["train_id"] for folder in folders if (trained := folder.trained()) is not None}
+
+    def likelihood_ids(self) -> set[str]:
+        """The likelihood_id of every likelihood.json."""
+        found = (read_json(path) for path in self.root.glob("*/likelihood.json"))
+        return {likelihood["likelihood_id"] for likelihood in found if likelihood is not None}
+
     def find_likelihood(self, likelihood_id: str) -> dict[str, Any] | None:
         """The likelihood.json of a cell with that id, or None."""
         for path in sorted(self.root.glob("*/likelihood.json")):

@@ -51,6 +51,13 @@ def test_a_cell_is_a_fraction_of_its_passes(plan):
     assert watcher.remaining(watcher.look()) is not None
 
 
+def test_what_cells_share_is_waited_for_once(tmp_path):
+    plan = make_plan(load_grid("smoke", ["sampler.steps=5,7", "strategy=fedavg"]), tmp_path)
+    watcher = Watcher(plan, plan.jobs)
+    advance(plan, 1, 2, "sample", 0.5)
+    assert [view.fraction for view in watcher.look()] == [0.0, 0.5]
+
+
 def test_no_pace_no_estimate(plan):
     watcher = Watcher(plan, plan.jobs)
     assert watcher.remaining(watcher.look()) is None
