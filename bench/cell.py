@@ -3,6 +3,7 @@
 import time
 import traceback
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bench.rounds import weight_hash
 from bench.sampling import Model, generate
 from bench.store import CellFolder, Heartbeat, Store, read_json, write_bytes, write_json
 from bench.tasks import Diverged
-from bench.training import TRAINED_FILES, train
+from bench.training import TRAINED_FILES, find_damage, train
 
 
 @dataclass(frozen=True)
@@ -83,22 +84,26 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     sampling = time.perf_counter()
     heartbeat = Heartbeat(folder, "sample", cell.evaluation.n_samples)
     made = generate(cell, model, data, folder.path, job.device, heartbeat.tick)
-    evaluating = time.perf_counter()
-    scores = _likelihood(job, folder, model, data)
+    sampled = time.perf_counter()
+    likelihood = _likelihood(job, folder, model, data)
     folder.progress("evaluate", 0.0)
+    evaluating = time.perf_counter()
     judged = judge(made, model, data, extractor, cell, job.root.parent, job.device)
     if model.space is not None:
         draw_reconstructions(model, data, cell, folder.path)
+    diagnostics = read_json(folder.path / "diagnostics.json") or {}
+    figures.diagnostics(diagnostics, folder.path / "diagnostics.png", describe(cell), likelihood)
     ended = time.perf_counter()
+    shared = {key: likelihood[key] for key in ("bits_per_dim", "likelihood_seconds")} if likelihood else {}
     seconds = {
-        "sample_seconds": evaluating - sampling,
+        "sample_seconds": sampled - sampling,
         "evaluate_seconds": ended - evaluating,
         "cell_seconds": ended - started,
     }
-    metrics = trained["metrics"] | judged.pop("metrics") | scores | seconds
+    metrics = trained["metrics"] | judged.pop("metrics") | shared | seconds
     hashes = {"weight_hash": trained["weight_hash"], "sample_hash": weight_hash({"images": made.images})}
     where = {
-        "diagnostics": read_json(folder.path / "diagnostics.json"),
+        "diagnostics": diagnostics,
         "environment": environment.describe(job.device),
         "training_environment": trained["environment"],
         "finished": time.time(),
@@ -109,31 +114,31 @@ def _run(job: CellJob, folder: CellFolder) -> None:
 
 def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
     """What training measured, if a cell of this grid was already trained by the same settings; its files are copied."""
-    source = Store(job.root).find_trained(job.train_id)
-    if source is None:
-        return None
-    if source.path != folder.path:
-        for name in (*TRAINED_FILES, "train.json"):
-            if (source.path / name).exists():
-                write_bytes(folder.path / name, (source.path / name).read_bytes())
-    return folder.trained()
+    for source in Store(job.root).find_trained(job.train_id):
+        if (damage := find_damage(source)) is not None:
+            warnings.warn(f"{damage}; its training is not used again", stacklevel=2)
+            continue
+        if source.path != folder.path:
+            for name in (*TRAINED_FILES, "train.json"):
+                if (source.path / name).exists():
+                    write_bytes(folder.path / name, (source.path / name).read_bytes())
+        return read_json(folder.path / "train.json")
+    return None
 
 
-def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> dict[str, float]:
-    """Bits/dim of held-out images, where the cell asks for them; also draws diagnostics.png.
+def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> dict[str, Any] | None:
+    """Bits/dim of held-out images, where the cell asks for them; the content of likelihood.json.
 
-    Cells that differ in the sampler alone have the same: the first writes likelihood.json and the others copy it.
+    Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
     """
-    cell, known = job.config, None
-    if cell.evaluation.nll:
-        wanted = likelihood_id(cell, data.digest, job.device)
-        known = Store(job.root).find_likelihood(wanted) or bound(cell, folder, model, data, job.device) | {
-            "likelihood_id": wanted
-        }
-        write_json(folder.path / "likelihood.json", known)
-    told = read_json(folder.path / "diagnostics.json") or {}
-    figures.diagnostics(told, folder.path / "diagnostics.png", describe(cell), known)
-    return {"bits_per_dim": known["bits_per_dim"]} if known else {}
+    if not job.config.evaluation.nll:
+        return None
+    wanted = likelihood_id(job.config, data.digest, job.device)
+    known = Store(job.root).find_likelihood(wanted)
+    if known is None:
+        known = bound(job.config, folder, model, data, job.device) | {"likelihood_id": wanted}
+    write_json(folder.path / "likelihood.json", known)
+    return read_json(folder.path / "likelihood.json")
 
 
 def describe(cell: CellConfig) -> str:

@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import strategies
+from bench.data import LEVELS_KEPT
 from bench.diffusion import autoencoder, samplers, schedule
 from bench.diffusion.ema import EmaSettings
 from bench.diffusion.process import Process
@@ -108,8 +110,9 @@ class DiffusionConfig(Section):
 class EmaConfig(Section):
     """An exponential moving average of the weights, which is what is then evaluated; see `bench.diffusion.ema`.
 
-    Mode "server" averages the global model after each aggregation, "client" averages at every local step and
-    aggregates the clients' averages, too. `decay` is per gradient step in both.
+    Mode "server" averages the global model after each aggregation. Mode "client" averages at every local step, and
+    takes the mean of the clients' averages weighted by images, so it is for strategies that aggregate in this way.
+    `decay` is per gradient step in both.
     """
 
     mode: Literal["off", "server", "client"] = "off"
@@ -121,7 +124,8 @@ class LatentConfig(Section):
     """Diffusion in the latent space of an autoencoder, trained first; see `bench.diffusion.autoencoder`.
 
     Mode "central" trains it on all training images in one place, "federated" by the cell's own strategy, clients and
-    participation, where its bytes are counted. `epochs` are rounds of one local epoch.
+    participation, where its bytes are counted. `epochs` are rounds of one local epoch by Adam with a cosine schedule,
+    in float32.
     """
 
     mode: Literal["off", "central", "federated"] = "off"
@@ -153,7 +157,8 @@ class EvaluationConfig(Section):
 
     `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
     their classes), over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized
-    and rounded to 256 levels: comparable within such data, not with published numbers.
+    and rounded to 256 levels: comparable within such data, not with published numbers. Padding counts as pixels, and
+    costs almost nothing: bits/dim of 28x28 digits padded to 32x32 are not those of 28x28.
     """
 
     n_samples: Annotated[int, Field(ge=2)] = 500
@@ -189,7 +194,7 @@ class CellConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     threads: Positive = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the U-Net in training and sampling; bits/dim are float32
 
     @model_validator(mode="after")
     def _consistent(self) -> "CellConfig":
@@ -211,11 +216,13 @@ class CellConfig(Section):
 
     def identity(self) -> dict[str, Any]:
         """What the cell's id is made of, but for the digests: every field that changes its numbers."""
-        left_out = {"evaluation": {"extractor_weights"}, "device": True, "recipe": True}
+        left_out = {"evaluation": {"extractor_weights", "nll_rounded"}, "device": True, "recipe": True}
         fields = self.model_dump(mode="json", exclude=left_out)  # type: ignore[arg-type]
         for name in _unused(self):
             section, _, key = name.partition(".")
             del fields[section][key]
+        if self.evaluation.nll:
+            fields["evaluation"]["nll_steps"] = self.evaluation.nll_steps or self.diffusion.T
         return fields | {"result_version": RESULT_VERSION}
 
     def process(self) -> Process:
@@ -258,10 +265,11 @@ def _network_mistakes(cell: CellConfig) -> Iterator[str]:
     if cell.is_latent and cell.data.size % autoencoder.FACTOR:
         mode = cell.latent.mode
         yield f"data.size={cell.data.size} must be divisible by {autoencoder.FACTOR}, as latent.mode is {mode!r}"
-    side = cell.data.size // autoencoder.FACTOR if cell.is_latent else cell.data.size
-    if side % 2 ** (levels - 1):
-        told = f"the latents' side {side}" if cell.is_latent else f"data.size={side}"
-        yield f"{told} cannot be halved {levels - 1} times for {levels} model.widths"
+    if not cell.is_latent and cell.data.size % 2 ** (levels - 1):  # latents are padded: 28x28 has them at 7x7
+        yield f"data.size={cell.data.size} cannot be halved {levels - 1} times for {levels} model.widths"
+    if cell.is_latent and cell.data.size // autoencoder.FACTOR < 2 ** (levels - 1):
+        side = cell.data.size // autoencoder.FACTOR
+        yield f"the latents' side {side} is too small for {levels} model.widths: it must be {2 ** (levels - 1)} or more"
     for width in m.widths:
         if width % m.groups:
             yield f"model.groups={m.groups} does not divide width {width} of model.widths"
@@ -300,7 +308,7 @@ def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
         yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
     if e.nll_steps is not None and e.nll_steps > T:
         yield f"evaluation.nll_steps={e.nll_steps} is more than diffusion.T={T}"
-    if e.nll and cell.data.fit not in ("none", "pad") and not e.nll_rounded:
+    if e.nll and cell.data.fit not in LEVELS_KEPT and not e.nll_rounded:
         yield (
             f"evaluation.nll={e.nll}: bits/dim need the data's own 256 grey levels, and data.fit={cell.data.fit!r} "
             'made new ones by mixing pixels; use "none" or "pad", or set evaluation.nll_rounded=true for bits/dim of '
@@ -318,7 +326,11 @@ def _unused(cell: CellConfig) -> list[str]:
         "sampler.eta": s.name == "ddim",
         **{f"ema.{key}": cell.ema.mode != "off" for key in ("decay", "warmup")},
         **{f"latent.{key}": cell.is_latent for key in LatentConfig.model_fields if key != "mode"},
-        **{f"evaluation.{key}": cell.evaluation.nll > 0 for key in ("nll_steps", "nll_rounded")},
+        "evaluation.nll_steps": cell.evaluation.nll > 0,
+        "diffusion.variance": d.variance == "learned"
+        or d.loss == "vlb"
+        or s.name == "ancestral"
+        or cell.evaluation.nll > 0,
     }
     return [name for name, used in uses.items() if not used]
 
@@ -340,15 +352,16 @@ def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
     """As `cell_id` without what happens after training: cells that share it share their weights."""
     kept = {key: value for key, value in cell.identity().items() if key not in ("evaluation", "sampler")}
     if cell.diffusion.variance != "learned" and cell.diffusion.loss != "vlb":  # a fixed variance trains nothing then
-        kept["diffusion"] = {key: value for key, value in kept["diffusion"].items() if key != "variance"}
+        kept["diffusion"].pop("variance", None)
     return digest(kept | {"data_digest": data_digest, "device": device})
 
 
 def likelihood_id(cell: CellConfig, data_digest: str, device: str) -> str:
     """Cells that share it share their bits/dim: training, the variance, and `evaluation.nll*`."""
     e = cell.evaluation
-    parts = [train_id(cell, data_digest, device), cell.diffusion.variance, e.nll, e.nll_steps, cell.sampler.batch_size]
-    return digest(parts)
+    steps = e.nll_steps or cell.diffusion.T
+    where = torch.device(device).type  # a cell is dealt to any of several GPUs
+    return digest([train_id(cell, data_digest, where), cell.diffusion.variance, e.nll, steps, cell.sampler.batch_size])
 
 
 def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:

@@ -21,7 +21,8 @@ def passes(cell: CellConfig, n_train: int, n_heldout: int) -> dict[str, float]:
     images = n_train * cell.training.participation
     guided = cell.sampler.guidance_scale != 1
     averaged = cell.ema.mode != "off"
-    first = cell.latent.epochs * (TRAINING_PASSES * images + n_heldout) if cell.is_latent else 0.0
+    seen = images if cell.latent.mode == "federated" else n_train
+    first = cell.latent.epochs * (TRAINING_PASSES * seen + n_heldout) if cell.is_latent else 0.0
     a_round = TRAINING_PASSES * images * cell.training.local_epochs + n_heldout * (1 + averaged)
     return {
         "autoencoder": first,
@@ -33,7 +34,14 @@ def passes(cell: CellConfig, n_train: int, n_heldout: int) -> dict[str, float]:
 
 def model_key(cell: CellConfig, device: str) -> tuple[object, ...]:
     """Cells with the same key take the same time a pass."""
-    kind = (cell.model, cell.data.size, cell.data.name == "cifar10", cell.is_latent, cell.latent.width)
+    kind = (
+        cell.model,
+        cell.data.size,
+        cell.data.name == "cifar10",
+        cell.is_latent,
+        cell.latent.width,
+        cell.latent.channels,
+    )
     return (*kind, cell.threads, cell.dtype, device)
 
 

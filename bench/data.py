@@ -27,6 +27,7 @@ from bench.seeds import torch_stream
 
 DATASETS = ("mnist5k", "mnist", "fashion-mnist", "cifar10")
 FITS = ("none", "pad", "pad-pool", "resize")
+LEVELS_KEPT = ("none", "pad")  # fits after which pixels still are the 256 levels of the original
 RANGES = ("symmetric", "unit")
 _DIGITS = tuple("0123456789")
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -131,7 +132,7 @@ def load_dataset(
         chosen = stratified(train[1], limit, "limit", f"data.limit of {name}")
         train = train[0][chosen], train[1][chosen]
     tensors = fit_images(train[0], size, fit), train[1], fit_images(test[0], size, fit), test[1]
-    return Dataset(name, *tensors, classes, _digest(*tensors), fit in ("none", "pad"))
+    return Dataset(name, *tensors, classes, _digest(*tensors), fit in LEVELS_KEPT)
 
 
 def fit_images(images: Tensor, size: int, fit: str) -> Tensor:

@@ -23,7 +23,8 @@ class Diagnostics:
         t_edges: (BINS + 1,) timesteps; bin k holds t_edges[k] <= t < t_edges[k + 1].
         t_loss: (BINS,), None for a bin without a timestep.
         class_names, class_loss: of the images' classes, None for a class without held-out images.
-        client_loss: (n,), the loss on each client's own mix of classes, [] for centralized training.
+        client_loss: (n,), the loss on each client's own mix of classes, None for a client none of whose classes is held
+            out; [] for centralized training.
     """
 
     draws: int
@@ -31,7 +32,7 @@ class Diagnostics:
     t_loss: list[float | None]
     class_names: list[str]
     class_loss: list[float | None]
-    client_loss: list[float]
+    client_loss: list[float | None]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -39,9 +40,9 @@ class Diagnostics:
 
     def metrics(self) -> dict[str, float]:
         """Mean, standard deviation (over clients, not a sample of them) and maximum of the clients' losses."""
-        if not self.client_loss:
+        losses = np.asarray([loss for loss in self.client_loss if loss is not None])
+        if not len(losses):
             return {}
-        losses = np.asarray(self.client_loss)
         told = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
         return {f"heldout_client_{key}": float(value) for key, value in told.items()}
 
@@ -88,10 +89,10 @@ def _means(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     return np.divide(sums, sizes, out=np.full(count, np.nan), where=sizes > 0)
 
 
-def _mixed(by_class: np.ndarray, mix: np.ndarray) -> float:
-    """Mean of the classes' losses weighted by `mix`, over the classes that are held out."""
-    known = np.isfinite(by_class)
-    return float((by_class[known] * mix[known]).sum() / mix[known].sum())
+def _mixed(by_class: np.ndarray, mix: np.ndarray) -> float | None:
+    """Mean of the classes' losses weighted by `mix`, over the classes that are held out; None if there is none."""
+    known = np.isfinite(by_class) & (mix > 0)
+    return float(np.average(by_class[known], weights=mix[known])) if known.any() else None
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

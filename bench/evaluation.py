@@ -1,5 +1,6 @@
 """What a trained cell is worth: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def draw_reconstructions(model: Model, data: Dataset, cell: CellConfig, folder: 
 
 def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, device: str) -> dict[str, Any]:
     """Bits/dim with its terms, as likelihood.json has them."""
-    e, T = cell.evaluation, cell.diffusion.T
+    started, e, T = time.perf_counter(), cell.evaluation, cell.diffusion.T
     kept = timesteps(T, e.nll_steps or T)
     chosen = fixed_draw(len(data.heldout_images), e.nll)
     images = data.heldout_images[chosen].to(device)
@@ -57,6 +58,7 @@ def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, dev
     )
     return {
         "bits_per_dim": found.total.mean().item(),
+        "likelihood_seconds": time.perf_counter() - started,
         "prior": found.prior.mean().item(),
         "kept": list(found.kept),
         "terms": found.terms.mean(dim=0).tolist(),

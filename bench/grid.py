@@ -22,7 +22,7 @@ from rich.table import Table
 from bench import figures, pool, tables
 from bench.cell import CellJob
 from bench.config import ConfigError
-from bench.grid_file import load_grid
+from bench.grid_file import load_grid, shipped_grids
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
 from bench.tracking import Tracker, TrackingError
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser("python -m bench.grid", description="Run a grid of federated diffusion experiments.")
     p.add_argument(
-        "--grid", required=True, metavar="NAME", help="a shipped grid (smoke, default, mnist, paper) or a TOML file"
+        "--grid", required=True, metavar="NAME", help=f"a shipped grid ({', '.join(shipped_grids())}) or a TOML file"
     )
     p.add_argument(
         "--set",

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 import partitions
 import strategies
 from bench.config import CellConfig, ConfigError, Plugin, digest, field, field_names
+from strategies import Strategy
 
 GRIDS = Path(__file__).parent / "grids"
 AXIS_ORDER = ("strategy", "n_clients", "beta")  # the axes that every table has; others follow in the file's order
@@ -73,6 +74,11 @@ def load_grid(name_or_path: str, overrides: Sequence[str] = ()) -> Grid:
     return parse_grid(raw, str(path), path.stem, overrides)
 
 
+def shipped_grids() -> list[str]:
+    """Names of the grids that come with the package."""
+    return sorted(path.stem for path in GRIDS.glob("*.toml"))
+
+
 def find_grid(name_or_path: str) -> Path:
     """The file of a shipped grid's name or of a path.
 
@@ -84,7 +90,7 @@ def find_grid(name_or_path: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"--grid {name_or_path}: there is no such file")
         return path
-    known = sorted(path.stem for path in GRIDS.glob("*.toml"))
+    known = shipped_grids()
     if name_or_path not in known:
         raise ConfigError(
             f"--grid {name_or_path}: unknown grid; {_allowed(name_or_path, known)}; or give the path of a .toml file"
@@ -122,8 +128,24 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     kept = [cell for cell in cells if not any(_matches_all(cell, rule) for rule in rules)]
     if not kept:
         raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
-    unique = {digest(cell.identity() | {"device": cell.device}): cell for cell in kept}
-    return Grid(name, description, axes, tuple(unique.values()))
+    return Grid(name, description, axes, _unique(kept, source))
+
+
+def _unique(cells: Sequence[CellConfig], source: str) -> tuple[CellConfig, ...]:
+    """The cells without repetitions.
+
+    Raises:
+        ConfigError: if recipes by different names have become one and the same, so that a row could have either name.
+    """
+    unique: dict[str, CellConfig] = {}
+    for cell in cells:
+        first = unique.setdefault(digest(cell.identity() | {"device": cell.device}), cell)
+        if first.recipe != cell.recipe and not cell.centralized:
+            raise ConfigError(
+                f"{source}: recipe: {first.recipe!r} and {cell.recipe!r} are one and the same as other fields stand; "
+                "choose among them with --set recipe=NAME,NAME"
+            )
+    return tuple(unique.values())
 
 
 def _check_axes(axes: Any, source: str) -> dict[str, list[Any]]:
@@ -237,12 +259,14 @@ def _expand(
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
         tree = dict(base)
-        name = chosen.get("recipe", base.get("recipe"))
+        name, told = chosen.get("recipe", base.get("recipe")), origins
         if name is not None:
             _apply_recipe(tree, name, recipes, origins, source)
+            where = f"{source}: recipes.{name}"
+            told = dict.fromkeys(recipes[name], where) | {"": where} | origins
         for key, value in chosen.items():
             _assign(tree, key, value)
-        cells.append(_cell(tree, origins, source, set(axes)))
+        cells.append(_cell(tree, told, source, set(axes)))
     return cells
 
 
@@ -276,7 +300,15 @@ def _normalise(cell: CellConfig, source: str) -> CellConfig:
         tree = cell.model_dump(mode="json")
         for key, value in _CENTRALIZED.items():
             _assign(tree, key, value)
+        if cell.is_latent:
+            _assign(tree, "latent.mode", "central")
         return CellConfig.model_validate_json(json.dumps(tree))
+    strategy = strategies.load(cell.strategy.name)
+    if cell.ema.mode == "client" and strategy.aggregate is not Strategy.aggregate:
+        raise ConfigError(
+            f"{source}: ema.mode: 'client' takes the mean of the clients' averages weighted by images, and strategy "
+            f"{cell.strategy.name!r} aggregates otherwise; use 'server'"
+        )
     if cell.partition is None or cell.n_clients is None:
         missing = "n_clients" if cell.n_clients is None else "partition"
         raise ConfigError(f"{source}: {missing}: missing; strategy {cell.strategy.name!r} needs it")

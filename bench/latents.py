@@ -14,7 +14,7 @@ from bench.data import Dataset, to_model_range
 from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
 from bench.rounds import FederatedTraining, RoundRecord
 from bench.seeds import derive
-from bench.tasks import AutoencoderTask
+from bench.tasks import AutoencoderTask, Diverged
 from bench.tensor_files import read_tensors, write_tensors
 from strategies import Strategy
 from strategies.centralized import Centralized
@@ -88,7 +88,8 @@ def _central_id(cell: CellConfig, data: Dataset, device: str) -> str:
     """Equal if and only if central training of the autoencoder would be equal."""
     fields = cell.identity()
     parts = {key: fields[key] for key in ("seed", "threads", "dtype", "result_version")} | {"range": cell.data.range}
-    return digest(parts | {"latent": fields["latent"] | {"mode": "central"}, "data": data.digest, "device": device})
+    where = torch.device(device).type
+    return digest(parts | {"latent": fields["latent"] | {"mode": "central"}, "data": data.digest, "device": where})
 
 
 def _train(
@@ -118,7 +119,10 @@ def _train(
         tick,
     )
     started = time.perf_counter()
-    *_, last = run.rounds()
+    try:
+        *_, last = run.rounds()
+    except Diverged as error:
+        raise Diverged(f"the autoencoder diverged: {error}") from error
     space = fit_latent_space(net, to_model_range(images, cell.data.range), _ENCODED_AT_ONCE)
     return FirstStage(space.to("cpu"), _metrics(last, time.perf_counter() - started))
 

@@ -187,11 +187,15 @@ class FederatedTraining:
 
     def _uploads(self, index: int, visits: list[Visit]) -> Iterator[Upload]:
         """Train the round's participants one at a time, in the order of their numbers."""
-        if self.average is not None:
+        if self.average is not None and self.ema.mode == "client":
             self._averages = WeightedMean(self.average)
         for number in participants(len(self.clients), self.training.participation, self.seed, index):
             down = self.strategy.download(self.server, number)
             state = self._states.take(number)
+            if (
+                down.keys() != self._live.keys()
+            ):  # what does not travel starts from the global model, not from a neighbour's
+                copy_into(self._live, self.server["params"])
             copy_into(self._live, down)
             self._restore_optimizer(state)
             with self._own_randomness("dropout", number, index):

@@ -90,16 +90,21 @@ def _draw(
     settings, shape = cell.sampler_settings(bound), cell.diffused_shape(data.channels)
     noise = samplers.ImageNoise(cell.seed, first, len(asked), shape)
     stride, frames, x = -(-settings.steps // FILM_FRAMES), [], torch.empty(0)
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=cell.dtype == "bfloat16"):
-        network = _network(cell, model, data, shape[0], asked.to(device))
-        for step, x in enumerate(samplers.trajectory(network, cell.process(), settings, noise.draw, device)):
-            if first == 0 and (step % stride == 0 or step == settings.steps):
-                frames.append(model.to_images(x[:FILM_IMAGES], cell.data.range))
+    network = _network(cell, model, data, shape[0], asked.to(device))
+    for step, x in enumerate(samplers.trajectory(network, cell.process(), settings, noise.draw, device)):
+        if first == 0 and (step % stride == 0 or step == settings.steps):
+            frames.append(model.to_images(x[:FILM_IMAGES], cell.data.range))
     return model.to_images(x, cell.data.range), frames
 
 
 def _network(cell: CellConfig, model: Model, data: Dataset, channels: int, asked: Tensor) -> Network:
-    """The network for images of the classes asked for, guided; without classes, the network itself."""
+    """The network for images of the classes asked for, guided; without classes, the network itself. float32 out."""
+
+    def network(*inputs: Tensor) -> Tensor:
+        with torch.autocast(asked.device.type, torch.bfloat16, enabled=cell.dtype == "bfloat16"):
+            output = model.net(*inputs)
+        return output.float()
+
     if not cell.model.class_conditional:
-        return model.net
-    return guided(model.net, asked, data.n_classes, cell.sampler.guidance_scale, channels)
+        return network
+    return guided(network, asked, data.n_classes, cell.sampler.guidance_scale, channels)

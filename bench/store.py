@@ -20,7 +20,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +94,7 @@ class CellFolder:
         return [json.loads(line) for line in whole.splitlines()]
 
     def progress(self, phase: str, done: float, **values: Any) -> None:
-        """Say how far the cell is: `done` in [0, 1] of the phase "train", "sample" or "evaluate"."""
+        """Say how far the cell is: `done` in [0, 1] of a phase, "prepare", "evaluate" or one of `bench.cost.passes`."""
         write_json(
             self.path / "progress.json", {"phase": phase, "done": done, "time": time.time()} | values, sync=False
         )
@@ -108,7 +109,10 @@ class CellFolder:
 
     def trained(self) -> dict[str, Any] | None:
         """train.json where training is done and the weights are there, else None."""
-        return read_json(self.path / "train.json") if (self.path / "weights.safetensors").exists() else None
+        try:
+            return read_json(self.path / "train.json") if (self.path / "weights.safetensors").exists() else None
+        except ValueError:  # damaged: as if it were not there
+            return None
 
     def result(self) -> dict[str, Any] | None:
         """result.json, or None while the cell is not done."""
@@ -174,32 +178,39 @@ class Store:
         named = {cell.cell_id for cell in self.planned()}
         return sum(path.parent.name not in named for path in self.root.glob("*/cell.json"))
 
-    def find_trained(self, train_id: str) -> CellFolder | None:
-        """A cell whose weights were trained by the settings of `train_id`, or None."""
-        for path in sorted(self.root.glob("*/train.json")):
-            folder = CellFolder(path.parent)
-            trained = folder.trained()
-            if trained is not None and trained["train_id"] == train_id:
-                return folder
-        return None
+    def find_trained(self, train_id: str) -> list[CellFolder]:
+        """The cells whose weights were trained by the settings of `train_id`."""
+        return [
+            CellFolder(path.parent)
+            for path, found in self._records("train.json", "train_id")
+            if found["train_id"] == train_id
+        ]
 
     def trained_ids(self) -> set[str]:
         """The train_id of every cell whose training is done."""
-        folders = (CellFolder(path.parent) for path in self.root.glob("*/train.json"))
-        return {trained["train_id"] for folder in folders if (trained := folder.trained()) is not None}
+        return {found["train_id"] for _, found in self._records("train.json", "train_id")}
 
     def likelihood_ids(self) -> set[str]:
         """The likelihood_id of every likelihood.json."""
-        found = (read_json(path) for path in self.root.glob("*/likelihood.json"))
-        return {likelihood["likelihood_id"] for likelihood in found if likelihood is not None}
+        return {found["likelihood_id"] for _, found in self._records("likelihood.json", "likelihood_id")}
 
     def find_likelihood(self, likelihood_id: str) -> dict[str, Any] | None:
         """The likelihood.json of a cell with that id, or None."""
-        for path in sorted(self.root.glob("*/likelihood.json")):
-            found = read_json(path)
-            if found is not None and found["likelihood_id"] == likelihood_id:
-                return found
-        return None
+        records = (found for _, found in self._records("likelihood.json", "likelihood_id"))
+        return next((found for found in records if found["likelihood_id"] == likelihood_id), None)
+
+    def _records(self, name: str, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """That file of every cell that has it; a damaged one is left out with a warning, as if it were not there."""
+        for path in sorted(self.root.glob(f"*/{name}")):
+            try:
+                found = read_json(path)
+            except (ValueError, TypeError, OSError) as error:
+                warnings.warn(f"{path} is broken ({error}) and is made anew when it is needed", stacklevel=2)
+                continue
+            if found is not None and key in found:
+                yield path, found
+            elif found is not None:
+                warnings.warn(f"{path} is broken (it has no {key}) and is made anew when it is needed", stacklevel=2)
 
     def frame(self) -> pd.DataFrame:
         """One row a planned cell: ids, state, labels, and the result's scalar metrics where it is done.

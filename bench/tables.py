@@ -83,7 +83,11 @@ _ALSO_SUMMARISED = (
 # What a total is made of, in its unit: what every cell has, and what only latent diffusion has.
 _TOTALS = {
     "megabytes": (1e6, ["bytes_up", "bytes_down"], ["autoencoder_bytes_up", "autoencoder_bytes_down"]),
-    "seconds": (1.0, ["train_seconds", "sample_seconds", "evaluate_seconds"], ["autoencoder_seconds"]),
+    "seconds": (
+        1.0,
+        ["train_seconds", "sample_seconds", "evaluate_seconds"],
+        ["autoencoder_seconds", "likelihood_seconds"],
+    ),
 }
 
 

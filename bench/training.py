@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
 import partitions
@@ -18,7 +20,7 @@ from bench.diagnostics import Diagnostics, diagnose
 from bench.diffusion.unet import UNet
 from bench.latents import FirstStage, first_stage
 from bench.rounds import RoundRecord, weight_hash
-from bench.store import CellFolder, Heartbeat, write_bytes, write_json
+from bench.store import CellFolder, Heartbeat, read_json, write_bytes, write_json
 from bench.tasks import DiffusionTask
 
 # What training leaves, beside train.json, which is written last.
@@ -57,6 +59,7 @@ def train(
     trained = {
         "train_id": train_id,
         "weight_hash": weight_hash(weights),
+        "autoencoder_hash": weight_hash(first.state()) if first else None,
         "metrics": metrics
         | skew
         | diagnostics.metrics()
@@ -69,13 +72,31 @@ def train(
     return trained
 
 
+def find_damage(folder: CellFolder) -> str | None:
+    """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
+    trained = read_json(folder.path / "train.json") or {}
+    hashes = {
+        "weights.safetensors": trained.get("weight_hash"),
+        "autoencoder.safetensors": trained.get("autoencoder_hash"),
+    }
+    for name, expected in hashes.items():
+        try:
+            if expected is not None and weight_hash(load_file(folder.path / name)) != expected:
+                return f"{folder.path / name} is broken (it has another hash than train.json says)"
+        except (OSError, SafetensorError) as error:
+            return f"{folder.path / name} is broken ({error})"
+    missing = [name for name in ("metrics.jsonl", "diagnostics.json") if not (folder.path / name).exists()]
+    return f"{folder.path / missing[0]} is missing" if missing else None
+
+
 def _first_stage(
     cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray], cache: Path, device: str
 ) -> FirstStage | None:
     """For latent diffusion, the trained autoencoder, also written to autoencoder.safetensors."""
     if not cell.is_latent:
         return None
-    heartbeat = Heartbeat(folder, "autoencoder", cell.latent.epochs * len(data.train_labels))
+    share = 1.0 if cell.centralized or cell.latent.mode == "central" else cell.training.participation
+    heartbeat = Heartbeat(folder, "autoencoder", max(1, int(cell.latent.epochs * len(data.train_labels) * share)))
     clients = [torch.from_numpy(part) for part in parts]
     states = folder.path / "clients" / "autoencoder"
     made = first_stage(cell, data, make_strategy(cell), clients, states, cache, device, heartbeat.tick)

@@ -1,9 +1,10 @@
 """A small KL-regularised autoencoder and the standardised space of its latents (Rombach et al. 2022, section 3.1).
 
-The autoencoder is trained first and frozen; diffusion then runs on its latents, a quarter of the image's side. As in
-appendix G of the paper the KL term has a very small weight, so the latents are smooth but not normal, and they are
-rescaled afterwards: here by the mean and the standard deviation of each channel over all training images, where the
-paper takes one standard deviation over the first batch.
+The autoencoder is trained first and frozen; diffusion then runs on its latents, a quarter of the image's side. The
+KL term's weight is small, so the latents are smooth but not normal, and they are rescaled afterwards: here by the mean
+and the standard deviation of each channel over all training images, where the paper's appendix G takes one standard
+deviation over the first batch. The weight is not as small as the paper's 1e-6: with so few latents a stronger one costs
+little of the reconstruction and makes the latents easier to sample.
 """
 
 import copy

@@ -24,8 +24,8 @@ class EmaSettings:
     """How weights are averaged over time.
 
     Attributes:
-        mode: one of `MODES`: no average; of the global model, by the server; at every local step, the clients' averages
-            aggregated as their weights are.
+        mode: one of `MODES`: no average; of the global model, by the server; at every local step, and then the mean of
+            the clients' averages weighted by their numbers of images, whatever the strategy.
         decay: d of a gradient step, in [0, 1).
         warmup: one of `WARMUPS`: d_k = min(d, (1 + k) / (10 + k)) (TensorFlow's), min(d, 1 - (1 + k)^(-2/3)) (Crowson's
             inverse gamma with power 2/3), or d.

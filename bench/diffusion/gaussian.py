@@ -24,7 +24,7 @@ def noised(schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
 
 
 def x0_from_eps(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """The image that `noised` would turn into x_t with this eps (Ho et al. 2020, below eq. 9)."""
+    """The image that `noised` would turn into x_t with this eps (Ho et al. 2020, eq. 15)."""
     a = schedule.alpha_bar
     return (x_t - at(np.sqrt(1.0 - a), t, x_t) * eps) / at(np.sqrt(a), t, x_t)
 

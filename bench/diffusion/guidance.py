@@ -15,7 +15,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 def drop_labels(labels: Tensor, null: int, rate: float, stream: torch.Generator) -> Tensor:
-    """`labels` (B,) with each hidden, that is `null`, with probability `rate` (Ho & Salimans 2022, algorithm 1)."""
+    """`labels` (B,), on the CPU, each hidden, that is `null`, with probability `rate` (Ho & Salimans 2022, alg. 1)."""
     hidden = torch.rand(len(labels), generator=stream) < rate
     return labels.masked_fill(hidden, null)
 
@@ -36,7 +36,7 @@ def guided(network: ConditionalNetwork, labels: Tensor, null: int, scale: float,
 
     def combined(x: Tensor, t: Tensor) -> Tensor:
         both = network(torch.cat((x, x)), torch.cat((t, t)), torch.cat((labels, nulls)))
-        wanted, free = both.chunk(2)
+        wanted, free = both.float().chunk(2)  # the scale would enlarge a bfloat16's rounding
         mean = free[:, :mean_channels] + scale * (wanted[:, :mean_channels] - free[:, :mean_channels])
         return torch.cat((mean, wanted[:, mean_channels:]), dim=1)
 

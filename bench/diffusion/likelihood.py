@@ -88,9 +88,12 @@ def vlb_term(
     true_mean = posterior_mean(schedule, x0, x_t, t)
     true_log_variance = at(schedule.posterior_log_variance, t, x0)
     kl = gaussian_kl(true_mean, true_log_variance, mean, estimate.log_variance) / math.log(2.0)
-    decoder = decoder_bits(x0, mean, estimate.log_variance, pixel_range)
-    is_last = (t == 0).to(x0.device).reshape(-1, 1, 1, 1)
-    return torch.where(is_last, decoder, kl).flatten(1).mean(dim=1)
+    terms, last = kl.flatten(1).mean(dim=1), (t == 0).to(x0.device)
+    if (t == 0).any():  # few images are at t = 0, and the decoder costs ten times the KL
+        log_variance = estimate.log_variance.expand_as(x0)[last]
+        decoder = decoder_bits(x0[last], mean[last], log_variance, pixel_range)
+        terms = terms.masked_scatter(last, decoder.flatten(1).mean(dim=1))
+    return terms
 
 
 def prior_bits(schedule: Schedule, x0: Tensor) -> Tensor:

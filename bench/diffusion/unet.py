@@ -156,6 +156,7 @@ class UNet(nn.Module):
         self.settings = {"channels": channels, "widths": tuple(widths), "attention": tuple(attention), "blocks": blocks,
                          "groups": groups, "dropout": dropout, "attention_norm": attention_norm,
                          "learned_variance": learned_variance, "classes": classes}  # fmt: skip
+        self.halvings = len(widths) - 1
         base, time_channels = widths[0], 4 * widths[0]
 
         def res(cin: int, cout: int) -> ResidualBlock:
@@ -189,7 +190,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Noisy images (B, C, H, W), timesteps (B,) in [0, T) and classes (B,) in 0 .. K -> output (B, C or 2C, H, W).
 
-        H and W must be divisible by 2 ** (levels - 1).
+        Where H or W is not divisible by 2 ** (levels - 1), zeros are added at the right and below, and cut off again.
 
         Raises:
             ValueError: if classes are missing or the network takes none.
@@ -198,6 +199,10 @@ class UNet(nn.Module):
             raise ValueError("classes y must be given to a class-conditional network, and to no other")
         embedded = self.time_emb(t)
         time = F.silu(embedded if self.class_emb is None else embedded + self.class_emb(y))
+        height, width = x.shape[-2:]
+        multiple = 2**self.halvings
+        if height % multiple or width % multiple:
+            x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         x = self.image_proj(x)
         skips = [x]
         for module in self.down:
@@ -206,7 +211,7 @@ class UNet(nn.Module):
         x = self.middle(x, time)
         for module in self.up:
             x = module(torch.cat((x, skips.pop()), dim=1), time) if isinstance(module, Block) else module(x)
-        return self.final(F.silu(self.norm(x)))
+        return self.final(F.silu(self.norm(x)))[..., :height, :width]
 
     @classmethod
     def from_labml(cls, state: dict[str, Tensor]) -> "UNet":

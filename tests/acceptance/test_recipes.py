@@ -1,6 +1,7 @@
 """The recipes grid as a user runs it, at a size that takes seconds: every diffusion system leaves what it promises."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -120,6 +121,52 @@ def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
             two[key] for key in ("cell_id", "weight_hash", "sample_hash")
         ]
         assert one["diagnostics"] == two["diagnostics"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("weights.safetensors", "cut short"),
+        ("weights.safetensors", "missing"),
+        ("autoencoder.safetensors", "cut short"),
+        ("autoencoder.safetensors", "missing"),
+        ("diagnostics.json", "missing"),
+    ],
+)
+def test_damaged_training_is_noticed_and_made_anew(recipes, tmp_path, name, damage):
+    results = tmp_path / "results"
+    shutil.copytree(recipes[0], results)
+    before = of(Store(results / "recipes"), "cosine-latent")
+    file = before.path / name
+    file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:-20])
+    chosen = ["--set", "recipe=cosine-latent", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1", "--quiet"]
+    with pytest.warns(UserWarning, match=f"{name} is (broken|missing).* its training is not used again"):
+        assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen]) == 0
+    after = of(Store(results / "recipes"), "cosine-latent").result()
+    assert after["weight_hash"] == before.result()["weight_hash"]
+    assert after["metrics"]["n_generated"] == 21
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"likelihood_id": '])
+def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
+    results = tmp_path / "results"
+    shutil.copytree(recipes[0], results)
+    known = of(Store(results / "recipes"), "cosine-simple-ddim")
+    (known.path / "likelihood.json").write_text(text)
+    chosen = ["--set", "recipe=cosine-simple-ddim", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
+    with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
+        assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen]) == 0
+    after = of(Store(results / "recipes"), "cosine-simple-ddim").result()["metrics"]
+    assert after["bits_per_dim"] == known.result()["metrics"]["bits_per_dim"]
+    with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
+        assert main([*arguments(results), *chosen, "--plan"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_likelihoods_seconds_are_a_cost_of_every_cell_that_has_it(recipes):
+    store = Store(recipes[0] / "recipes")
+    first, second = (of(store, f"linear-hybrid-{name}").result()["metrics"] for name in ("ancestral", "dpm"))
+    assert first["likelihood_seconds"] == second["likelihood_seconds"] > 0
 
 
 def test_the_likelihood_of_resized_images_is_refused_with_exit_code_2(tmp_path, capsys):

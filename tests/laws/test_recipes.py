@@ -420,13 +420,6 @@ def test_a_memory_may_be_saved_and_given_again():
     assert torch.equal(again.draw(30, stream())[0], aware.draw(30, stream())[0])
 
 
-def test_clients_share_no_memory():
-    first, _ = observed(4, 10)
-    second = LossAware(4, {})
-    assert second.probabilities().std() == 0
-    assert first.probabilities().std() > 0
-
-
 def test_losses_of_zero_leave_the_draws_uniform():
     aware = LossAware(3, {})
     for _ in range(10):

@@ -166,3 +166,14 @@ def test_classes_are_needed_by_a_network_that_has_them_and_refused_by_any_other(
 def test_a_class_beyond_none_is_refused():
     with pytest.raises(IndexError):
         small(classes=4)(torch.randn(1, 2, 8, 8), torch.tensor([1]), torch.tensor([5]))
+
+
+def test_sides_that_cannot_be_halved_are_padded_with_zeros_and_cut_off_again():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = UNet(1, (8, 16, 16), (False, False, False), groups=8, blocks=1).eval()
+    x, t = torch.randn(2, 1, 7, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 900])
+    padded = torch.zeros(2, 1, 8, 8)
+    padded[:, :, :7, :6] = x
+    assert net(x, t).shape == x.shape
+    assert torch.equal(net(x, t), net(padded, t)[:, :, :7, :6])

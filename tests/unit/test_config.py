@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.config import CellConfig, ConfigError, cell_id, digest, field_names, likelihood_id, train_id
 from bench.grid_file import find_grid, load_grid, parse_grid
+from strategies.fedavg import FedAvg
 
 
 def grid_of(overrides=(), **changes):
@@ -129,8 +130,9 @@ def test_every_field_is_part_of_the_identity():
         data={"size": 32, "fit": "pad"},
     ).identity()
     flat = {name.split(".")[0] if name.split(".")[0] in ("strategy", "partition") else name for name in field_names()}
-    for name in flat - {"evaluation.extractor_weights", "device", "recipe"}:
-        tree = one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5}).identity() if "nll" in name else uses_all
+    for name in flat - {"evaluation.extractor_weights", "evaluation.nll_rounded", "device", "recipe"}:
+        bounded = "nll" in name or name == "diffusion.variance"
+        tree = one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5}).identity() if bounded else uses_all
         for part in name.split("."):
             assert part in tree, name
             tree = tree[part]
@@ -150,12 +152,13 @@ def test_evaluation_does_not_change_what_is_trained():
         {"ema": {"decay": 0.5, "warmup": "none"}},
         {"latent": {"channels": 8, "epochs": 3}},
         {"evaluation": {"nll_steps": 5, "nll_rounded": True}},
+        {"sampler": {"name": "ddim"}, "diffusion": {"variance": "large"}},
         {"sampler": {"name": "ancestral", "eta": 0.5}},
         {"recipe": None},
     ],
 )
 def test_fields_that_change_nothing_here_are_no_part_of_the_identity(unused):
-    plain = {key: {"name": "ancestral"} for key in unused if key == "sampler"}
+    plain = {key: {"name": value["name"]} for key, value in unused.items() if key == "sampler"}
     assert one(**unused).identity() == one(**plain).identity()
 
 
@@ -205,9 +208,37 @@ def test_a_recipe_changes_its_fields_over_those_of_the_grid():
     assert {(c.sampler.name, c.sampler.steps) for c in grid.cells} == {("ancestral", 5)}
 
 
-def test_recipes_by_another_name_are_the_same_cell():
-    twins = grid_of(["strategy=fedavg", "n_clients=3", "beta=1"], recipes={"a": {}, "b": {}})
-    assert len(twins.cells) == 1
+def test_recipes_that_become_one_and_the_same_are_refused_by_their_names():
+    told = message(["strategy=fedavg", "n_clients=3", "sampler.steps=9"], recipes=RECIPES)
+    assert "recipe: 'plain' and 'fast' are one and the same as other fields stand" in told
+    central = grid_of(["strategy=centralized"], recipes={"all": {}, "half": {"training": {"participation": 0.5}}})
+    assert [cell.recipe for cell in central.cells] == ["all"]
+
+
+def test_equal_experiments_have_equal_ids_however_they_are_written():
+    nll = {"fit": "pad", "size": 32}
+    whole, none = (one(data=nll, evaluation={"nll": 5, "nll_steps": s}) for s in (1000, None))
+    rounded = one(data=nll, evaluation={"nll": 5, "nll_rounded": True})
+    assert whole.identity() == none.identity() == rounded.identity()
+    assert likelihood_id(whole, "data", "cuda:1") == likelihood_id(none, "data", "cuda")
+    latent = {"data": {"size": 32, "fit": "pad"}, "axes": {"strategy": ["centralized"]}}
+    modes = [grid_of(latent={"mode": mode}, **latent).cells[0] for mode in ("central", "federated")]
+    assert modes[0] == modes[1]
+
+
+class ServerStep(FedAvg):
+    """Aggregates in its own way."""
+
+    def aggregate(self, server, uploads):
+        super().aggregate(server, uploads)
+
+
+def test_averages_of_clients_need_a_strategy_that_takes_their_mean():
+    changes = {"ema": {"mode": "client"}}
+    assert grid_of(["strategy=fedprox"], **changes).cells
+    told = message([f"strategy={__name__}:ServerStep"], **changes)
+    assert "ema.mode: 'client' takes the mean of the clients' averages" in told
+    assert "use 'server'" in told
 
 
 def test_the_recipes_grid_has_all_systems_of_the_review():
@@ -309,7 +340,9 @@ MISTAKES = [
     ((), {"evaluation": {"nll": 1, "nll_steps": 1001, "nll_rounded": True}}, ["evaluation.nll_steps=1001 is more than diffusion.T=1000"]),
     ((), {"evaluation": {"nll": 1}, "latent": {"mode": "central"}, "data": {"fit": "pad", "size": 32}}, ['evaluation.nll=1 needs diffusion of the images', 'latent.mode="off"']),
     ((), {"latent": {"mode": "central"}, "diffusion": {"loss": "vlb"}}, ["diffusion.loss='vlb' needs 256 grey levels, which latents do not have"]),
-    ((), {"latent": {"mode": "central"}, "data": {"size": 24}}, ["the latents' side 6 cannot be halved 2 times"]),
+    ((), {"latent": {"mode": "central"}, "data": {"size": 12}}, ["the latents' side 3 is too small for 3 model.widths: it must be 4 or more"]),
+    ((), {"recipes": {"slow": {"sampler": {"steps": 0}}}}, ["my.toml: recipes.slow: sampler.steps: got 0"]),
+    ((), {"recipes": {"slow": {"sampler": {"steps": 2000}}}}, ["my.toml: recipes.slow: sampler.steps=2000 is more than diffusion.T=1000"]),
     ((), {"latent": {"mode": "central"}, "data": {"size": 18}}, ["data.size=18 must be divisible by 4"]),
     ((), {"latent": {"mode": "central", "width": 12}}, ["latent.width must be a multiple of 16, got 12"]),
     ((), {"recipe": "fast"}, ["recipe: got 'fast'; the grid has no [recipes.NAME] tables"]),

@@ -62,6 +62,13 @@ def test_a_clients_loss_is_that_of_its_classes(task):
     assert metrics["heldout_client_sd"] == pytest.approx(np.std(found.client_loss))
 
 
+def test_a_client_whose_classes_are_not_held_out_has_no_loss(task):
+    found = run(task, mixes=((0, 0, 5, 0), (1, 0, 3, 0)))
+    assert found.client_loss == [None, found.class_loss[0]]
+    assert found.metrics()["heldout_client_max"] == found.class_loss[0]
+    assert run(task, mixes=((0, 0, 5, 0),)).metrics() == {}
+
+
 def test_without_clients_there_is_nothing_to_say_of_them(task):
     found = run(task, mixes=())
     assert found.client_loss == []

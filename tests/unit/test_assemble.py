@@ -1,0 +1,64 @@
+"""Every field of the diffusion family reaches the training: another value, other weights or another model."""
+
+import pytest
+import torch
+
+from bench.assemble import load_data, make_network, make_task, make_training, split
+from bench.grid_file import load_grid
+from bench.latents import FirstStage, encoded, first_stage
+from bench.rounds import weight_hash
+
+SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=20", "partition=iid", "diffusion.T=60"]
+
+
+def trained(tmp_path, *overrides, rounds=1):
+    """The hash of what would be evaluated after training."""
+    (cell,) = load_grid("smoke", [*SMALL, f"training.rounds={rounds}", *overrides]).cells
+    data = load_data(cell, None)
+    parts = split(cell, data.train_labels)
+    space = None
+    if cell.is_latent:
+        clients = [torch.from_numpy(part) for part in parts]
+        stage = first_stage(cell, data, None, clients, tmp_path / "ae", tmp_path / "cache", "cpu", lambda _: None)
+        space = FirstStage.from_state(stage.state()).space
+        assert encoded(data, space, cell.data.range, "cpu")[0].shape[1:] == cell.diffused_shape(1)
+    net = make_network(cell, data, "cpu")
+    for _ in make_training(cell, make_task(cell, data, space, "cpu"), net, parts, tmp_path, lambda _: None).rounds():
+        pass
+    return weight_hash(dict(net.named_parameters()))
+
+
+LEARNED = ["diffusion.variance=learned", "diffusion.loss=hybrid"]
+CONDITIONAL = ["model.class_conditional=true"]
+PAIRS = {
+    "schedule": ([], ["diffusion.schedule=linear"]),
+    "x0": ([], ["diffusion.prediction=x0"]),
+    "v": (["diffusion.prediction=x0"], ["diffusion.prediction=v"]),
+    "vlb": ([], ["diffusion.loss=vlb"]),
+    "variance of the bound": (["diffusion.loss=vlb"], ["diffusion.loss=vlb", "diffusion.variance=large"]),
+    "learned by the bound": (LEARNED, ["diffusion.variance=learned", "diffusion.loss=vlb"]),
+    "min-snr": ([], ["diffusion.loss=min-snr"]),
+    "gamma": (["diffusion.loss=min-snr"], ["diffusion.loss=min-snr", "diffusion.min_snr_gamma=1.0"]),
+    "loss-aware": ([], ["diffusion.timesteps=loss-aware"]),
+    "label dropout": (CONDITIONAL, [*CONDITIONAL, "diffusion.label_dropout=0.5"]),
+    "server's average": ([], ["ema.mode=server"]),
+    "clients' average": (["ema.mode=server"], ["ema.mode=client"]),
+    "decay": (["ema.mode=server"], ["ema.mode=server", "ema.decay=0.01"]),
+    "warm-up": (["ema.mode=server"], ["ema.mode=server", "ema.warmup=none"]),
+    "bfloat16": ([], ["dtype=bfloat16"]),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS.keys())
+def test_the_field_changes_what_is_trained(tmp_path, first, second):
+    assert trained(tmp_path / "a", *first) != trained(tmp_path / "b", *second)
+
+
+def test_the_fixed_variance_does_not_reach_the_simple_loss(tmp_path):
+    assert trained(tmp_path / "a") == trained(tmp_path / "b", "diffusion.variance=large")
+
+
+def test_latents_of_28_pixels_are_7_by_7_and_fit_a_network_of_three_levels(tmp_path):
+    native = ["data.fit=none", "data.size=28", "latent.mode=central", "latent.width=16", "latent.epochs=1"]
+    levels = ["model.widths=[8,16,16]", "model.attention=[false,false,true]"]
+    assert trained(tmp_path, *native, *levels)
