@@ -403,8 +403,7 @@ def caption(store: Store) -> str:
         f"{one('config', 'client', 'optimizer')}, lr {one('config', 'client', 'lr')} "
         f"({one('config', 'client', 'lr_schedule')}){_client_policy(results)}; "
         f"{_recipe(results, 'recipe' in store.plan()['extra_axes'])}; "
-        f"{one('config', 'evaluation', 'n_samples')} samples by {one('config', 'sampler', 'name')} sampling in "
-        f"{one('config', 'sampler', 'steps')} steps{_sampler_details(results)}{_likelihoods(results)}; "
+        f"{one('config', 'evaluation', 'n_samples')} samples by {_samplers(results)}{_likelihoods(results)}; "
         f"features of {one('extractor', 'name')} "
         f"({digest if digest == 'several' else digest[:8]}, test accuracy {accuracy}); "
         f"seeds {', '.join(map(str, sorted({result['config']['seed'] for result in results})))}"
@@ -452,6 +451,8 @@ def _recipe_parts(config: Mapping[str, Any]) -> dict[str, str]:
     """A cell's diffusion by name of the setting; "" for what it does not use."""
     d, ema, latent, scale = config["diffusion"], config["ema"], config["latent"], config["sampler"]["guidance_scale"]
     conditional = config["model"]["class_conditional"]
+    first_stage = "" if latent["mode"] == "off" else f"{latent['mode']} autoencoder"
+    federated = {} if config["n_clients"] is None else {"autoencoder": first_stage}  # centralized training has one way
     return {
         "steps of the diffusion": f"T = {d['T']}",
         "noise schedule": f"{d['schedule']} noise",
@@ -462,18 +463,21 @@ def _recipe_parts(config: Mapping[str, Any]) -> dict[str, str]:
         "EMA": "" if ema["mode"] == "off" else f"EMA ({ema['mode']}, decay {ema['decay']:g})",
         "classes": "class-conditional" if conditional else "",
         "guidance": f"guidance scale {scale:g}" if conditional else "",
-        "latents": "" if latent["mode"] == "off" else f"diffusion of latents ({latent['mode']} autoencoder)",
-    }
+        "latents": "" if latent["mode"] == "off" else "diffusion of latents",
+    } | federated
 
 
-def _sampler_details(results: Sequence[Mapping[str, Any]]) -> str:
-    """Eta where DDIM is used, and spacing where it is not the usual one."""
+def _samplers(results: Sequence[Mapping[str, Any]]) -> str:
+    """Each sampler with its steps, eta where DDIM is used, and the spacing where it is not the usual one."""
     samplers = [result["config"]["sampler"] for result in results]
+    used = list(dict.fromkeys((sampler["name"], sampler["steps"]) for sampler in samplers))
+    (first, steps), rest = used[0], used[1:]
+    names = f"{first} sampling in {steps} steps" + "".join(f", {name} in {number}" for name, number in rest)
     etas = sorted({sampler["eta"] for sampler in samplers if sampler["name"] == "ddim"})
     spacings = sorted({sampler["spacing"] for sampler in samplers})
     told = [f"DDIM's eta {' and '.join(f'{eta:g}' for eta in etas)}"] if etas else []
     told += [f"{' and '.join(spacings)} spacing"] if spacings != ["fractional"] else []
-    return f" ({', '.join(told)})" if told else ""
+    return names + (f" ({', '.join(told)})" if told else "")
 
 
 def _likelihoods(results: Sequence[Mapping[str, Any]]) -> str:

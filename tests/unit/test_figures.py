@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image, ImageSequence
 
 from bench import figures
+from bench.figures import overview_recipes, overview_splits
+from bench.figures.film import FILM_FRAMES
+from bench.figures.partition import COUNTED_CLIENTS
+from bench.figures.style import COLOURS
 from bench.store import Store, write_json
 from tests import fake_store
 
@@ -22,13 +27,13 @@ from tests import fake_store
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were saved, to look into."""
     kept: list[Figure] = []
-    save = figures._save
+    save = Figure.savefig
 
-    def keep(figure: Figure, path: Path, *dpi: int) -> None:
+    def keep(figure: Figure, *args: object, **settings: object) -> None:
         kept.append(figure)
-        save(figure, path, *dpi)
+        save(figure, *args, **settings)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(Figure, "savefig", keep)
     return kept
 
 
@@ -41,7 +46,7 @@ def outside(figure: Figure) -> list[str]:
     """Texts that stand over the edge; tick labels beyond an axis's limits are not drawn and do not count."""
     figure.draw_without_rendering()
     edge = figure.bbox.padded(1)
-    named = [text for axes in figure.findobj(figures.Axes) for text in (axes.title, *axes.texts)]
+    named = [text for axes in figure.findobj(Axes) for text in (axes.title, *axes.texts)]
     named += [text for part in (figure, *figure.subfigs) for text in part.texts]
     named += [text for part in (figure, *figure.subfigs) for legend in part.legends for text in legend.get_texts()]
     boxes = {text.get_text(): text.get_window_extent() for text in named if text.get_text()}
@@ -51,9 +56,7 @@ def outside(figure: Figure) -> list[str]:
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Names of rows that stand over one another."""
     figure.draw_without_rendering()
-    boxes = [
-        (text.get_text(), text.get_window_extent()) for axes in figure.findobj(figures.Axes) for text in axes.texts
-    ]
+    boxes = [(text.get_text(), text.get_window_extent()) for axes in figure.findobj(Axes) for text in axes.texts]
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
     return [(a[0], b[0]) for a, b in pairs if a[1].padded(-1).overlaps(b[1].padded(-1))]
 
@@ -160,9 +163,7 @@ def shots(path: Path) -> list[tuple[np.ndarray, int]]:
         return [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(gif)]
 
 
-@pytest.mark.parametrize(
-    ("count", "shown"), [(2, 2), (7, 7), (figures.FILM_FRAMES, figures.FILM_FRAMES), (333, figures.FILM_FRAMES)]
-)
+@pytest.mark.parametrize(("count", "shown"), [(2, 2), (7, 7), (FILM_FRAMES, FILM_FRAMES), (333, FILM_FRAMES)])
 def test_a_film_takes_as_long_whatever_its_frames(tmp_path, count, shown):
     frames = [random_images(3, 1, 8, 8, seed=number) for number in range(count)]
     figures.film(frames, tmp_path / "film.gif", columns=2, scale=2)
@@ -194,7 +195,7 @@ def test_a_film_is_the_same_again(tmp_path):
 # ------------------------------------------------------------------------------------------ diagnostics
 
 
-def steps(axes: figures.Axes) -> np.ndarray:
+def steps(axes: Axes) -> np.ndarray:
     (patch,) = axes.patches
     return patch.get_data().values
 
@@ -244,7 +245,7 @@ def test_the_heat_map_tells_every_count_and_size(tmp_path, drawn):
     told = texts(drawn[0])
     assert {"5", "0", "1200", "30", "7", "1,205", "37", "cat", "automobile", "ship", "client", "class"} <= set(told)
     assert "dirichlet, seed 0" in told
-    assert drawn[0].findobj(figures.Axes)[0].images[0].get_array().tolist() == histogram.tolist()
+    assert drawn[0].findobj(Axes)[0].images[0].get_array().tolist() == histogram.tolist()
     assert outside(drawn[0]) == []
     assert picture(tmp_path / "p.png").shape[2] in (3, 4)
 
@@ -253,8 +254,8 @@ def test_the_heat_map_tells_every_count_and_size(tmp_path, drawn):
 def test_the_heat_map_stays_readable_for_any_number_of_clients(tmp_path, drawn, n):
     histogram = np.full((n, 10), 12345)
     figures.partition_heatmap(histogram, tuple("0123456789"), tmp_path / "p.png", f"{n} clients")
-    assert ("12345" in texts(drawn[0])) == (n <= figures.COUNTED_CLIENTS)
-    assert ("images of a class" in texts(drawn[0])) == (n > figures.COUNTED_CLIENTS)
+    assert ("12345" in texts(drawn[0])) == (n <= COUNTED_CLIENTS)
+    assert ("images of a class" in texts(drawn[0])) == (n > COUNTED_CLIENTS)
     assert picture(tmp_path / "p.png").shape[0] < 1600
 
 
@@ -267,7 +268,7 @@ def test_the_same_data_give_the_same_file(tmp_path):
 # ------------------------------------------------------------------------------------------ overview
 
 
-def panels_of(figure: Figure) -> dict[str, figures.Axes]:
+def panels_of(figure: Figure) -> dict[str, Axes]:
     found = [axes for axes in figure.subfigs[0].axes if axes.get_visible()]
     return {axes.get_title().replace("\N{NO-BREAK SPACE}", " "): axes for axes in found}
 
@@ -285,7 +286,7 @@ def test_the_overview_shows_every_split_beside_centralized_training(tmp_path, dr
     assert list(panels) == ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"]
     curves = [line["heldout_loss"] for line in store.cell(store.planned()[1].cell_id).rounds()]
     for axes in panels.values():
-        assert [line.get_color() for line in axes.lines] == ["black", *figures.COLOURS[:2]]
+        assert [line.get_color() for line in axes.lines] == ["black", *COLOURS[:2]]
     assert list(panels["n = 3, β = 0.1"].lines[1].get_ydata()) == curves
     assert [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()] == [
         "centralized",
@@ -369,8 +370,8 @@ def test_what_is_left_out_is_told(tmp_path, drawn):
 
 
 def test_a_grid_of_many_experiments_is_cut_and_says_so(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(figures, "ROWS_SHOWN", 2)
-    monkeypatch.setattr(figures, "PANELS_SHOWN", 3)
+    monkeypatch.setattr(overview_splits, "ROWS_SHOWN", 2)
+    monkeypatch.setattr(overview_splits, "PANELS_SHOWN", 3)
     axes = {"strategy": ["fedavg"], "n_clients": [3], "beta": [0.1, 0.2, 0.3, 0.4, 0.5], "seed": [0]}
     figure = draw(fake_store.finished_store(tmp_path, axes), drawn)
     assert len(figure.subfigs[1].axes) == 2 * 2
@@ -406,7 +407,7 @@ def recipes_store(results: Path, **settings: object) -> Store:
     return fake_store.finished_store(results, fake_store.RECIPE_AXES, recipes=fake_store.RECIPES, **settings)
 
 
-def axes_with(figure: Figure, kind: str) -> list[figures.Axes]:
+def axes_with(figure: Figure, kind: str) -> list[Axes]:
     """From top to bottom: those of "losses" or of "samples"."""
     if kind == "samples":
         return [axes for axes in figure.axes if axes.images]
@@ -516,7 +517,7 @@ def test_few_values_of_a_further_axis_keep_their_panels(tmp_path, drawn):
 
 
 def test_more_recipes_than_fit_are_told(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(figures, "ROWS_SHOWN", 5)
+    monkeypatch.setattr(overview_recipes, "ROWS_SHOWN", 5)
     figure = draw(recipes_store(tmp_path), drawn)
     assert len(axes_with(figure, "samples")) == 10
     assert any("1 more rows are not shown" in text for text in texts(figure))
@@ -524,7 +525,7 @@ def test_more_recipes_than_fit_are_told(tmp_path, drawn, monkeypatch):
 
 @pytest.mark.parametrize(("low", "high"), [(0.01, 0.9), (0.21, 0.45), (0.030, 0.033), (1e-6, 1e3), (0.19, 0.51)])
 def test_a_small_log_axis_has_a_few_ticks(low, high):
-    ticks = figures._few_ticks(low, high)
+    ticks = overview_recipes._few_ticks(low, high)
     assert 2 <= len(ticks) <= 4
     assert low <= min(ticks) < max(ticks) <= high
 
