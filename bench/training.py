@@ -85,8 +85,12 @@ def find_damage(folder: CellFolder) -> str | None:
                 return f"{folder.path / name} is broken (it has another hash than train.json says)"
         except (OSError, SafetensorError) as error:
             return f"{folder.path / name} is broken ({error})"
-    missing = [name for name in ("metrics.jsonl", "diagnostics.json") if not (folder.path / name).exists()]
-    return f"{folder.path / missing[0]} is missing" if missing else None
+    try:
+        if not folder.rounds() or read_json(folder.path / "diagnostics.json") is None:
+            return f"{folder.path / 'metrics.jsonl'} or {folder.path / 'diagnostics.json'} is missing"
+    except ValueError as error:
+        return f"{folder.path / 'metrics.jsonl'} or {folder.path / 'diagnostics.json'} is broken ({error})"
+    return None
 
 
 def _first_stage(

@@ -28,6 +28,7 @@ def guided(network: ConditionalNetwork, labels: Tensor, null: int, scale: float,
     the network at the class, in one pass; otherwise two passes are made as one batch.
 
     Args:
+        network: with an output in float32 or better: the scale would enlarge a bfloat16's rounding.
         mean_channels: channels C of the mean part of the output.
     """
     if scale == 1:
@@ -36,7 +37,7 @@ def guided(network: ConditionalNetwork, labels: Tensor, null: int, scale: float,
 
     def combined(x: Tensor, t: Tensor) -> Tensor:
         both = network(torch.cat((x, x)), torch.cat((t, t)), torch.cat((labels, nulls)))
-        wanted, free = both.float().chunk(2)  # the scale would enlarge a bfloat16's rounding
+        wanted, free = both.chunk(2)
         mean = free[:, :mean_channels] + scale * (wanted[:, :mean_channels] - free[:, :mean_channels])
         return torch.cat((mean, wanted[:, mean_channels:]), dim=1)
 

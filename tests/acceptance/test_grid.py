@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-import bench.cell
+import bench.assemble
 from bench.client_states import ClientStates
 from bench.fidelity import load_extractor
 from bench.grid import main
@@ -73,6 +73,10 @@ def test_every_cell_leaves_its_files(smoke):
             "train.json",
             "samples.safetensors",
             "samples.png",
+            "samples_viridis.png",
+            "film.gif",
+            "diagnostics.json",
+            "diagnostics.png",
             "result.json",
         }
         if cell.labels["n_clients"] is not None:
@@ -370,7 +374,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, capsys):
 
 def test_other_data_than_the_extractor_knows_are_refused(tmp_path, capsys, monkeypatch):
     knows_less = dataclasses.replace(load_extractor("mnist-cnn"), datasets=("mnist",))
-    monkeypatch.setattr(bench.cell, "load_extractor", lambda *_: knows_less)
+    monkeypatch.setattr(bench.assemble, "load_extractor", lambda *_: knows_less)
     assert main(["--grid", "smoke", "--results", str(tmp_path), "--plan"]) == 2
     assert "extractor mnist-cnn knows mnist, not mnist5k" in capsys.readouterr().err
 
@@ -416,4 +420,4 @@ def refuse(name: str):
 
 def test_results_are_plain_json(smoke):
     found = [json.loads(path.read_text(), parse_constant=refuse) for path in (smoke[0] / "smoke").rglob("*.json")]
-    assert len(found) == 1 + 3 * 3 + 2
+    assert len(found) == 1 + 3 * 4 + 2

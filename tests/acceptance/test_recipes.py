@@ -1,6 +1,7 @@
 """The recipes grid as a user runs it, at a size that takes seconds: every diffusion system leaves what it promises."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from bench.grid import main
 from bench.store import Store
+from bench.training import find_damage
 from tests.acceptance.conftest import command
 
 pytestmark = pytest.mark.xdist_group("recipes")
@@ -123,25 +125,29 @@ def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
         assert one["diagnostics"] == two["diagnostics"]
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("weights.safetensors", "cut short"),
-        ("weights.safetensors", "missing"),
-        ("autoencoder.safetensors", "cut short"),
-        ("autoencoder.safetensors", "missing"),
-        ("diagnostics.json", "missing"),
-    ],
-)
-def test_damaged_training_is_noticed_and_made_anew(recipes, tmp_path, name, damage):
-    results = tmp_path / "results"
-    shutil.copytree(recipes[0], results)
-    before = of(Store(results / "recipes"), "cosine-latent")
-    file = before.path / name
+def copied(recipes, tmp_path):
+    shutil.copytree(recipes[0], tmp_path / "results")
+    return tmp_path / "results", of(Store(tmp_path / "results" / "recipes"), "cosine-latent")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors", "diagnostics.json"])
+@pytest.mark.parametrize("damage", ["cut short", "missing"])
+def test_damage_to_what_training_left_is_found(recipes, tmp_path, name, damage):
+    _, folder = copied(recipes, tmp_path)
+    assert find_damage(folder) is None
+    file = folder.path / name
     file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:-20])
-    chosen = ["--set", "recipe=cosine-latent", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1", "--quiet"]
-    with pytest.warns(UserWarning, match=f"{name} is (broken|missing).* its training is not used again"):
-        assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen]) == 0
+    assert re.search(f"{name} is (broken|missing)", find_damage(folder))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors"])
+def test_damaged_training_is_told_and_made_anew(recipes, tmp_path, name):
+    results, before = copied(recipes, tmp_path)
+    (before.path / name).write_bytes(b"no tensors")
+    chosen = ["--set", "recipe=cosine-latent", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
+    done = command(*arguments(results, **{"evaluation.n_samples": 21}), *chosen)
+    assert done.returncode == 0, done.stderr
+    assert re.search(f"{name} is broken .*its training is not used again", done.stderr)
     after = of(Store(results / "recipes"), "cosine-latent").result()
     assert after["weight_hash"] == before.result()["weight_hash"]
     assert after["metrics"]["n_generated"] == 21

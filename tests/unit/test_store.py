@@ -71,8 +71,22 @@ def test_trained_needs_both_files(folder):
     assert folder.trained() is None
     write_bytes(folder.path / "weights.safetensors", b"x")
     assert folder.trained() == {"train_id": "t"}
-    assert Store(folder.path.parent).find_trained("t").cell_id == "abc"
-    assert Store(folder.path.parent).find_trained("u") is None
+    assert [found.cell_id for found in Store(folder.path.parent).find_trained("t")] == ["abc"]
+    assert Store(folder.path.parent).find_trained("u") == []
+    assert Store(folder.path.parent).trained_ids() == {"t"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
+def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text):
+    folder.begin({})
+    write_bytes(folder.path / "weights.safetensors", b"x")
+    for name in ("train.json", "likelihood.json"):
+        write_bytes(folder.path / name, text.encode())
+    store = Store(folder.path.parent)
+    with pytest.warns(UserWarning, match=r"train.json is broken .* made anew"):
+        assert store.find_trained("t") == []
+    with pytest.warns(UserWarning, match=r"likelihood.json is broken .* made anew"):
+        assert store.find_likelihood("l") is None
 
 
 def test_a_folder_without_a_grid_says_so(tmp_path):
