@@ -406,8 +406,21 @@ def caption(store: Store) -> str:
         f"{one('config', 'evaluation', 'n_samples')} samples by {_samplers(results)}{_likelihoods(results)}; "
         f"features of {one('extractor', 'name')} "
         f"({digest if digest == 'several' else digest[:8]}, test accuracy {accuracy}); "
-        f"seeds {', '.join(map(str, sorted({result['config']['seed'] for result in results})))}"
+        f"seeds {', '.join(map(str, sorted({result['config']['seed'] for result in results})))}{_loss_scales(results)}"
     )
+
+
+def _loss_scales(results: Sequence[Mapping[str, Any]]) -> str:
+    """A warning where held-out losses of rows are on different scales."""
+    scales = {
+        (c["diffusion"]["schedule"], c["diffusion"]["T"], c["latent"]["mode"] == "off") for c in map(_config, results)
+    }
+    told = "; held-out losses compare within one noise schedule, and not between pixels and latents"
+    return told if len(scales) > 1 else ""
+
+
+def _config(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(result["config"])
 
 
 def _client_policy(results: Sequence[Mapping[str, Any]]) -> str:

@@ -24,7 +24,8 @@ def overview(store: Store, path: Path) -> None:
     if not experiments:
         raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
     compared, rows = comparison(store)
-    if len(rows) >= RECIPES_FROM and len(compared) in STRIPS:
+    enough = 2 if "recipe" in store.plan()["extra_axes"] else RECIPES_FROM
+    if len(rows) >= enough and len(compared) in STRIPS:
         draw_recipes(store, compared, rows, path)
     else:
         draw_splits(store, experiments, path)

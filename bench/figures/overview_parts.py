@@ -25,7 +25,7 @@ def draw_curve(axes: Axes, store: Store, experiment: Experiment, style: Style) -
         curves.mean(axis=0),
         style.dash,
         color=style.colour,
-        marker=style.marker,
+        marker=style.marker or ("o" if len(rounds) == 1 else ""),
         markersize=3.5,
         markevery=max(1, len(rounds) // 6),
         lw=2.4 if experiment.central else 1.3,

@@ -107,7 +107,8 @@ def _draw_row_curves(
         last = bottom
         for experiment, style in zip(row.experiments, styles, strict=True):
             if experiment.cells:
-                draw_curve(axes, store, experiment, style).set(marker="", linewidth=1.5)
+                line = draw_curve(axes, store, experiment, style)
+                line.set(marker="" if len(line.get_xdata()) > 1 else "o", linewidth=1.5)
         drawn.append((axes, row))
     scales: dict[str, list[float]] = {}
     for axes, row in drawn:

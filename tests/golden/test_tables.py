@@ -316,6 +316,7 @@ def test_what_differs_between_recipes_is_not_told_as_common(recipes):
         in made
     )
     assert "by ancestral sampling in 5 steps, ddim in 10, dpm-solver++ in 15" in made
+    assert made.endswith("; held-out losses compare within one noise schedule, and not between pixels and latents")
     assert not re.search("eps-|v-pred|hybrid|learned|scale 2|federated auto|decay", made)
 
 

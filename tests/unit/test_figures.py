@@ -429,6 +429,26 @@ def test_recipes_have_a_row_each_with_what_is_compared(tmp_path, drawn):
     assert overlapping(figure) == []
 
 
+def test_a_few_recipes_have_rows_too(tmp_path, drawn):
+    chosen = ["linear-simple-ddim", "cosine_hybrid"]
+    axes = fake_store.RECIPE_AXES | {"recipe": chosen}
+    figure = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES), drawn)
+    assert [name for name in texts(figure) if name in fake_store.RECIPES] == chosen
+    assert outside(figure) == []
+    assert overlapping(figure) == []
+
+
+def test_a_curve_of_one_round_is_a_point(tmp_path, drawn):
+    store = recipes_store(tmp_path)
+    for cell in store.planned():
+        file = store.cell(cell.cell_id).path / "metrics.jsonl"
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    curves = [axes.lines for axes in draw(store, drawn).axes if axes.get_yscale() == "log" and axes.lines]
+    markers = [line.get_marker() for lines in curves for line in lines if len(line.get_xdata()) == 1]
+    assert markers
+    assert set(markers) == {"o"}
+
+
 def test_samples_of_a_recipe_stand_in_its_row(tmp_path, drawn):
     store = recipes_store(tmp_path)
     strips = axes_with(draw(store, drawn), "samples")
