@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -363,6 +363,15 @@ def likelihood_id(cell: CellConfig, data_digest: str, device: str) -> str:
     steps = e.nll_steps or cell.diffusion.T
     where = torch.device(device).type  # a cell is dealt to any of several GPUs
     return digest([train_id(cell, data_digest, where), cell.diffusion.variance, e.nll, steps, cell.sampler.batch_size])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by dotted name: `{"training": {"rounds": 3}}` gives ("training.rounds", 3)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:

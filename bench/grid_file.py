@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 import partitions
 import strategies
-from bench.config import CellConfig, ConfigError, Plugin, digest, field, field_names
+from bench.config import CellConfig, ConfigError, Plugin, digest, field, field_names, flatten
 from strategies import Strategy
 
 GRIDS = Path(__file__).parent / "grids"
@@ -118,7 +118,7 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     recipes = _check_recipes(head.get("recipes", {}), axes, source)
     if recipes and "recipe" not in axes and "recipe" not in base:
         axes["recipe"] = list(recipes)
-    for key in dict(_flatten(base)).keys() & axes.keys():
+    for key in dict(flatten(base)).keys() & axes.keys():
         raise ConfigError(f"{source}: {key}: given both as a field and as axes.{key}; take one out")
     origins = dict.fromkeys(axes, source)
     for override in overrides:
@@ -152,7 +152,7 @@ def _check_axes(axes: Any, source: str) -> dict[str, list[Any]]:
     if not isinstance(axes, dict):
         raise ConfigError(f"{source}: axes: got {axes!r}; it must be a table of lists")
     flat: dict[str, list[Any]] = {}
-    for key, values in _flatten(axes):
+    for key, values in flatten(axes):
         if key not in field_names():
             raise ConfigError(f"{source}: axes.{key}: unknown field; {_allowed(key, field_names())}")
         if not isinstance(values, list) or not values:
@@ -169,7 +169,7 @@ def _check_recipes(recipes: Any, axes: Mapping[str, Any], source: str) -> Recipe
     """
     if not isinstance(recipes, dict) or not all(isinstance(recipe, dict) for recipe in recipes.values()):
         raise ConfigError(f"{source}: recipes: must be tables [recipes.NAME] of fields")
-    flat = {name: dict(_flatten(recipe)) for name, recipe in recipes.items()}
+    flat = {name: dict(flatten(recipe)) for name, recipe in recipes.items()}
     allowed = [name for name in field_names() if name != "recipe"]
     for name, recipe in flat.items():
         if not re.fullmatch(_NAME, name):
@@ -180,15 +180,6 @@ def _check_recipes(recipes: Any, axes: Mapping[str, Any], source: str) -> Recipe
             if key in axes:
                 raise ConfigError(f"{source}: {key}: given both in recipes.{name} and as axes.{key}; take one out")
     return flat
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Leaves by dotted name; ``[axes.training] rounds = [1, 2]`` and ``"training.rounds" = [1, 2]`` are one."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origins: dict[str, str]) -> None:
@@ -366,7 +357,7 @@ def _check_rules(rules: Any, cells: Sequence[CellConfig], source: str) -> list[d
     """The exclusions as flat tables, each of which takes out one of `cells` at least, where any are given."""
     if not isinstance(rules, list) or not all(isinstance(rule, dict) and rule for rule in rules):
         raise ConfigError(f"{source}: exclude: must be tables [[exclude]] with at least one field each")
-    flat = [dict(_flatten(rule)) for rule in rules]
+    flat = [dict(flatten(rule)) for rule in rules]
     for rule in flat:
         for key in rule:
             if key not in field_names():

@@ -140,9 +140,7 @@ def encoded(data: Dataset, space: LatentSpace, pixel_range: str, device: str) ->
     """Standardised latents (N, c, h, w) of the training and of the held-out images, float32 on `device`."""
     there = space.to(device)
     train, heldout = (
-        torch.cat(
-            [there.encode(to_model_range(part.to(device), pixel_range)) for part in images.split(_ENCODED_AT_ONCE)]
-        )
+        there.encode(to_model_range(images.to(device), pixel_range))  # in batches
         for images in (data.train_images, data.heldout_images)
     )
     return train, heldout

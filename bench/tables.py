@@ -413,14 +413,11 @@ def caption(store: Store) -> str:
 def _loss_scales(results: Sequence[Mapping[str, Any]]) -> str:
     """A warning where held-out losses of rows are on different scales."""
     scales = {
-        (c["diffusion"]["schedule"], c["diffusion"]["T"], c["latent"]["mode"] == "off") for c in map(_config, results)
+        (c["diffusion"]["schedule"], c["diffusion"]["T"], c["latent"]["mode"] == "off")
+        for c in (result["config"] for result in results)
     }
     told = "; held-out losses compare within one noise schedule, and not between pixels and latents"
     return told if len(scales) > 1 else ""
-
-
-def _config(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return dict(result["config"])
 
 
 def _client_policy(results: Sequence[Mapping[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.config import flatten
 from bench.store import CellFolder, PlannedCell, Store, write_bytes
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
@@ -326,15 +327,6 @@ def run_name(labels: Mapping[str, Any]) -> str:
         if key != "strategy" and value is not None
     ]
     return " ".join([str(labels["strategy"]), *rest])
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings by dotted name."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def final_values(result: Mapping[str, Any]) -> dict[str, float | None]:
