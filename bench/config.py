@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -46,6 +46,13 @@ class Plugin(Section):
         """E.g. ``fedprox(mu=0.1)``; a grid accepts it back."""
         inner = ", ".join(f"{key}={_toml(value)}" for key, value in self.params.items())
         return f"{self.name}({inner})" if inner else self.name
+
+    def short_label(self, cls: type, always: Collection[str] = ()) -> str:
+        """The label with the hyper-parameters in `always` and those that are not the defaults of dataclass `cls`."""
+        fields = dataclasses.fields(cls)
+        defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
+        told = {key: value for key, value in self.params.items() if key in always or value != defaults[key]}
+        return Plugin(name=self.name, params=told).label
 
 
 def _toml(value: Any) -> str:
@@ -238,11 +245,8 @@ class CellConfig(Section):
     @property
     def strategy_label(self) -> str:
         """The strategy with its first hyper-parameter and those that are not its defaults; a grid accepts it back."""
-        fields = dataclasses.fields(strategies.load(self.strategy.name))
-        defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
-        first = next(iter(self.strategy.params), None)
-        told = {k: v for k, v in self.strategy.params.items() if k == first or v != defaults[k]}
-        return Plugin(name=self.strategy.name, params=told).label
+        first = list(self.strategy.params)[:1]
+        return self.strategy.short_label(strategies.load(self.strategy.name), always=first)
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy with its hyper-parameters."""

@@ -82,8 +82,9 @@ def diagnose(
     by_class = _by_class(found, labels, K)
     T = task.process.schedule.T
     edges = np.linspace(0, T, BINS + 1).round().astype(int)
-    alike = personal is None and views is None
-    client_losses = [_mixed(by_class if alike else by_client.get(i), mix) for i, mix in enumerate(mixes)]
+    if personal is None and views is None:
+        by_client = dict.fromkeys(range(len(mixes)), by_class)
+    client_losses = [mixture.of_classes(by_client[i], mix) if i in by_client else None for i, mix in enumerate(mixes)]
     return Diagnostics(
         draws=DRAWS,
         t_edges=edges.tolist(),
@@ -102,7 +103,7 @@ def heldout_by_group(errors: Tensor, labels: Tensor, mixes: np.ndarray) -> dict[
         mixes: as for `diagnose`.
     """
     by_class = _means(errors.numpy(), labels.numpy(), max(mixes.shape[1], int(labels.max()) + 1))
-    return {"class_loss": _plain(by_class), "client_loss": [_mixed(by_class, mix) for mix in mixes]}
+    return {"class_loss": _plain(by_class), "client_loss": [mixture.of_classes(by_class, mix) for mix in mixes]}
 
 
 @dataclass(frozen=True)
@@ -157,14 +158,6 @@ def _means(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     sizes = np.bincount(groups, minlength=count)
     sums = np.bincount(groups, weights=values, minlength=count)
     return np.divide(sums, sizes, out=np.full(count, np.nan), where=sizes > 0)
-
-
-def _mixed(by_class: np.ndarray | None, mix: np.ndarray) -> float | None:
-    """Mean of the classes' losses weighted by `mix`, over the classes that are held out; None if there is none."""
-    if by_class is None:
-        return None
-    known = np.isfinite(by_class) & (mix > 0)
-    return float(np.average(by_class[known], weights=mix[known])) if known.any() else None
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -7,6 +7,7 @@ their numbers of images. So the mixture costs what one global model costs.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,17 @@ def assigned(sizes: Sequence[int], count: int) -> Tensor:
 
 def judged(n_clients: int) -> list[int]:
     """The clients that are evaluated one by one: all, or `MOST_JUDGED` of them spread evenly over the numbers."""
-    if n_clients <= MOST_JUDGED:
-        return list(range(n_clients))
-    return [round(k * (n_clients - 1) / (MOST_JUDGED - 1)) for k in range(MOST_JUDGED)]
+    return spread(n_clients, MOST_JUDGED)
+
+
+def spread(n: int, most: int) -> list[int]:
+    """The numbers below n, or `most` >= 2 of them spread evenly from the first to the last."""
+    return list(range(n)) if n <= most else [round(k * (n - 1) / (most - 1)) for k in range(most)]
+
+
+def of_classes(by_class: np.ndarray, mix: np.ndarray) -> float | None:
+    """Mean of the classes' values (K,) weighted by a client's counts or shares `mix` (K,), over the classes that have
+    one; None if there is none.
+    """
+    known = np.isfinite(by_class) & (mix > 0)
+    return float(np.average(by_class[known], weights=mix[known])) if known.any() else None

@@ -3,7 +3,6 @@
 What cannot work is found here, before anything is trained.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +175,4 @@ def _partition_label(partition: Plugin | None) -> str | None:
     """Its name and what differs from its defaults; None for centralized training."""
     if partition is None:
         return None
-    fields = dataclasses.fields(partitions.load(partition.name))
-    defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
-    changed = {key: value for key, value in partition.params.items() if value != defaults[key]}
-    return Plugin(name=partition.name, params=changed).label
+    return partition.short_label(partitions.load(partition.name))

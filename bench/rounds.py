@@ -252,7 +252,7 @@ class FederatedTraining:
             copy_into(self._live, params)
             self.heldout_errors = self.task.heldout_errors(self.net)
             raw = heldout = mean_error(self.heldout_errors)
-            evaluated = self.average or self.strategy.model(self.server, {})
+            evaluated = self.evaluated()
             if any(tensor is not params[name] for name, tensor in evaluated.items()):
                 copy_into(self._live, evaluated)
                 self.heldout_errors = self.task.heldout_errors(self.net)

@@ -73,8 +73,6 @@ def costs(store: Store, path: Path) -> None:
         ValueError: if no cell is finished.
     """
     splits = finished_splits(store)
-    if not splits:
-        raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
     shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
     along, counts = fid_samples(store, (e for split in shown for e in split.experiments))
     blocks = [read_block(store, split, along) for split in shown]

@@ -21,8 +21,6 @@ def overview(store: Store, path: Path) -> None:
         ValueError: if no cell is finished.
     """
     experiments = finished_experiments(store)
-    if not experiments:
-        raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
     compared, rows = comparison(store)
     enough = 2 if "recipe" in store.plan()["extra_axes"] else RECIPES_FROM
     if len(rows) >= enough and len(compared) in STRIPS:

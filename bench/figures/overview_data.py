@@ -52,7 +52,11 @@ class Row:
 
 
 def finished_experiments(store: Store) -> list[Experiment]:
-    """Centralized ones first, then split by split, strategies in the plan's order."""
+    """Centralized ones first, then split by split, strategies in the plan's order.
+
+    Raises:
+        ValueError: if no cell is finished.
+    """
     groups: dict[tuple[bool, str, str], list[str]] = {}
     for cell in store.planned():
         key = (cell.labels["n_clients"] is not None, split_label(cell.labels), cell.labels["strategy"])
@@ -60,7 +64,10 @@ def finished_experiments(store: Store) -> list[Experiment]:
         groups.setdefault(key, []).extend([cell.cell_id] if done else [])
     splits = list(dict.fromkeys(split for _, split, _ in groups))
     order = sorted(groups, key=lambda key: (key[0], splits.index(key[1])))
-    return [Experiment(key[2], key[1], not key[0], tuple(groups[key])) for key in order if groups[key]]
+    found = [Experiment(key[2], key[1], not key[0], tuple(groups[key])) for key in order if groups[key]]
+    if not found:
+        raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
+    return found
 
 
 def split_label(labels: dict[str, Any]) -> str:

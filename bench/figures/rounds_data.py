@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bench.figures.split_data import Array
+from bench.mixture import spread
 
 CLIENTS_SHOWN = 100  # where each has a row or a bar
 OUTCOMES = ("arrived", "part of its steps", "dropped", "failed")
@@ -54,6 +55,4 @@ def _last_round(visits: Sequence[Mapping[str, Any]]) -> int:
 
 def some_clients(n: int) -> list[int]:
     """All, or `CLIENTS_SHOWN` of them spread evenly over the numbers."""
-    if n <= CLIENTS_SHOWN:
-        return list(range(n))
-    return [round(k * (n - 1) / (CLIENTS_SHOWN - 1)) for k in range(CLIENTS_SHOWN)]
+    return spread(n, CLIENTS_SHOWN)

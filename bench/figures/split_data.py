@@ -58,6 +58,9 @@ def finished_splits(store: Store) -> list[Split]:
     """Splits in the plan's order, with centralized training in every one that differs only in what means nothing to it.
 
     Centralized training that no strategy can be held against stands alone.
+
+    Raises:
+        ValueError: if no cell is finished.
     """
     own = [axis for axis in store.plan()["extra_axes"] if axis not in FEDERATED_ONLY]
     labels = {cell.cell_id: cell.labels for cell in store.planned()}

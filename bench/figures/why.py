@@ -45,8 +45,6 @@ def why(store: Store, path: Path) -> None:
         ValueError: if no cell is finished.
     """
     splits = finished_splits(store)
-    if not splits:
-        raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
     shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
     every = [read_rows(store, split) for split in shown]
     blocks = [rows[:ROWS_SHOWN] for rows in every]

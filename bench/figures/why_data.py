@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.figures.overview_data import Experiment
 from bench.figures.split_data import Array, Split
+from bench.mixture import of_classes
 from bench.store import CellFolder, Store, read_json
 
 
@@ -108,15 +109,10 @@ def _client_losses(experiment: Experiment, seed: _Seed) -> Sequence[float | None
     part: Mapping[str, Any] = seed.partition or {}
     if not part or any(part.get("noise") or []):  # clients' images have noise that this model was not measured on
         return []
-    return [mixed(seed.class_loss, np.array(counts, dtype=float)) for counts in part["histogram"]]
-
-
-def mixed(class_loss: Array, counts: Array) -> float | None:
-    """Mean of the losses of the classes (K,) by a client's counts (K,), over the classes that have one."""
-    if len(class_loss) != len(counts):
-        return None
-    known = np.isfinite(class_loss) & (counts > 0)
-    return float(np.average(class_loss[known], weights=counts[known])) if known.any() else None
+    mixes = np.array(part["histogram"], dtype=float)
+    if mixes.shape[1] != len(seed.class_loss):
+        return []
+    return [of_classes(seed.class_loss, mix) for mix in mixes]
 
 
 def mean_known(parts: Sequence[Array]) -> Array:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,29 +359,11 @@ def test_ctrl_c_ends_it(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
+EXAMPLE = Path(__file__).parents[2] / "example_strategy.py"
 MODULE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from partitions import Partition
-from strategies.fedavg import FedAvg
-
-
-@dataclass(frozen=True)
-class Damped(FedAvg):
-    """FedAvg whose server moves only part of the way."""
-
-    convex: ClassVar[bool] = False
-    alone_is_centralized: ClassVar[bool] = False
-
-    rate: float = 0.5
-
-    def aggregate(self, server, uploads):
-        before = server["params"]
-        super().aggregate(server, uploads)
-        server["params"] = {k: before[k].lerp(v, self.rate) for k, v in server["params"].items()}
 
 
 @dataclass(frozen=True)
@@ -397,7 +380,7 @@ class Halves(Partition):
 
 def test_modules_in_the_current_folder_are_found_and_pass(tmp_path):
     """In a process of its own, as a user runs it."""
-    (tmp_path / "my_module.py").write_text(MODULE)
+    (tmp_path / "my_module.py").write_text(EXAMPLE.read_text() + MODULE)
     done = subprocess.run(
         [sys.executable, "-m", "bench.check", "my_module:Damped(rate=0.25)", "my_module:Halves"],
         cwd=tmp_path, capture_output=True, text=True, timeout=240,

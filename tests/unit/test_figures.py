@@ -23,20 +23,6 @@ from bench.store import Store, write_json
 from tests import fake_store
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, to look into."""
-    kept: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **settings: object) -> None:
-        kept.append(figure)
-        save(figure, *args, **settings)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return kept
-
-
 def texts(figure: Figure) -> list[str]:
     found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
     return [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in found]

@@ -26,20 +26,6 @@ MANY = ["centralized", "fedavg", *(f"fedprox(mu={mu})" for mu in np.linspace(0.0
 LONG = "strategies.fedprox:FedProx(mu=0.123456789012345678901234567890)"
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, to look into."""
-    kept: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **settings: object) -> None:
-        kept.append(figure)
-        save(figure, *args, **settings)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return kept
-
-
 def folder_of(store: Store, strategy: str, **labels: object) -> CellFolder:
     wanted = {"strategy": strategy, **labels}
     return next(
