@@ -1,27 +1,56 @@
 """One cell from data to result; everything it writes goes through its folder."""
 
+import errno
+import faulthandler
 import hashlib
+import re
 import time
 import traceback
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench import environment, figures
+from bench import environment, figures, locks
 from bench.assemble import PERSONAL, load_cell_extractor, load_data, load_model
-from bench.config import CellConfig, likelihood_id
+from bench.config import RESULT_VERSION, CellConfig, likelihood_id
 from bench.data import Dataset
 from bench.evaluation import bound, draw_reconstructions, judge, judge_clients, judge_curve
 from bench.fidelity import Extractor
+from bench.files import read_json, write_bytes, write_json
 from bench.rounds import weight_hash
 from bench.sampling import Model, generate
-from bench.store import CellFolder, Heartbeat, Store, read_json, write_bytes, write_json
+from bench.store import HANG, CellFolder, Failure, Heartbeat, Store
 from bench.tasks import Diverged
-from bench.training import TRAINED_FILES, find_damage, train
+from bench.training import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
+
+STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class How:
+    """How cells are run; nothing of it changes a number.
+
+    Attributes:
+        run: names the run of the command line that they belong to.
+        timeout: seconds that one attempt at a cell may take, None for any.
+        checkpoint_every: rounds between two checkpoints, 0 for none.
+        isolate: whether each cell has a process of its own.
+        tries: how often a cell is begun whose own process dies.
+        break_locks: whether locks of other hosts are broken.
+    """
+
+    run: str = ""
+    timeout: float | None = None
+    checkpoint_every: int = 1
+    isolate: bool = False
+    tries: int = 2
+    break_locks: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +62,7 @@ class CellJob:
         data_root: where torchvision's files lie, None for data that needs none.
         device: "cpu", "cuda" or "cuda:1", resolved.
         labels: as in `PlannedCell`.
+        how: how it is run.
     """
 
     config: CellConfig
@@ -42,31 +72,71 @@ class CellJob:
     root: Path
     data_root: Path | None
     device: str
-
-
-def run_jobs(jobs: list[CellJob]) -> None:
-    """Run cells that share their training, one after another: the first trains, the others reuse its weights."""
-    for job in jobs:
-        run_cell(job)
+    how: How = How()
 
 
 def run_cell(job: CellJob) -> None:
-    """Run one cell to its result.json, or to an error.json if it raises: no exception but an interrupt leaves it."""
+    """Run one cell to its result.json, or to an error.json if it raises; not at all if another process is at it.
+
+    No exception leaves it but an interrupt, and an OSError where the disk is full: no other cell could do better then.
+    """
     torch.set_num_threads(job.config.threads)
     folder = Store(job.root).cell(job.cell_id)
+    with locks.hold(folder.path, job.how.run, job.how.break_locks) as held:
+        if not held:
+            return
+        folder.mend()
+        if folder.ended() or find_timeout(folder):
+            return
+        try:
+            with _limited(folder, job.how.timeout):
+                _run(job, folder)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+                raise
+            status, told = _reason(error)
+            folder.fail(status, told, traceback.format_exc())
+
+
+def _reason(error: BaseException) -> tuple[Failure, str]:
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, Diverged):
+        return "diverged", told
+    no_memory = isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error))
+    if no_memory or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "killed", f"out of memory: {told}"
+    return "failed", told
+
+
+@contextmanager
+def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
+    """End this process after some seconds, leaving in the file `HANG` where it stood: no thread of Python's own could
+    end one that hangs in a library.
+    """
+    if seconds is None:
+        yield
+        return
+    with open(folder.path / HANG, "w", encoding="utf-8") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    (folder.path / HANG).unlink()
+
+
+def find_timeout(folder: CellFolder) -> bool:
+    """Whether the last attempt's process ended because its time was over; if so that is recorded."""
     try:
-        _run(job, folder)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a strategy, partition or library raises must cost no other cell
-        status = "diverged" if isinstance(error, Diverged) else "failed"
-        write_json(
-            folder.path / "error.json",
-            {
-                "status": status,
-                "error": f"{type(error).__name__}: {error}",
-                "traceback": traceback.format_exc(),
-                "time": time.time(),
-            },
-        )
+        stood = (folder.path / HANG).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    limit = re.match(r"Timeout \(([\d:.]+)\)", stood)
+    if limit is None:  # it is open, or of a process that was killed before
+        return False
+    folder.fail("timeout", f"not done within --timeout, {limit[1]} (hours:minutes:seconds)", stood)
+    (folder.path / HANG).unlink()
+    return True
 
 
 def _run(job: CellJob, folder: CellFolder) -> None:
@@ -75,12 +145,21 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     data = load_data(cell, job.data_root)
     extractor = load_cell_extractor(cell)
     told = {"data": describe_data(data, cell), "extractor": describe_extractor(extractor)}
-    ids = {"cell_id": job.cell_id, "train_id": job.train_id, "config": cell.model_dump(mode="json")}
+    ids = {
+        "cell_id": job.cell_id,
+        "train_id": job.train_id,
+        "result_version": RESULT_VERSION,
+        "config": cell.model_dump(mode="json"),
+    }
+    known = _reuse(job, folder)
+    stand = None if known else find_checkpoint(folder, job.device)
     begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
-    folder.begin(ids | told | begun | {"labels": job.labels})
+    kept = {"resumed": len(folder.rounds()), "labels": job.labels}
+    folder.begin(ids | told | begun | kept)
     folder.progress("prepare", 0.0)
     cache = job.root.parent / ".cache" / "autoencoders"
-    trained = _reuse(job, folder) or train(cell, job.train_id, folder, data, cache, job.device)
+    every = job.how.checkpoint_every
+    trained = known or train(cell, job.train_id, folder, data, cache, job.device, every, stand)
     model = load_model(cell, data, folder.path, job.device)
     sampling = time.perf_counter()
     heartbeat = Heartbeat(folder, "sample", cell.evaluation.n_samples)
@@ -115,7 +194,8 @@ def _run(job: CellJob, folder: CellFolder) -> None:
         "training_environment": trained["environment"],
         "finished": time.time(),
     }
-    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where)
+    files = {"files": folder.files()}
+    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where | files)
     (folder.path / "progress.json").unlink(missing_ok=True)
 
 
@@ -139,6 +219,7 @@ def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
             for name in (*TRAINED_FILES, *own, "train.json"):
                 if (source.path / name).exists():
                     write_bytes(folder.path / name, (source.path / name).read_bytes())
+        forget_checkpoints(folder)
         return read_json(folder.path / "train.json")
     return None
 

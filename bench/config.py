@@ -17,16 +17,30 @@ from bench.diffusion.ema import EmaSettings
 from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
 
-RESULT_VERSION = 3  # raise by hand when a change of the code changes numbers
+RESULT_VERSION = 4  # raise by hand when a change of the code changes numbers, or what records hold
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Images = Annotated[int, Field(ge=2, le=10**9)]  # fewer have no covariance
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_LONGEST_MESSAGE = 8000
 
 
 class ConfigError(Exception):
-    """A mistake in a grid, an option or the data it names; the message is for the person who made it."""
+    """A mistake in a grid, an option or the data it names; the message is for the person who made it.
+
+    What it quotes may be anything: characters that are not printable are shown as escapes, and a very long message is
+    cut in its middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        if len(shown) > _LONGEST_MESSAGE:
+            half = _LONGEST_MESSAGE // 2
+            shown = f"{shown[:half]} [... {len(shown) - 2 * half} more letters ...] {shown[-half:]}"
+        super().__init__(shown)
 
 
 class Section(BaseModel):
@@ -192,14 +206,14 @@ class EvaluationConfig(Section):
     costs almost nothing: bits/dim of 28x28 digits padded to 32x32 are not those of 28x28.
     """
 
-    n_samples: Annotated[int, Field(ge=2)] = 500
+    n_samples: Images = 500
     extractor: Literal["mnist-cnn", "inception-v3-compat"] = "mnist-cnn"
     extractor_weights: str | None = None
-    nll: Annotated[int, Field(ge=0)] = 0
+    nll: Count = 0
     nll_steps: Positive | None = None
     nll_rounded: bool = False
-    curve_every: Annotated[int, Field(ge=0)] = 0
-    curve_samples: Annotated[int, Field(ge=2)] = 100
+    curve_every: Count = 0
+    curve_samples: Images = 100
 
 
 class CellConfig(Section):
@@ -225,7 +239,7 @@ class CellConfig(Section):
     latent: LatentConfig = LatentConfig()
     sampler: SamplerConfig = SamplerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    threads: Positive = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # more abort the process
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the U-Net in training and sampling; bits/dim are float32
 

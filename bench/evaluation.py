@@ -15,10 +15,11 @@ from bench.data import Dataset, to_model_range
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.samplers import timesteps
 from bench.fidelity import Extractor, evaluate, fixed_draw, real_floor, reference
+from bench.files import read_json
 from bench.mixture import judged
 from bench.sampling import Generated, Model
 from bench.seeds import derive, numpy_stream
-from bench.store import CellFolder, Heartbeat, read_json
+from bench.store import CellFolder, Heartbeat
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 

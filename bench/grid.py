@@ -4,12 +4,16 @@ Exit codes: 0 all cells done; 1 some failed; 2 a mistake in the grid, an option 
 """
 
 import argparse
+import errno
 import signal
 import sys
 import threading
+import uuid
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,16 +24,19 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench import figures, pool, tables
-from bench.cell import CellJob
-from bench.config import ConfigError
+from bench.cell import STORAGE_FULL, CellJob, How
+from bench.config import RESULT_VERSION, ConfigError
 from bench.grid_file import load_grid, shipped_grids
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
+from bench.seeds import numpy_stream
+from bench.store import FAILURES, Store
 from bench.tracking import Tracker, TrackingError
 
 LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
 SYNC_EVERY = 2.0  # seconds between two syncs to MLflow
 RETRY_EVERY = 30.0  # seconds to the next sync after one that failed
+INSIST_EVERY = 5.0  # seconds to the next interrupt where one was not met
 JOIN_WITHIN = 10.0  # seconds that the end of a run waits for a sync under way
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -40,42 +47,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     console = Console(quiet=options.quiet)
     try:
-        if options.scheduler is not None and options.backend == "loky":
+        if options.scheduler is not None and options.backend not in ("dask", "ray"):
             raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
         grid = load_grid(options.grid, options.set)
+        if options.sync_only:
+            return sync_only(Store(Path(options.results).resolve() / grid.name), console)
         plan = make_plan(grid, Path(options.results).resolve(), options.data_root, options.download)
         if options.plan:
             show_plan(plan, options, console)
             return DONE
-        with only_run(plan):
-            return execute(plan, options, console)
+        return execute(plan, options, console)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        print(f"error: {error}: what is done is kept; make room and run the same command again", file=sys.stderr)
+        return FAILED
 
 
-@contextmanager
-def only_run(plan: Plan) -> Iterator[None]:
-    """Hold the grid's folder: two runs at once would write the same cells.
+def sync_only(store: Store, console: Console) -> int:
+    """Bring MLflow up to date with what is on disk; returns the exit code."""
+    if not (store.root / "grid.json").exists():
+        raise ConfigError(f"--sync-only: {store.root} holds no grid.json: no grid has been run into it")
+    tracker = Tracker(store)
+    error = sync(tracker, running=False)
+    if error is not None:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
+    return DONE
+
+
+def claim_folder(plan: Plan) -> None:
+    """Write the plan into the grid's folder.
 
     Raises:
-        ConfigError: if another run holds it, or the folder cannot be written.
+        ConfigError: if the folder cannot be written.
     """
-    lock = FileLock(plan.store.root / ".lock", timeout=0)
     try:
-        plan.store.root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        plan.store.write_plan(plan.describe())
+        with writing(plan):
+            pass
     except Timeout as error:
-        raise ConfigError(f"another run is at work in {plan.store.root}; wait for it, or give --results DIR") from error
+        raise ConfigError(f"{plan.store.root}: another run has been writing its tables for a minute") from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise ConfigError(f"--results {plan.store.root.parent}: cannot be written: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+
+def writing(plan: Plan) -> FileLock:
+    """Held while what is made of all cells is written: two runs in one folder take turns."""
+    return FileLock(plan.store.root / ".tables", timeout=60)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +120,8 @@ def parser() -> argparse.ArgumentParser:
         help="override a field (training.rounds=3) or an axis (beta=0.1,1); may be repeated",
     )
     p.add_argument("--plan", action="store_true", help="print the cells, their state and estimated time; run nothing")
-    p.add_argument("--retry-failed", action="store_true", help="run failed cells again, too")
+    p.add_argument("--retry-failed", action="store_true", help="run failed cells again, too, from their checkpoints")
+    p.add_argument("--sync-only", action="store_true", help="bring MLflow up to date with the results; run nothing")
     p.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
     p.add_argument("--download", action="store_true", help="allow fetching data and extractor weights that are missing")
@@ -101,6 +130,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--scheduler", metavar="ADDRESS", help="Dask scheduler or Ray cluster; without it a local one is started"
     )
+    p.add_argument("--isolate", action="store_true", help="run each cell in a process of its own")
+    p.add_argument(
+        "--timeout", type=seconds, metavar="SECONDS", help="end a cell as timed out that takes longer (default: never)"
+    )
+    p.add_argument(
+        "--checkpoint-every", type=rounds, default=1, metavar="K",
+        help="rounds between two checkpoints, from which a killed cell goes on; 0 for none (default: 1)",
+    )  # fmt: skip
+    p.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="run cells in another order; no number depends on the order"
+    )
+    p.add_argument(
+        "--break-locks", action="store_true",
+        help="take over cells at which processes of other hosts are said to work: all of those must be gone",
+    )  # fmt: skip
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
     p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
@@ -111,6 +155,22 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def rounds(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
     return value
 
 
@@ -141,39 +201,88 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
 
 def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     """Run what is missing, then write and print the tables; returns the exit code."""
+    claim_folder(plan)
+    told = mend(plan)
     pending = plan.pending(options.retry_failed)
-    plan.store.write_plan(plan.describe())
+    running = sum(state == "running" for state in plan.states().values())
     tracker = None if options.no_mlflow else Tracker(plan.store)
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
+    elsewhere = f" ({running} of them at work in another run)" if running else ""
     console.print(
         f"grid {plan.grid.name}: {len(plan.jobs)} cells, {len(plan.jobs) - len(pending)} ended before, "
-        f"{len(pending)} to run, {n_jobs} at a time; results in {plan.store.root}",
+        f"{len(pending)} to run{elsewhere}, {n_jobs} at a time; results in {plan.store.root}",
         highlight=False,
         soft_wrap=True,
     )
     view = make_view(console, options.quiet)
+    for warning in told:
+        view.warn(warning)
     watch = Watch(plan, pending, tracker, view)
     interrupted = False
     try:
-        with watch, terminated_like_ctrl_c():
-            pool.run(pending, n_jobs, options.backend, options.scheduler)
+        with watch, interruptible():
+            pool.run(prepared(pending, options), n_jobs, options.backend, options.scheduler)
     except KeyboardInterrupt:
         interrupted = True
     return report(plan, None if watch.syncing else tracker, view, console, interrupted)
 
 
+def mend(plan: Plan) -> list[str]:
+    """Move damaged files away; what was found, and what of other versions lies there."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for job in plan.jobs:
+            folder = plan.store.cell(job.cell_id)
+            if folder.path.is_dir() and folder.state() != "running":
+                folder.mend()
+    found = list(dict.fromkeys(str(warning.message) for warning in caught))
+    versions = {version: n for version, n in plan.store.versions().items() if version != str(RESULT_VERSION)}
+    return found + [
+        f"{n} cells in {plan.store.root} were made by RESULT_VERSION {version}, and this is {RESULT_VERSION}: they are "
+        "kept, and not used"
+        for version, n in versions.items()
+    ]
+
+
+def prepared(jobs: Sequence[CellJob], options: argparse.Namespace) -> list[CellJob]:
+    """The jobs in the order they are to be run in, told how; what tells of failures is removed."""
+    how = How(uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate,
+              break_locks=options.break_locks)  # fmt: skip
+    made = [replace(job, how=how) for job in jobs]
+    if options.shuffle is not None:
+        order = numpy_stream(options.shuffle, "order of cells").permutation(len(made))
+        made = [made[k] for k in order]
+    for job in made:
+        Store(job.root).cell(job.cell_id).forget_failure()
+    return made
+
+
 @contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """A batch system's SIGTERM is met like Ctrl-C."""
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, and a batch system's SIGTERM like it, interrupt what is inside.
+
+    An interrupt that falls into a destructor or a callback is lost there, so it is repeated until it is met.
+    """
+    asked, left = threading.Event(), threading.Event()
+    main_thread = threading.get_ident()
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        asked.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def insist() -> None:
+        asked.wait()
+        while not left.wait(INSIST_EVERY):
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    threading.Thread(target=insist, name="insist", daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        left.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Watch:
@@ -240,9 +349,11 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
     states = plan.states()
     counts = Counter(states.values())
     if counts["done"]:
-        paths = tables.write_tables(plan.store)
-        for draw in (figures.overview, figures.costs, figures.why):
-            draw(plan.store, plan.store.root / f"{draw.__name__}.png")
+        with writing(plan):
+            plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
+            paths = tables.write_tables(plan.store)
+            for draw in (figures.overview, figures.costs, figures.why):
+                draw(plan.store, plan.store.root / f"{draw.__name__}.png")
         print_whole(console, tables.terminal_table(plan.store))
         console.print(tables.caption(plan.store), style="dim", highlight=False, markup=False)
         for warning in tables.warnings(plan.store):
@@ -255,7 +366,7 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
             view.warn(f"{error}; the next run of this grid syncs them")
         console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
     for job in plan.jobs:
-        if states[job.cell_id] in ("failed", "diverged"):
+        if states[job.cell_id] in FAILURES:
             told = (plan.store.cell(job.cell_id).error() or {}).get("error")
             print(
                 f"{states[job.cell_id]}: {describe(job.config)}: {told}\n"

@@ -1,6 +1,5 @@
 """The first stage of latent diffusion: an autoencoder, trained in one place or by the cell's own strategy."""
 
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.checkpoint import Checkpoint
 from bench.config import CellConfig, ClientConfig, TrainingConfig, digest
 from bench.data import Dataset, to_model_range
 from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
-from bench.rounds import FederatedTraining, RoundRecord
+from bench.files import QUARANTINE, Damaged, quarantine
+from bench.rounds import FederatedTraining, RoundRecord, copy_into
 from bench.seeds import derive
 from bench.tasks import AutoencoderTask, Diverged
 from bench.tensor_files import read_tensors, write_tensors
@@ -57,6 +58,7 @@ def first_stage(
     cache: Path,
     device: str,
     tick: Callable[[int], None],
+    point: Checkpoint,
 ) -> FirstStage:
     """The cell's autoencoder, trained; a centrally trained one is kept in `cache` for the other cells that use it.
 
@@ -66,11 +68,12 @@ def first_stage(
         strategy, clients: of the cell; used with `latent.mode` "federated". The channels' means and deviations, a few
             numbers, are taken over all images in both modes.
         folder: where clients' states lie meanwhile.
+        point: of this training; it goes on from there, and leaves it for an attempt that is made after it has ended.
     Raises:
         ValueError: if a latent channel collapsed.
     """
     if cell.latent.mode == "federated" and not strategy.centralized:
-        return _train(cell, data, strategy, clients, cell.training, folder, device, tick)
+        return _train(cell, data, strategy, clients, cell.training, folder, device, tick, point)
     path = cache / f"{_central_id(cell, data, device)}.safetensors"
     try:
         kept = read_tensors(path)
@@ -79,7 +82,7 @@ def first_stage(
     except ValueError as error:  # BrokenFile, or a whole file that is no first stage
         warnings.warn(f"{path} is broken ({error}); the autoencoder is trained anew", stacklevel=2)
     everyone = [torch.arange(len(data.train_images))]
-    made = _train(cell, data, Centralized(), everyone, TrainingConfig(), folder, device, tick)
+    made = _train(cell, data, Centralized(), everyone, TrainingConfig(), folder, device, tick, point)
     write_tensors(path, made.state())
     return made
 
@@ -101,6 +104,7 @@ def _train(
     folder: Path,
     device: str,
     tick: Callable[[int], None],
+    point: Checkpoint,
 ) -> FirstStage:
     s, seed, side = cell.latent, derive(cell.seed, "autoencoder"), latent_side(cell.data.size)
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
@@ -118,19 +122,36 @@ def _train(
         folder,
         tick,
     )
-    started = time.perf_counter()
     try:
-        *_, last = run.rounds()
+        last = _run_rounds(run, point)
     except Diverged as error:
         raise Diverged(f"the autoencoder diverged: {error}") from error
+    copy_into(dict(net.state_dict()), run.evaluated())
     space = fit_latent_space(net, to_model_range(images, cell.data.range), _ENCODED_AT_ONCE)
-    return FirstStage(space.to("cpu"), _metrics(last, time.perf_counter() - started))
+    return FirstStage(space.to("cpu"), last)
 
 
-def _metrics(last: RoundRecord, seconds: float) -> dict[str, float]:
+def _run_rounds(run: FederatedTraining, point: Checkpoint) -> dict[str, float]:
+    """All rounds from where the training stands; what the last one measured."""
+    last: dict[str, float] = {}
+    try:
+        stand = point.load(str(run.task.device))
+        if stand is not None:
+            run.restore(stand["run"])
+            last = stand["kept"]["last"]
+    except Damaged as error:
+        quarantine(point.path, point.path.parent.parent / QUARANTINE / point.path.parent.name, str(error))
+    for record in run.rounds():
+        last = _metrics(record)
+        if point.due(record.round, run.training.rounds):
+            point.save(run, {"last": last})
+    return last
+
+
+def _metrics(last: RoundRecord) -> dict[str, float]:
     return {
         "autoencoder_loss": last.heldout_loss,
-        "autoencoder_seconds": seconds,
+        "autoencoder_seconds": last.seconds,
         "autoencoder_bytes_down": float(last.bytes_down),
         "autoencoder_bytes_up": float(last.bytes_up),
     }

@@ -26,7 +26,7 @@ from bench.data import Dataset
 from bench.environment import resolve_device
 from bench.fidelity import Extractor
 from bench.grid_file import Grid
-from bench.store import PlannedCell, Store
+from bench.store import FAILURES, PlannedCell, Store
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Plan:
 
     def pending(self, retry_failed: bool) -> list[CellJob]:
         """Jobs that are not done; failed ones only if they are to be tried again."""
-        skip = {"done"} if retry_failed else {"done", "failed", "diverged"}
+        skip = {"done"} if retry_failed else {"done", *FAILURES}
         states = self.states()
         return [job for job in self.jobs if states[job.cell_id] not in skip]
 

@@ -1,4 +1,8 @@
-"""Runs jobs on joblib's backends, and lets nothing that happens to one worker cost the others' work."""
+"""Runs jobs on joblib's backends, and lets nothing that happens to one worker cost the others' work.
+
+What is left to do is read from disk, over and over until nothing is: after a pool died, and beside other runs that work
+in the same folder.
+"""
 
 import os
 import signal
@@ -13,11 +17,15 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from bench.cell import CellJob, run_jobs
+from bench import locks
+from bench.cell import CellJob, find_timeout, run_cell
 from bench.config import ConfigError
-from bench.store import Store, write_json
+from bench.files import Damaged
+from bench.isolate import end_with, run_isolated
+from bench.store import CellFolder, Store
 
-BACKENDS = ("loky", "dask", "ray")  # not threads: cells seed torch's global generator for weights and dropout
+BACKENDS = ("loky", "threading", "dask", "ray")
+LOOK_EVERY = 1.0  # seconds between two looks at cells that another run works at
 
 
 def default_n_jobs(jobs: Sequence[CellJob]) -> int:
@@ -28,30 +36,41 @@ def default_n_jobs(jobs: Sequence[CellJob]) -> int:
 
 
 def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: str | None = None) -> None:
-    """Run all jobs, `n_jobs` at a time; those that share their training run one after another on one worker.
+    """Run jobs, `n_jobs` at a time, until all have ended; those that share their training run one after another.
 
-    A worker that dies takes the pool with it: the cells that were running then are run again, each alone, and one
-    whose worker dies once more is recorded as failed; a new pool takes up the others.
+    A worker that dies takes the pool with it. The cells that were running then go on in a new one, each in a process
+    of its own, and one whose process dies once more is recorded as killed. Cells at which another run works are waited
+    for, and taken up if it goes away.
 
     Args:
-        backend: one of `BACKENDS`; "dask" and "ray" reach past this machine, on a file system that all share.
+        backend: one of `BACKENDS`; "dask" and "ray" reach past this machine, on a file system that all share. On
+            "threading", where cells would mix their random draws, each has a process of its own.
         scheduler: address of a Dask scheduler or Ray cluster; None starts a local one.
     Raises:
         ConfigError: if the backend is not installed.
+        OSError: if the disk is full.
     """
-    groups = grouped(jobs)
-    for job in jobs:
-        Store(job.root).cell(job.cell_id).forget_attempt()
+    if backend == "threading":
+        jobs = [_alone(job, job.how.tries) for job in jobs]
+    died: set[str] = set()
     with _configured(backend, scheduler, n_jobs):
-        while groups:
-            before = _attempts(groups)
+        while left := [job for job in jobs if not _folder(job).ended()]:
+            free = [job for job in left if not locks.is_locked(_folder(job).path)]
+            if not free:
+                time.sleep(LOOK_EVERY)
+                continue
             try:
-                _dispatch(groups, n_jobs)
-                return
-            except TerminatedWorkerError:
-                suspects, groups = _after_death(groups, before)
-            for group in suspects:
-                _run_alone(group)
+                _dispatch(grouped([_alone(job, 1) if job.cell_id in died else job for job in free]), n_jobs)
+            except _deaths(backend):
+                died |= {job.cell_id for job in left if _died(job)}
+
+
+def _folder(job: CellJob) -> CellFolder:
+    return Store(job.root).cell(job.cell_id)
+
+
+def _alone(job: CellJob, tries: int) -> CellJob:
+    return replace(job, how=replace(job.how, isolate=True, tries=tries))
 
 
 def _dispatch(groups: Sequence[list[CellJob]], at_once: int) -> None:
@@ -59,48 +78,28 @@ def _dispatch(groups: Sequence[list[CellJob]], at_once: int) -> None:
     joblib.Parallel(batch_size=1, pre_dispatch=at_once)(joblib.delayed(_work)(group, os.getpid()) for group in groups)
 
 
-def _attempts(groups: Sequence[list[CellJob]]) -> dict[str, str | None]:
-    """The attempt that each cell's folder tells of, by cell id."""
-    folders = [Store(job.root).cell(job.cell_id) for group in groups for job in group]
-    return {folder.cell_id: (folder.manifest() or {}).get("attempt") for folder in folders}
+def _died(job: CellJob) -> bool:
+    """Whether a process of this run worked at the cell, and is gone without a record of how it ended."""
+    folder = _folder(job)
+    try:
+        owner = locks.owner(folder.path)
+    except Damaged:
+        return False
+    ours = owner is not None and owner.run == job.how.run and not (owner.here and owner.lives())
+    return ours and not folder.ended() and not find_timeout(folder)
 
 
-def _after_death(
-    groups: Sequence[list[CellJob]], before: dict[str, str | None]
-) -> tuple[list[list[CellJob]], list[list[CellJob]]]:
-    """What is left when a pool died: groups in which a cell was running, one of which killed it, and the others."""
-    suspects: list[list[CellJob]] = []
-    others: list[list[CellJob]] = []
-    for group in groups:
-        left = [job for job in group if Store(job.root).cell(job.cell_id).state() in ("partial", "todo")]
-        if left:
-            (suspects if _running(left, before) else others).append(left)
-    return suspects, others
+def _deaths(backend: str) -> tuple[type[Exception], ...]:
+    """What joblib raises on the backend when a worker died."""
+    if backend == "dask":
+        from distributed.scheduler import KilledWorker
 
+        return (KilledWorker,)
+    if backend == "ray":
+        from ray.exceptions import RayError
 
-def _running(jobs: list[CellJob], before: dict[str, str | None]) -> list[CellJob]:
-    """The jobs that were begun since `before` and did not end."""
-    now = _attempts([jobs])
-    partial = [job for job in jobs if Store(job.root).cell(job.cell_id).state() == "partial"]
-    return [job for job in partial if now[job.cell_id] != before[job.cell_id]]
-
-
-def _run_alone(group: list[CellJob]) -> None:
-    """Run a group with no other beside it, so that if its worker dies again it is known which cell does that."""
-    while group:
-        before = _attempts([group])
-        try:
-            _dispatch([group], 1)
-            return
-        except TerminatedWorkerError:
-            told = "its worker process died twice, the second time alone (killed, or out of memory)"
-            guilty = _running(group, before)
-            for job in guilty:
-                error = {"status": "failed", "error": told, "traceback": "", "time": time.time()}
-                write_json(Store(job.root).cell(job.cell_id).path / "error.json", error)
-            ended = {job.cell_id for job in guilty}
-            states = {job.cell_id: Store(job.root).cell(job.cell_id).state() for job in group}
-            group = [j for j in group if j.cell_id not in ended and states[j.cell_id] in ("partial", "todo")]
+        return (RayError,)
+    return (TerminatedWorkerError,)
 
 
 def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
@@ -122,6 +121,10 @@ def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[No
     """joblib set to the backend; a local Dask or Ray is started where no address is given, and ended again."""
     if backend == "loky":  # at least two workers: joblib would run a single one in this very process
         with joblib.parallel_config("loky", n_jobs=max(2, n_jobs)):
+            yield
+        return
+    if backend == "threading":
+        with joblib.parallel_config("threading", n_jobs=n_jobs):
             yield
         return
     try:
@@ -164,12 +167,6 @@ def _work(jobs: list[CellJob], parent: int) -> None:
     if os.getpid() != parent and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.getppid() == parent:
-        threading.Thread(target=_end_with, args=(parent,), name="end with parent", daemon=True).start()
-    run_jobs(jobs)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a killed grid must not go on writing beside its successor."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+        end_with(parent)
+    for job in jobs:
+        (run_isolated if job.how.isolate else run_cell)(job)

@@ -14,9 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from bench.cell import CellJob
+from bench.files import Damaged
 from bench.plan import Plan, describe
+from bench.store import FAILURES, CellFolder
 
-ENDED = ("done", "failed", "diverged")
+ENDED = ("done", *FAILURES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CellView:
 
     @property
     def running(self) -> bool:
-        return self.state == "partial" and bool(self.phase)
+        return self.state == "running" and bool(self.phase)
 
 
 class Watcher:
@@ -57,7 +59,7 @@ class Watcher:
         if state in ENDED:
             result = folder.result() or folder.error() or {}
             return CellView(job, state, fraction=1.0, last=result.get("metrics", result))
-        progress, rounds = folder.read_progress() or {}, folder.rounds()
+        progress, rounds = folder.read_progress() or {}, _rounds(folder)
         phase, done = progress.get("phase", ""), progress.get("done", 0.0)
         passes = self._passes[job.cell_id]
         order = [*passes, "evaluate"]
@@ -76,6 +78,14 @@ class Watcher:
     def elapsed(self) -> float:
         """Seconds since this run began."""
         return time.monotonic() - self._started
+
+
+def _rounds(folder: CellFolder) -> list[dict[str, Any]]:
+    """The rounds so far; none while what is there cannot be read: whoever runs the cell mends it."""
+    try:
+        return folder.rounds()
+    except Damaged:
+        return []
 
 
 class View(Protocol):
@@ -149,7 +159,7 @@ class LiveView:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[told]}"),
         )
-        ended, failed = sum(v.state in ENDED for v in views), sum(v.state in ("failed", "diverged") for v in views)
+        ended, failed = sum(v.state in ENDED for v in views), sum(v.state in FAILURES for v in views)
         head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
         total = sum(view.fraction for view in views) / max(len(views), 1)
         bars.add_task(

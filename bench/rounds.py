@@ -190,27 +190,53 @@ class FederatedTraining:
         self._optimizer = make_optimizer(self.client, list(self.net.parameters()))
         self._states = ClientStates(self.folder, self.task.device)
         self._ledger = Ledger()
+        self._done, self._seconds = 0, 0.0
         if self.ema.mode != "off":
             self.average = {name: tensor.clone() for name, tensor in self.server["params"].items()}
 
-    def rounds(self, first: int = 0) -> Iterator[RoundRecord]:
-        """Train round by round from the round of index `first`, yielding what each measured.
+    def rounds(self) -> Iterator[RoundRecord]:
+        """Train round by round from where the run stands, yielding what each measured.
 
         At every yield the model to be evaluated is in `net`; where clients keep their own, `models` gives them.
 
         Raises:
             Diverged: if a loss stops being finite.
         """
-        seconds = 0.0
-        for index in range(first, self.training.rounds):
+        for index in range(self._done, self.training.rounds):
             started = time.perf_counter()
             self.visits, self._directions = [], Directions()
             self.net.train()
             self._train(index, draw_round(len(self.clients), self.training, self.seed, index))
             self._ledger.add(self.visits)
             raw, heldout = self._heldout_losses(index)
-            seconds += time.perf_counter() - started
-            yield self._record(index, raw, heldout, seconds)
+            self._done, self._seconds = index + 1, self._seconds + time.perf_counter() - started
+            yield self._record(index, raw, heldout, self._seconds)
+
+    def snapshot(self) -> State:
+        """Where the run stands between two rounds, for `restore`; the clients' states are on disk then."""
+        return {
+            "done": self._done,
+            "seconds": self._seconds,
+            "server": self.server,
+            "average": self.average or {},
+            "ledger": vars(self._ledger),
+            "clients": self._states.commit(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `snapshot` of a run of the same settings, whose clients' states lie in the same folder.
+
+        Raises:
+            Damaged: if a client's state was damaged since.
+        """
+        self._states.restore(state["clients"])
+        self._done, self._seconds, self.server = state["done"], state["seconds"], state["server"]
+        self._ledger = Ledger(**state["ledger"])
+        self.average = state["average"] or None
+
+    def forget_older(self) -> None:
+        """Remove clients' states that only an older snapshot needs."""
+        self._states.prune()
 
     def models(self) -> Iterator[Tensors]:
         """Each client's model as it would be evaluated now, by number: whole, and not to be written to."""

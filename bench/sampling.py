@@ -19,8 +19,8 @@ from bench.diffusion import samplers
 from bench.diffusion.autoencoder import LatentSpace
 from bench.diffusion.guidance import Network, asked_labels, guided
 from bench.diffusion.unet import UNet
+from bench.files import write_bytes
 from bench.mixture import Personal
-from bench.store import write_bytes
 
 SHEET = 64  # images on the sample sheet
 FILM_IMAGES, FILM_FRAMES = 16, 50

@@ -1,17 +1,20 @@
-"""Nested dicts of tensors, numbers and texts as one safetensors file: what strategies and clients remember.
+"""Nested dicts of tensors, numbers and texts as one sealed safetensors file: what strategies and clients remember.
 
-A leaf: it knows neither of the rooms that use it.
+A leaf: it knows neither of the rooms that use it. Nothing in such a file is code.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
+
+from bench.files import SEAL, Damaged, write_bytes
 
 State = dict[str, Any]
 PLAIN = (bool, int, float, str, type(None))
@@ -26,9 +29,11 @@ def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tu
             yield (*prefix, key), value
 
 
-def save_state(path: Path, state: State) -> None:
+def save_state(path: Path, state: State, sync: bool = True) -> None:
     """Write the state: tensors by their JSON-encoded path, everything else and the order in the file's metadata.
 
+    Args:
+        sync: whether it must outlast a loss of power.
     Raises:
         TypeError: for what would not come back as it is: keys that are no texts, values that are no tensors, numbers,
             texts, None or dicts of them.
@@ -37,23 +42,45 @@ def save_state(path: Path, state: State) -> None:
     for key, value in leaves(state):
         _check(key, value)
         order.append([key, None if isinstance(value, Tensor) else value])
-        if isinstance(value, Tensor):
-            tensors[json.dumps(key)] = value.detach().contiguous()
-    save_file(tensors, path, metadata={"order": json.dumps(order)})
+        if isinstance(value, Tensor):  # a copy: two that share memory cannot lie in one file
+            tensors[json.dumps(key)] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    told = json.dumps(order)
+    write_bytes(path, save(tensors, metadata={"order": told, SEAL: _seal(told, tensors)}), sync)
 
 
 def load_state(path: Path, device: torch.device) -> State:
-    """What `save_state` wrote, its tensors on `device`."""
+    """What `save_state` wrote, its tensors on `device`.
+
+    Raises:
+        Damaged: if it is not there or was damaged since.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except (OSError, SafetensorError) as error:
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+    if metadata.keys() != {"order", SEAL} or metadata[SEAL] != _seal(metadata["order"], tensors):
+        raise Damaged("its seal is that of other content")
     state: State = {}
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        names = set(file.keys())
-        for key, value in json.loads(file.metadata()["order"]):
-            *parts, last = key
-            node = state
-            for part in parts:
-                node = node.setdefault(part, {})
-            node[last] = file.get_tensor(json.dumps(key)) if json.dumps(key) in names else value
+    for key, value in json.loads(metadata["order"]):
+        *parts, last = key
+        node = state
+        for part in parts:
+            node = node.setdefault(part, {})
+        name = json.dumps(key)
+        node[last] = tensors[name].to(device) if name in tensors else value
     return state
+
+
+def _seal(order: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the order and of the tensors' names, types, shapes and bytes."""
+    total = hashlib.sha256(order.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return total.hexdigest()
 
 
 def _check(key: tuple[Any, ...], value: Any) -> None:

@@ -21,22 +21,42 @@ Everything that is shown (tables, figures, MLflow) is a function of these files 
     error.json           why it failed, with the traceback
 """
 
+import hashlib
 import json
-import os
-import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from bench import locks
+from bench.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_bytes, write_json  # noqa: F401
+
 LOGS = ("metrics.jsonl", "clients.jsonl", "heldout.jsonl")  # the files that grow by lines
+HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
 
-State = Literal["done", "failed", "diverged", "partial", "todo"]
+Failure = Literal["failed", "diverged", "timeout", "killed"]
+State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "partial", "todo"]
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+RECORDS = (
+    "result.json",
+    "error.json",
+    "train.json",
+    "cell.json",
+    "likelihood.json",
+    "curve.json",
+)  # what is read again
+_PASSING = (
+    "result.json",
+    "error.json",
+    "progress.json",
+    HANG,
+    locks.LOCK,
+)  # not among the files that result.json lists
 
 
 @dataclass(frozen=True)
@@ -65,29 +85,85 @@ class CellFolder:
         return self.path.name
 
     def state(self) -> State:
-        """What the files say: done, failed or diverged, partial (begun, not ended) or todo."""
+        """What the files say: done, or how it failed; running, partial (begun, not ended, nobody at it) or todo."""
         if self.result() is not None:
             return "done"
-        error = read_json(self.path / "error.json")
+        error = self.error()
         if error is not None:
-            return "diverged" if error.get("status") == "diverged" else "failed"
+            return error["status"] if error.get("status") in FAILURES else "failed"
+        if locks.is_locked(self.path):
+            return "running"
         return "partial" if (self.path / "cell.json").exists() else "todo"
 
+    def ended(self) -> bool:
+        """Whether it is done or failed."""
+        return self.result() is not None or self.error() is not None
+
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Start the cell anew; see `forget_attempt`."""
+        """Start an attempt at the cell."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.forget_attempt()
+        (self.path / "progress.json").unlink(missing_ok=True)
         write_json(self.path / "cell.json", manifest)
 
-    def forget_attempt(self) -> None:
-        """Remove what an attempt that did not end left to be seen; trained weights and their rounds stay."""
-        names = ["error.json", "progress.json"] + (list(LOGS) if self.trained() is None else [])
-        for name in names:
+    def fail(self, status: Failure, error: str, traceback: str = "") -> None:
+        """Write error.json: the cell has ended."""
+        record = {"status": status, "error": error, "traceback": traceback, "time": time.time()}
+        write_json(self.path / "error.json", record)
+
+    def forget_failure(self) -> None:
+        """Remove what tells of a failed attempt, so that the cell is run again; its checkpoint stays."""
+        for name in ("error.json", HANG):
             (self.path / name).unlink(missing_ok=True)
+
+    def files(self) -> dict[str, str | None]:
+        """SHA-256 of every file that is not written again after the cell is done, by its path in the folder."""
+        found = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        names = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
+        return {name: file_hash(self.path / name) for name in names if name not in _PASSING}
+
+    def changed(self, files: Mapping[str, str], missing_too: bool = False) -> dict[str, str]:
+        """Which of the files are not as listed, with the reason; one that is not there only if `missing_too`."""
+        found = {}
+        for name, expected in files.items():
+            try:
+                now = file_hash(self.path / name)
+            except Damaged as error:
+                found[name] = str(error)
+                continue
+            if now is None and missing_too:
+                found[name] = "it is missing"
+            elif now is not None and now != expected:
+                found[name] = "its content is not what was written"
+        return found
+
+    def mend(self) -> None:
+        """Move away, with a warning, every file that is damaged and every record that relied on it.
+
+        What is left can be trusted; what is missing then is made anew when the cell is run.
+        """
+        for name in RECORDS:
+            try:
+                read_json(self.path / name)
+            except Damaged as error:
+                self.quarantine(name, str(error))
+        result = self.result()
+        for record in ("result.json", "train.json"):
+            told = read_json(self.path / record) or {}
+            broken = self.changed(told.get("files", {}))
+            for name, why in broken.items():
+                self.quarantine(name, why)
+            if broken:
+                self.quarantine(record, f"it is of other files: {', '.join(broken)}")
+        if result is not None and self.result() is None:
+            (self.path / "progress.json").unlink(missing_ok=True)
+
+    def quarantine(self, name: str, why: str) -> None:
+        """Move a file or folder of the cell out of the way, with a warning."""
+        quarantine(self.path / name, self.path.parent / QUARANTINE / self.cell_id, why)
 
     def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Add a line for each record to one of `LOGS`. NaN and infinity become null."""
-        text = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records)
+        text = "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records)
         with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(text)
 
@@ -96,13 +172,44 @@ class CellFolder:
         return self.lines("metrics.jsonl")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of `LOGS`; a torn last line is left out."""
+        """The lines of one of `LOGS`; a torn last line is left out.
+
+        Raises:
+            Damaged: if it is no such file.
+        """
         try:
             text = (self.path / name).read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            return [dict(json.loads(line)) for line in whole.splitlines()]
         except FileNotFoundError:
             return []
-        whole = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()]
+        except (OSError, ValueError, TypeError) as error:
+            raise Damaged(f"{type(error).__name__}: {error}") from error
+
+    def log_marks(self) -> dict[str, Any]:
+        """Length and SHA-256 of each of `LOGS`, for `cut_logs`."""
+        texts = {name: (self.path / name).read_bytes() for name in LOGS if (self.path / name).exists()}
+        return {name: {"bytes": len(t), "hash": hashlib.sha256(t).hexdigest()} for name, t in texts.items()}
+
+    def cut_logs(self, marks: Mapping[str, Any]) -> None:
+        """Cut each of `LOGS` back to where its mark was taken; without a mark it is removed.
+
+        Raises:
+            Damaged: if what stood there then is no longer the same.
+        """
+        for name in LOGS:
+            path = self.path / name
+            if name not in marks:
+                remove(path)
+                continue
+            try:
+                text = path.read_bytes()[: marks[name]["bytes"]]
+            except OSError as error:
+                raise Damaged(f"{name}: {error}") from error
+            if hashlib.sha256(text).hexdigest() != marks[name]["hash"]:
+                raise Damaged(f"{name} is not what it was when the checkpoint was made")
+            with open(path, "r+b") as file:
+                file.truncate(len(text))
 
     def progress(self, phase: str, done: float, **values: Any) -> None:
         """Say how far the cell is: `done` in [0, 1] of a phase, "prepare", "evaluate" or one of `bench.cost.passes`."""
@@ -111,27 +218,38 @@ class CellFolder:
         )
 
     def read_progress(self) -> dict[str, Any] | None:
-        """The last progress, or None."""
-        return read_json(self.path / "progress.json")
+        """The last progress; None if there is none that can be read."""
+        try:
+            return read_json(self.path / "progress.json")
+        except Damaged:  # it is written again within a second
+            return None
 
     def manifest(self) -> dict[str, Any] | None:
         """cell.json, or None before the cell began."""
-        return read_json(self.path / "cell.json")
+        return self._sound("cell.json")
 
     def trained(self) -> dict[str, Any] | None:
         """train.json where training is done and the weights are there, else None."""
-        try:
-            return read_json(self.path / "train.json") if (self.path / "weights.safetensors").exists() else None
-        except ValueError:  # damaged: as if it were not there
-            return None
+        return self._sound("train.json") if (self.path / "weights.safetensors").exists() else None
 
     def result(self) -> dict[str, Any] | None:
         """result.json, or None while the cell is not done."""
-        return read_json(self.path / "result.json")
+        return self._sound("result.json")
 
     def error(self) -> dict[str, Any] | None:
         """error.json: {"status", "error", "traceback", "time"}, or None."""
-        return read_json(self.path / "error.json")
+        return self._sound("error.json")
+
+    def _sound(self, name: str) -> dict[str, Any] | None:
+        """A record; a damaged one, or one of another cell, is as if it were not there, with a warning."""
+        try:
+            found = read_json(self.path / name)
+            if found is not None and found.get("cell_id", self.cell_id) != self.cell_id:
+                raise Damaged(f"it is of cell {found['cell_id']}")
+        except Damaged as error:
+            warnings.warn(f"{self.path / name} is broken ({error}) and is not used", stacklevel=3)
+            return None
+        return found
 
 
 class Heartbeat:
@@ -186,8 +304,22 @@ class Store:
 
     def strangers(self) -> int:
         """How many cells lie here that the last plan does not name."""
+        return len(self._unnamed())
+
+    def versions(self) -> dict[str, int]:
+        """How many of the cells that the last plan does not name were made by which RESULT_VERSION."""
+        found: dict[str, int] = {}
+        for path in self._unnamed():
+            try:
+                version = str((read_json(path) or {}).get("result_version", "unknown"))
+            except Damaged:  # before records had seals, or broken
+                version = "unknown"
+            found[version] = found.get(version, 0) + 1
+        return found
+
+    def _unnamed(self) -> list[Path]:
         named = {cell.cell_id for cell in self.planned()}
-        return sum(path.parent.name not in named for path in self.root.glob("*/cell.json"))
+        return [path for path in sorted(self.root.glob("*/cell.json")) if path.parent.name not in named]
 
     def find_trained(self, train_id: str) -> list[CellFolder]:
         """The cells whose weights were trained by the settings of `train_id`."""
@@ -215,7 +347,7 @@ class Store:
         for path in sorted(self.root.glob(f"*/{name}")):
             try:
                 found = read_json(path)
-            except (ValueError, TypeError, OSError) as error:
+            except Damaged as error:
                 warnings.warn(f"{path} is broken ({error}) and is made anew when it is needed", stacklevel=2)
                 continue
             if found is not None and key in found:
@@ -242,47 +374,3 @@ class Store:
                 }
             )
         return pd.DataFrame(rows)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file, None if there is no such file."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
-def write_json(path: Path, value: Any, sync: bool = True) -> None:
-    """Write JSON so that the file is either the old one or the new one, whole. NaN and infinity become null."""
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode(), sync)
-
-
-def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file atomically: a temporary one beside it, flushed to disk, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _plain(value: Any) -> Any:
-    """`value` with dataclasses as dicts, tuples as lists and non-finite numbers as None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from rich import box
-from rich.markup import escape as escape_markup
 from rich.table import Table
+from rich.text import Text
 
+from bench.files import write_bytes
 from bench.grid_file import FEDERATED_ONLY
-from bench.store import Store, write_bytes
+from bench.store import Store
 
 AXES = ("strategy", "n_clients", "beta")
 MISSING = "--"
@@ -343,7 +344,7 @@ def terminal_table(store: Store) -> Table:
     extra_axes = plan["extra_axes"]
     shown = prepare(summary_table(summary_rows(store), extra_axes), extra_axes)
     made = Table(
-        title=f"grid {plan['name']}",
+        title=terminal_text(f"grid {plan['name']}"),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -351,7 +352,7 @@ def terminal_table(store: Store) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in ("strategy", "n", "beta", *extra_axes, "seeds"):
+    for name in ("strategy", "n", "beta", *map(terminal_text, extra_axes), "seeds"):
         made.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
     for column in shown.columns:
         made.add_column(f"{column.head}{_arrow(column, '↓', '↑')}", justify="right", no_wrap=True)
@@ -363,12 +364,17 @@ def terminal_table(store: Store) -> Table:
         last = block
         texts = shown.row(index, ("both",), "±{}", "-")
         made.add_row(
-            *(escape_markup(axis_text(row[axis])) for axis in (*AXES, *extra_axes)),
+            *(terminal_text(axis_text(row[axis])) for axis in (*AXES, *extra_axes)),
             seeds_text(row),
             *_marked(shown, index, texts, "[bold]{}[/bold]"),
         )
     _add_floor(made, store, shown, len(extra_axes) + 3)
     return made
+
+
+def terminal_text(text: str) -> Text:
+    """`text` as it is, with question marks for control characters: it can neither colour nor move nor retitle."""
+    return Text("".join(c if c.isprintable() else "?" for c in text))
 
 
 def _arrow(column: Column, lower: str, higher: str) -> str:
@@ -538,12 +544,14 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # which a line's end before them would take as its own
+    **dict.fromkeys("\t\n\v\f\r", " "),
 }
 
 
 def escape(text: str) -> str:
-    """`text` with LaTeX's special characters escaped; what is not ASCII becomes a question mark."""
-    return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
+    """`text` with LaTeX's special characters escaped; what is not printable ASCII becomes a question mark."""
+    return "".join(_LATEX.get(c, c if c.isascii() and c.isprintable() else "?") for c in text)
 
 
 def latex_table(store: Store, table: pd.DataFrame) -> str:
@@ -561,7 +569,7 @@ def latex_table(store: Store, table: pd.DataFrame) -> str:
     heads = [column.latex + _arrow(column, r"$\downarrow$", r"$\uparrow$") for column in shown.columns]
     return _template("summary.tex.jinja").render(
         caption=_latex_caption(store, table),
-        label="".join(c for c in plan["name"] if c.isalnum() or c == "-"),
+        label="".join(c for c in plan["name"] if (c.isascii() and c.isalnum()) or c == "-"),
         heads=["strategy", "$n$", r"$\beta$", *map(escape, extra_axes), "seeds", *heads],
         blocks=list(blocks.values()),
     )

@@ -10,7 +10,7 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from bench.store import write_bytes
+from bench.files import write_bytes
 
 _CHECKSUM = "checksum"
 

@@ -1,14 +1,10 @@
 """The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
 import partitions
@@ -23,14 +19,17 @@ from bench.assemble import (
     with_heldout_noise,
     with_training_noise,
 )
+from bench.checkpoint import Checkpoint
 from bench.config import CellConfig
 from bench.data import Dataset
 from bench.diagnostics import Diagnostics, diagnose, heldout_by_group
+from bench.files import Damaged, remove, write_bytes, write_json
 from bench.latents import FirstStage, first_stage
 from bench.mixture import Personal
 from bench.rounds import FederatedTraining, copy_into, weight_hash
 from bench.sampling import Model, draw
-from bench.store import LOGS, CellFolder, Heartbeat, read_json, write_bytes, write_json
+from bench.state_files import State
+from bench.store import LOGS, CellFolder, Heartbeat
 from bench.tasks import DiffusionTask
 
 # What training leaves, beside train.json, which is written last.
@@ -45,27 +44,87 @@ TRAINED_FILES = (
 )
 
 
+CHECKPOINT, CLIENTS = "checkpoint.safetensors", "clients"  # of a training that has not ended
+AUTOENCODER = "checkpoint_autoencoder.safetensors"
+
+
+def find_checkpoint(folder: CellFolder, device: str) -> State | None:
+    """Where an earlier attempt at the training stands, with the logs cut back to it; None if it is to begin anew.
+
+    A checkpoint that is damaged, or whose logs are, is moved away with a warning. Without one nothing of an earlier
+    attempt is left, but for the autoencoder's checkpoint.
+    """
+    point = Checkpoint(folder.path / CHECKPOINT, 0)
+    try:
+        found = point.load(device)
+        if found is not None:
+            folder.cut_logs(found["kept"]["logs"])
+            return found
+    except Damaged as error:
+        folder.quarantine(CHECKPOINT, str(error))
+    _forget_rounds(folder)
+    return None
+
+
+def _forget_rounds(folder: CellFolder) -> None:
+    for path in folder.path.glob(f"{CLIENTS}/*.safetensors"):
+        path.unlink()
+    for name in (CHECKPOINT, PERSONAL, "curve.safetensors"):
+        remove(folder.path / name)
+    folder.cut_logs({})
+
+
+def forget_checkpoints(folder: CellFolder) -> None:
+    """Remove what only an interrupted training needs."""
+    for name in (CHECKPOINT, AUTOENCODER, CLIENTS):
+        remove(folder.path / name)
+
+
 def train(
-    cell: CellConfig, train_id: str, folder: CellFolder, data: Dataset, cache: Path, device: str
+    cell: CellConfig,
+    train_id: str,
+    folder: CellFolder,
+    data: Dataset,
+    cache: Path,
+    device: str,
+    every: int = 0,
+    stand: State | None = None,
 ) -> dict[str, Any]:
     """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter's content.
 
     Args:
         cache: where centrally trained autoencoders are kept for other cells.
+        every: rounds between two checkpoints; 0 for none.
+        stand: what `find_checkpoint` found.
     Raises:
         Diverged: if a loss stops being finite.
     """
-    for name in (*LOGS, "curve.safetensors"):
-        (folder.path / name).unlink(missing_ok=True)
-    for name in ("clients", PERSONAL):  # of an attempt that did not end
-        shutil.rmtree(folder.path / name, ignore_errors=True)
+    try:
+        trained = _train(cell, folder, data, cache, device, every, stand)
+    except Damaged as error:  # a client's state, of the checkpoint or of this very run
+        folder.quarantine(CLIENTS, str(error))
+        _forget_rounds(folder)
+        trained = _train(cell, folder, data, cache, device, every, None)
+    files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
+    there = {name: made for name, made in folder.files().items() if name in files}
+    record = {"train_id": train_id} | trained | {"environment": environment.describe(device), "files": there}
+    write_json(folder.path / "train.json", record)
+    forget_checkpoints(folder)
+    return record
+
+
+def _train(
+    cell: CellConfig, folder: CellFolder, data: Dataset, cache: Path, device: str, every: int, stand: State | None
+) -> dict[str, Any]:
+    """Train to the weights' file; what train.json tells of it."""
     parts = split(cell, data.train_labels)
     mixes = client_mixes(cell, data, parts)
     skew = _report_partition(cell, folder, data, parts)
     seen = with_training_noise(cell, data, parts)
-    first = _first_stage(cell, folder, seen if cell.latent.mode == "federated" else data, parts, cache, device)
+    first = _first_stage(cell, folder, seen if cell.latent.mode == "federated" else data, parts, cache, device, every)
     task = make_task(cell, seen, first.space if first else None, device)
-    run, known = _run_rounds(cell, folder, data, task, parts, mixes, first, device)
+    point = Checkpoint(folder.path / CHECKPOINT, every)
+    run, known = _run_rounds(cell, folder, data, task, parts, mixes, first, device, point, stand)
     personal = _keep_personal(run, folder)
     copy_into(dict(run.net.state_dict()), run.evaluated())
     live = run.net.state_dict()  # where clients' own models are put in turn when they are diagnosed
@@ -75,11 +134,8 @@ def train(
     diagnostics = _diagnose(cell, folder, data, task, run, mixes, first, device)
     write_bytes(folder.path / "weights.safetensors", to_safetensors(weights))
     metrics = {key: value for key, value in known.items() if key not in ("round", "seconds", "time")}
-    trained = {
-        "train_id": train_id,
+    return {
         "weight_hash": weight_hash(weights),
-        "autoencoder_hash": weight_hash(first.state()) if first else None,
-        "curve_hash": weight_hash(load_file(curve)) if (curve := folder.path / "curve.safetensors").exists() else None,
         "personal_hashes": personal,
         "metrics": metrics
         | skew
@@ -87,44 +143,20 @@ def train(
         | run.report()
         | (first.metrics if first else {})
         | {"rounds": int(known["round"]), "train_seconds": known["seconds"]},
-        "environment": environment.describe(device),
     }
-    write_json(folder.path / "train.json", trained)
-    shutil.rmtree(folder.path / "clients", ignore_errors=True)
-    return trained
 
 
 def find_damage(folder: CellFolder) -> str | None:
     """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
-    trained = read_json(folder.path / "train.json") or {}
-    hashes = {
-        "weights.safetensors": trained.get("weight_hash"),
-        "autoencoder.safetensors": trained.get("autoencoder_hash"),
-        "curve.safetensors": trained.get("curve_hash"),
-        **{f"{PERSONAL}/{name}": expected for name, expected in trained.get("personal_hashes", {}).items()},
-    }
-    for name, expected in hashes.items():
-        try:
-            if expected is not None and weight_hash(load_file(folder.path / name)) != expected:
-                return f"{folder.path / name} is broken (it has another hash than train.json says)"
-        except (OSError, SafetensorError) as error:
-            return f"{folder.path / name} is broken ({error})"
-    told = ["diagnostics.json"] + (["partition.json"] if "skew_tv" in trained.get("metrics", {}) else [])
-    for name, read in [*((name, folder.lines) for name in LOGS), *((name, _read_in(folder)) for name in told)]:
-        try:
-            if not read(name):
-                return f"{folder.path / name} is missing"
-        except (ValueError, TypeError) as error:
-            return f"{folder.path / name} is broken ({error})"
-    return None
-
-
-def _read_in(folder: CellFolder) -> Callable[[str], Any]:
-    return lambda name: read_json(folder.path / name)
+    trained = folder.trained()
+    if trained is None:
+        return f"{folder.path / 'weights.safetensors'} is missing"
+    broken = folder.changed(trained["files"], missing_too=True)
+    return next((f"{folder.path / name} is broken ({why})" for name, why in broken.items()), None)
 
 
 def _first_stage(
-    cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray], cache: Path, device: str
+    cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray], cache: Path, device: str, every: int
 ) -> FirstStage | None:
     """For latent diffusion, the trained autoencoder, also written to autoencoder.safetensors."""
     if not cell.is_latent:
@@ -132,8 +164,8 @@ def _first_stage(
     share = 1.0 if cell.centralized or cell.latent.mode == "central" else cell.training.participation
     heartbeat = Heartbeat(folder, "autoencoder", max(1, int(cell.latent.epochs * len(data.train_labels) * share)))
     clients = [torch.from_numpy(part) for part in parts]
-    states = folder.path / "clients" / "autoencoder"
-    made = first_stage(cell, data, cell.make_strategy(), clients, states, cache, device, heartbeat.tick)
+    states, point = folder.path / CLIENTS / "autoencoder", Checkpoint(folder.path / AUTOENCODER, every)
+    made = first_stage(cell, data, cell.make_strategy(), clients, states, cache, device, heartbeat.tick, point)
     write_bytes(folder.path / "autoencoder.safetensors", to_safetensors(made.state()))
     return made
 
@@ -147,8 +179,10 @@ def _run_rounds(
     mixes: np.ndarray,
     first: FirstStage | None,
     device: str,
+    point: Checkpoint,
+    stand: State | None,
 ) -> tuple[FederatedTraining, dict[str, float]]:
-    """All rounds, written to the logs, with the images that are drawn between them.
+    """All rounds from where the training stands, written to the logs, with the images that are drawn between them.
 
     Returns:
         The run, and the last round's record with the last known value of what is undefined in it.
@@ -156,13 +190,17 @@ def _run_rounds(
     total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
     heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
     net = make_network(cell, data, device)
-    run = make_training(cell, task, net, parts, folder.path / "clients", heartbeat.tick)
+    run = make_training(cell, task, net, parts, folder.path / CLIENTS, heartbeat.tick)
+    kept: State = {"told": {}, "curve": {}}
+    if stand is not None:
+        run.restore(stand["run"])
+        kept |= stand["kept"]
+        heartbeat.tick(kept["told"]["samples"])
     model = Model(net, first.space.to(device) if first else None, personal_models(run))
     known = not (run.strategy.personal or any(cell.noise_levels()))  # else clients' losses need passes of their own
-    every, curve = cell.evaluation.curve_every, {}
-    told: dict[str, float] = {}
+    every, curve, told = cell.evaluation.curve_every, kept["curve"], kept["told"]
     for last in run.rounds():
-        told |= last.as_dict()
+        told.update(last.as_dict())
         folder.append("clients.jsonl", [{"round": last.round} | visit.as_dict() for visit in run.visits])
         groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes if known else mixes[:0])
         folder.append("heldout.jsonl", [{"round": last.round} | groups])
@@ -170,6 +208,8 @@ def _run_rounds(
         if every and (last.round % every == 0 or last.round == cell.training.rounds):
             net.eval()
             curve[str(last.round)] = draw(cell, model, data, cell.evaluation.curve_samples, device).images
+        if point.due(last.round, cell.training.rounds):
+            point.save(run, kept | {"logs": folder.log_marks()})
     if curve:
         write_bytes(folder.path / "curve.safetensors", to_safetensors(curve))
     return run, told

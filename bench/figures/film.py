@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.figures.sheets import tile
-from bench.store import write_bytes
+from bench.files import write_bytes
 
 FILM_FRAMES = 24  # at most: the file grows with them, and viewers slow down what is shown for less than 20 ms
 _FILM_SECONDS, _HELD_SECONDS = 2.0, 1.5  # of the chain, of its last frame

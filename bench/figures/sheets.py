@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.figures.style import save
-from bench.store import write_bytes
+from bench.files import write_bytes
 
 Colours = Literal["grey", "viridis"]
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.figures.overview_data import Experiment, finished_experiments, scores
+from bench.files import read_json
 from bench.grid_file import FEDERATED_ONLY
-from bench.store import CellFolder, Store, read_json
+from bench.store import CellFolder, Store
 
 Array = NDArray[np.float64]
 

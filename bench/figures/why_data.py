@@ -8,8 +8,9 @@ import numpy as np
 
 from bench.figures.overview_data import Experiment
 from bench.figures.split_data import Array, Split
+from bench.files import read_json
 from bench.mixture import of_classes
-from bench.store import CellFolder, Store, read_json
+from bench.store import CellFolder, Store
 
 
 @dataclass(frozen=True)

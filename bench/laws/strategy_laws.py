@@ -182,23 +182,17 @@ def resumes(subject: Subject) -> None:
     stopped = first.rounds()
     for _ in range(ROUNDS - 1):
         next(stopped)
-    _flush(first)
-    path = subject.folder / "server.safetensors"
-    save_state(path, first.server)
+    path = subject.folder / "run.safetensors"
+    save_state(path, first.snapshot())
     second = subject.run(stranger(subject.strategy), folder=first.folder)
-    second.server = load_state(path, CPU)
-    for _ in second.rounds(first=ROUNDS - 1):
+    second.restore(load_state(path, CPU))
+    for _ in second.rounds():
         pass
     told = difference(evaluated(second), evaluated(whole)) or state_difference(second.server, whole.server)
     for client in range(len(whole.clients)):
         told = told or _memory_difference(second, whole, client)
     if told is not None:
         raise Broken(f"after {ROUNDS} rounds with a stop after round {ROUNDS - 1} against none: {told}")
-
-
-def _flush(run: FederatedTraining) -> None:
-    """Put every client's state on disk, as at the end of a process: the loop keeps the last one in memory."""
-    run._states.flush()
 
 
 def _memory_difference(found: FederatedTraining, expected: FederatedTraining, client: int) -> str | None:

@@ -1,0 +1,117 @@
+"""Files that are whole or not there, and that tell when they are no longer what was written. A leaf.
+
+JSON records carry a seal, the SHA-256 of their content: a flipped bit would otherwise be read as another number.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+SEAL = "sha256"
+QUARANTINE = ".quarantine"
+
+
+class Damaged(ValueError):
+    """The file is not what was written; the message says how, without the file's name."""
+
+
+def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write a file atomically: a temporary one beside it, flushed to disk, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        if path.is_dir() and not path.is_symlink():  # a file cannot replace it
+            quarantine(path, path.parent / QUARANTINE, "a folder stands in its place")
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any], sync: bool = True) -> None:
+    """Write a sealed JSON object, whole or not at all. NaN and infinity become null."""
+    content = plain(value)
+    text = json.dumps(content | {SEAL: _seal(content)}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode(), sync)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote, None if there is no such file.
+
+    Raises:
+        Damaged: if it was damaged since.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:  # a folder; no text, or no JSON
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+    if not isinstance(found, dict) or SEAL not in found:
+        raise Damaged("it has no seal")
+    if found.pop(SEAL) != _seal(found):
+        raise Damaged("its seal is that of other content")
+    return found
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def file_hash(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, None if there is no such file.
+
+    Raises:
+        Damaged: if it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # a folder, or a disk that fails
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or what stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def quarantine(path: Path, into: Path, why: str) -> None:
+    """Move a damaged file into the folder `into`, under a name that is free, and warn."""
+    into.mkdir(parents=True, exist_ok=True)
+    stem = str(path.name)
+    there = next(t for k in range(10**6) if not (t := into / (f"{stem}.{k}" if k else stem)).exists())
+    shutil.move(path, there)
+    warnings.warn(f"{path} is broken ({why}); it is kept as {there}, and made anew", stacklevel=3)
+
+
+def plain(value: Any) -> Any:
+    """`value` with dataclasses as dicts, tuples as lists and non-finite numbers as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value

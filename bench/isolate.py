@@ -1,0 +1,105 @@
+"""A cell in a process of its own, so that nothing it does to its process can touch another one.
+
+``python -m bench.isolate`` is that process: it reads a job as JSON from its input and ends with the process that
+started it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.cell import STORAGE_FULL, CellJob, How, find_timeout, run_cell
+from bench.config import CellConfig
+from bench.store import Store
+
+_STORAGE = 100  # exit codes from here are errors of the storage
+
+
+def run_isolated(job: CellJob) -> None:
+    """Run the cell in a process of its own, `job.how.tries` times at most if that dies; then it is recorded as killed.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    folder = Store(job.root).cell(job.cell_id)
+    for attempt in range(1, job.how.tries + 1):
+        code = _run_process(job)
+        if code - _STORAGE in STORAGE_FULL:
+            raise OSError(code - _STORAGE, os.strerror(code - _STORAGE), str(folder.path))
+        if folder.ended() or find_timeout(folder) or folder.state() == "running":  # the last: by another run
+            return
+        if attempt == job.how.tries:
+            told = f"its process {ending(code)}"
+            folder.fail("killed", told if attempt == 1 else f"{told}; that was try {attempt}")
+
+
+def ending(code: int) -> str:
+    """What an exit code says."""
+    if code >= 0:
+        return f"ended with exit code {code} before the cell did"
+    name = signal.Signals(-code).name
+    hint = " (by someone, or by the system when memory ran out)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
+
+
+def _run_process(job: CellJob) -> int:
+    """Start the process and wait for it; its exit code."""
+    path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.isolate"], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
+    ) as process:
+        try:
+            process.communicate(to_json(job).encode())
+        finally:
+            process.kill()  # where this one is interrupted; nothing if it has ended
+    return process.returncode
+
+
+def to_json(job: CellJob) -> str:
+    """The job as a text, for `from_json`."""
+    places = {"root": str(job.root), "data_root": None if job.data_root is None else str(job.data_root)}
+    ids = {"cell_id": job.cell_id, "train_id": job.train_id, "labels": job.labels, "device": job.device}
+    return json.dumps({"config": job.config.model_dump(mode="json"), "how": asdict(job.how)} | places | ids)
+
+
+def from_json(text: str) -> CellJob:
+    """What `to_json` wrote."""
+    told = json.loads(text)
+    config = CellConfig.model_validate_json(json.dumps(told.pop("config")))
+    root, data_root = Path(told.pop("root")), told.pop("data_root")
+    how = How(**told.pop("how"))
+    return CellJob(config=config, root=root, data_root=None if data_root is None else Path(data_root), how=how, **told)
+
+
+def end_with(parent: int) -> None:
+    """From now on end this process when `parent`, which started it, is gone: a killed grid must not go on writing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+def main() -> int:
+    """Run the job on the input; returns the exit code."""
+    end_with(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's: it ends this process
+    try:
+        run_cell(from_json(sys.stdin.read()))
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        return _STORAGE + int(error.errno)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
