@@ -14,13 +14,13 @@ What is Flower's and what is not:
         refused. FedProx with its `proximal-mu`, say, would be FedAvg without telling so.
     Rounds from which nothing arrives do not count: Flower's numbers, from 1, are those of the rounds that did.
 
-Flower's classes keep what they remember in themselves. Between rounds the object lies pickled in `server["flower"]`, as
-a uint8 tensor, so that it survives wherever tensors do; who reads such a file from others runs their code.
+Flower's classes keep what they remember in themselves. Between rounds their attributes lie in `server["flower"]`, as
+plain numbers and texts; every round makes the object anew from its options and gives them back. So no file of states
+can bring code with it.
 """
 
 import inspect
 import logging
-import pickle
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +35,7 @@ import torch
 from bench.plugins import Registry
 from bench.seeds import derive
 from strategies.base import State, Strategy, Tensors, Upload
+from strategies.flower_state import places, restore, written
 
 _HOMES = ("flwr.server.strategy", "flwr.serverapp.strategy")  # the later one has the word where both have a name
 _MISSING = "the package flwr is not installed: pip install -c constraints.txt -e '.[flower]'"
@@ -83,6 +84,7 @@ class Flower(Strategy):
 
         Raises:
             ValueError: if it gives no model, or wants of clients what they do not do.
+            TypeError: if it remembers what cannot be kept; the message names the attribute.
         """
         params, kept = server["params"], server.get("flower", {"round": 0})
         names = [name for name, tensor in params.items() if tensor.is_floating_point()]
@@ -93,10 +95,13 @@ class Flower(Strategy):
             results.append(Upload(upload.client, upload.n_samples, _on_cpu(upload.tensors, names)))
         number, current = kept["round"] + 1, _on_cpu(params, names)
         with _as_in_flower(derive(server["seed"], "flower", number)):
-            strategy = _unpickled(kept["object"]) if kept["round"] else self._made(current)
+            strategy = self._made(current) if number == 1 else self._remade(current, server["seed"])
+            made = places(strategy)
+            if number > 1:
+                restore(strategy, kept["object"], made)
             speak = _by_messages if hasattr(strategy, "aggregate_train") else _by_fit
             new = speak(strategy, number, current, results)
-            server["flower"] = {"round": number, "object": _pickled(strategy)}
+            server["flower"] = {"round": number, "object": written(strategy, made)}
         if new.keys() != current.keys():
             raise ValueError(f"it makes a model of other tensors: {sorted(new.keys() ^ current.keys())[:5]}")
         server["params"] = {n: _like(t, new[n]) if n in new else integers[n] for n, t in params.items()}
@@ -110,6 +115,13 @@ class Flower(Strategy):
         made: Any = cls(**given)
         vars(made).update({name: 1 for name in _WAITS if name in vars(made)})
         return made
+
+    def _remade(self, current: Tensors, seed: int) -> Any:
+        """A new object in a later round: as in the first one where its constructor draws, and the round's draws as if
+        there had been no constructor.
+        """
+        with _as_in_flower(derive(seed, "flower", 1)):
+            return self._made(current)
 
 
 def _by_messages(strategy: Any, number: int, current: Tensors, results: Sequence[Upload]) -> Tensors:
@@ -260,11 +272,3 @@ def _like(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     if old.shape != new.shape:
         raise ValueError(f"it makes a tensor of shape {tuple(new.shape)} of one of shape {tuple(old.shape)}")
     return new.to(old)
-
-
-def _pickled(strategy: Any) -> torch.Tensor:
-    return torch.frombuffer(bytearray(pickle.dumps(strategy)), dtype=torch.uint8)
-
-
-def _unpickled(data: torch.Tensor) -> Any:
-    return pickle.loads(data.cpu().numpy().tobytes())

@@ -1,9 +1,11 @@
 """Flower's strategies in this project's loop: against Flower's own servers, which are fed the same updates."""
 
+import collections
 import logging
 import random
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ import torch
 
 from bench.client_states import ClientStates
 from bench.grid_file import parse_grid
+from bench.laws.compare import state_difference
+from bench.state_files import load_state, save_state
 from strategies.base import Upload
 from strategies.fedavg import FedAvg
 from strategies.flower import Flower
+from strategies.flower_state import places, restore, written
 from tests.laws.conftest import finish, same, small_net
 from tests.laws.quadratic import Quadratic, make_run, train
 
@@ -280,7 +285,6 @@ def test_what_a_strategy_remembers_survives_the_disk(tmp_path, home, name, optio
     states.put(0, {"strategy": half, "optimizer": {}, "task": {}})
     states.flush()
     read = states.take(0)["strategy"]
-    assert read["flower"]["object"].dtype == torch.uint8
     assert same(after(read, range(2, 4))["params"], through)
 
 
@@ -292,6 +296,157 @@ def test_momentum_is_remembered_between_rounds():
         strategy.aggregate(server, iter(uploads_of({"w": server["params"]["w"] + 1})))
         found.append(server["params"]["w"].item())
     assert found == pytest.approx([1.0, 2.5])
+
+
+# ------------------------------------------------------------------------------------------ what is kept between rounds
+
+
+class Note:
+    """A helper with attributes of its own."""
+
+    def __init__(self):
+        self.seen = []
+
+
+class Collector(messages.FedAvg):
+    """Remembers one of every kind of value, and tells what it has by the model it makes."""
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight, self.note, self.stream = weight, Note(), np.random.default_rng(3)
+        self.python, self.torch = random.Random(4), torch.Generator().manual_seed(5)
+        self.legacy = np.random.RandomState(6)
+        self.by_method, self.counts, self.gone = self.drawn, {1: "one", (2, None): {3}}, "here at first"
+        self.sums, self.record, self.data, self.size = np.zeros((2, 3), order="F"), None, b"", np.float64(0.5)
+        self.again = self.sums
+
+    def drawn(self):
+        numbers = [self.stream.normal(), self.python.random(), self.legacy.normal()]
+        return sum(numbers) + torch.rand(1, generator=self.torch).item()
+
+    def aggregate_train(self, server_round, replies):
+        new, metrics = super().aggregate_train(server_round, replies)
+        number = self.by_method()
+        self.sums += number
+        self.note.seen.append((server_round, number, float("inf")))
+        self.counts[1] += "!"
+        self.record, self.data, self.size = new, self.data + b"\0", self.size * np.float32(1.1)
+        vars(self).pop("gone", None)
+        self.late = frozenset({server_round})
+        told = self.weight * (number + self.again[1, 2] + len(self.note.seen) + self.size + len(self.counts[1]))
+        moved = {name: flwr.app.Array(array.numpy() + np.float32(told)) for name, array in new.items()}
+        return ArrayRecord(moved), metrics
+
+
+def plain_leaves(tree):
+    for key, value in tree.items():
+        assert isinstance(key, str)
+        if isinstance(value, dict):
+            yield from plain_leaves(value)
+        else:
+            yield value
+
+
+def test_what_is_kept_is_plain_and_every_kind_of_value_comes_back(tmp_path):
+    """Stopping after each round and going on from the disk changes no bit."""
+    strategy = Flower(f"{__name__}:Collector")
+    through, stopped = (server_of({"w": torch.zeros(2)}, 5) for _ in range(2))
+    for number in range(4):
+        uploads = uploads_of({"w": torch.full((2,), 1.0 + number)}, {"w": torch.arange(2.0)})
+        strategy.aggregate(through, iter(uploads))
+        Flower(f"{__name__}:Collector").aggregate(stopped, iter(uploads))
+        assert {type(v) for v in plain_leaves(stopped["flower"])} <= {torch.Tensor, bool, int, float, str, type(None)}
+        save_state(tmp_path / "server.safetensors", stopped)
+        stopped = load_state(tmp_path / "server.safetensors", torch.device("cpu"))
+        assert same(stopped["params"], through["params"])
+    assert state_difference(stopped, through) is None
+
+
+def restored(found, changed):
+    """A new object with what `changed` remembers."""
+    made = places(found)
+    restore(found, written(changed, places(changed)), made)
+    return found
+
+
+def test_an_object_comes_back_with_its_values_types_and_their_identities():
+    changed = Collector(weight=2.0)
+    changed.drawn()
+    changed.sums += np.arange(6.0).reshape(2, 3)
+    changed.note.seen = [(1, [float("nan"), -0.0]), np.float32(3.0), changed.record, bytearray(b"ab"), np.zeros(0)]
+    changed.note.owner, changed.by_method = changed, changed.drawn
+    changed.record = ArrayRecord({"x": flwr.app.Array(np.arange(3))})
+    del changed.gone
+    found = restored(Collector(weight=1.0), changed)
+    assert found.sums.tolist() == changed.sums.tolist()
+    assert found.sums.flags.f_contiguous
+    assert found.again is found.sums
+    assert found.note.owner is found
+    assert found.by_method.__self__ is found
+    assert repr(found.note.seen) == repr(changed.note.seen)
+    assert [type(value) for value in found.note.seen] == [type(value) for value in changed.note.seen]
+    assert found.counts == {1: "one", (2, None): {3}}
+    assert found.record["x"].numpy().tolist() == [0, 1, 2]
+    assert found.weight == 2.0
+    assert not hasattr(found, "gone")
+    assert found.drawn() == changed.drawn()
+
+
+@pytest.mark.parametrize("cls", [messages.FedAvg, classic.FedAvg])
+def test_what_another_class_remembers_is_refused(cls):
+    other = Collector()
+    state = written(other, places(other))
+    with pytest.raises(ValueError, match="is not the state of"):
+        restore(made := cls(), state, places(made))
+
+
+class Hiding(messages.FedAvg):
+    """Keeps, from its first round on, what has no plain form."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.note, self.fn = what, Note(), told
+
+    def aggregate_train(self, server_round, replies):
+        if self.what == "fn":
+            self.fn = len
+        else:
+            self.note.seen = [HIDDEN[self.what]()]
+        return super().aggregate_train(server_round, replies)
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+
+HIDDEN = {
+    "lock": threading.Lock,
+    "deque": collections.deque,
+    "stream": np.random.default_rng,
+    "object": Note,
+    "function": lambda: lambda: 1,
+    "iterator": lambda: iter([1]),
+    "objects": lambda: np.array([{}], dtype=object),
+    "slots": Slotted,
+    "counter": lambda: collections.Counter("aa"),
+    "parameter": lambda: torch.nn.Parameter(torch.ones(1)),
+    "grad": lambda: torch.ones(1, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("what", ["fn", *HIDDEN])
+def test_what_cannot_be_kept_is_refused_by_the_name_of_its_attribute(what):
+    name = "fn" if what == "fn" else r"note\.seen\.0"
+    with pytest.raises(ValueError, match=f"TypeError: its attribute {name} cannot be kept between rounds"):
+        Flower(f"{__name__}:Hiding", {"what": what})
+
+
+def test_a_function_that_holds_what_changes_is_not_taken_for_unchanging():
+    made = messages.FedAvg()
+    counted = []
+    made.train_metrics_aggr_fn = lambda records: counted.append(records)
+    with pytest.raises(TypeError, match="train_metrics_aggr_fn"):
+        written(made, places(made))
 
 
 # ------------------------------------------------------------------------------------------ nothing global
