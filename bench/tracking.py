@@ -1,8 +1,8 @@
 """MLflow as a mirror of the store: what a grid's files say, as an experiment with a run per cell.
 
-Only the process that runs the grid syncs; workers never speak to MLflow. A sync reads the files and sends what
-MLflow lacks, so it may be repeated, interrupted and taken up by another process, and MLflow's store may be
-deleted and rebuilt without training. A grid is an experiment; in it stands one parent run for the grid and,
+Only the processes that run the grid sync, one at a time; workers never speak to MLflow. A sync reads the files and
+sends what MLflow lacks, so it may be repeated, interrupted and taken up by another process, and MLflow's store may
+be deleted and rebuilt without training. A grid is an experiment; in it stands one parent run for the grid and,
 nested below it, one run for the present attempt at each cell.
 """
 
@@ -15,14 +15,19 @@ import shlex
 import statistics
 import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from bench.config import flatten
-from bench.store import CellFolder, PlannedCell, Store, read_json, write_bytes
+from bench.files import Damaged, read_json, write_bytes
+from bench.store import FAILURES, CellFolder, PlannedCell, Store
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
     from mlflow.entities import Metric, Run
@@ -54,9 +59,11 @@ GRID_ARTIFACTS = (
     "costs.png",
     "why.png",
 )
-STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED", "running": "RUNNING", "stopped": "KILLED"}
+STATUS: dict[str, str] = {"done": "FINISHED", "running": "RUNNING", "stopped": "KILLED"}
+STATUS |= dict.fromkeys(FAILURES, "FAILED")
 
 _WATCHED = ("cell.json", "metrics.jsonl", "train.json", "result.json", "error.json")
+_ENDED = ("done", *FAILURES)  # states that follow from a cell's files alone
 _CURVE = ("fid", "kid_mean", "is_mean", "class_tv")  # of the images drawn after some rounds
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one request
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 6000, 5000, 36
@@ -70,15 +77,20 @@ _SETTINGS = {
 }
 
 
+# MLflow's stores are cached by their address: a pooled connection would go on writing to a file that was deleted.
+_SQLITE_SETTINGS = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
+_LAST_WAIT = 120.0  # seconds that the last sync waits for another process's, or for it to make a new database
+
+
 class TrackingError(Exception):
     """MLflow could not be brought up to date. Nothing is lost: a later sync sends what this one did not."""
 
 
 class Tracker:
-    """Brings MLflow up to date with the store of one grid; to be used by one process at a time.
+    """Brings MLflow up to date with the store of one grid.
 
-    Cells that are begun but not ended when the tracker is made belong to a process that is gone: their runs are
-    ended as KILLED until a new attempt begins. Make the tracker after grid.json is written and before cells run.
+    Several processes may work in the grid's folder, each with a tracker: they take turns. A cell that a living
+    process works at is RUNNING; one that was begun, not ended, and left alone is KILLED until a new attempt begins.
 
     Args:
         store: the grid's results.
@@ -89,8 +101,8 @@ class Tracker:
         self._store = store
         database = store.root.parent.absolute() / "mlflow.db"
         self.uri: str = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
-        manifests = (store.cell(path.parent.name).manifest() for path in store.root.glob("*/cell.json"))
-        self._gone = frozenset(manifest["attempt"] for manifest in manifests if manifest)
+        self._lock = FileLock(store.root / ".mlflow.lock")
+        self._name = uuid.uuid4().hex
         self._mirror: _Mirror | None = None
 
     def hint(self) -> str:
@@ -103,26 +115,47 @@ class Tracker:
         """Send what MLflow lacks; cheap where nothing is new.
 
         Args:
-            running: whether cells may be running now; if not, those that are begun and not ended are KILLED,
-                the grid's run is ended and its tables and figures are attached.
+            running: whether this process goes on to run cells. If so, nothing is done while another process syncs.
+                If not, this is its last sync, which waits for others: tables and figures are attached, and the
+                grid's run is ended unless another process works at one of its cells.
         Raises:
             TrackingError: if MLflow or its store fails.
             FileNotFoundError: if no grid was run into the store.
         """
-        plan = self._store.plan()
-        for name, value in _SETTINGS.items():
+        self._store.plan()
+        for name, value in (_SETTINGS | ({} if _is_remote(self.uri) else _SQLITE_SETTINGS)).items():
             os.environ.setdefault(name, value)
+        from alembic.util import CommandError
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            if self._mirror is None:
-                self._mirror = _connect(self._store, self.uri, plan)
-            self._mirror.update(plan, running, self._gone)
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # a request's errors are OSErrors
+            with self._turn(0.0 if running else _LAST_WAIT), _quiet():
+                self._update(running)
+        except Timeout as error:
+            self._mirror = None
+            if not running:
+                raise TrackingError(f"another process has been syncing for {_LAST_WAIT:.0f} seconds") from error
+        except (MlflowException, SQLAlchemyError, CommandError, OSError, ImportError) as error:
             self._mirror = None  # what it remembers as sent may not have arrived
-            first_line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise TrackingError(f"{_without_password(self.uri)}: {_without_password(first_line)}") from error
+            first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise TrackingError(f"{_without_password(self.uri)}: {_without_password(first_line.strip())}") from error
+
+    def _update(self, running: bool) -> None:
+        plan, database = self._store.plan(), _file_id(_database_file(self.uri))
+        if self._mirror is None or self._mirror.database != database:
+            self._mirror = _connect(self._store, self.uri, plan)
+        self._mirror.update(plan, running)
+
+    @contextmanager
+    def _turn(self, wait: float) -> Iterator[None]:
+        """Hold the grid's folder for a sync; what is remembered of MLflow is void if another process had it between."""
+        last = self._store.root / ".mlflow.last"
+        with self._lock.acquire(timeout=wait):
+            if not last.exists() or last.read_text(encoding="utf-8") != self._name:
+                self._mirror = None
+                write_bytes(last, self._name.encode(), sync=False)
+            yield
 
 
 @dataclass
@@ -134,10 +167,18 @@ class _CellRun:
     attempt: str
     state: str | None = None
     deleted: bool = False
-    has_params: bool = False
+    params_sent: set[str] = field(default_factory=set)
     has_data: bool = False
     rounds_sent: set[int] = field(default_factory=set)
     bad_rounds: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a sync saw of a cell: it is read again when this changes."""
+
+    files: tuple[Any, ...]
+    state: str
 
 
 @dataclass
@@ -149,41 +190,47 @@ class _Mirror:
     experiment: str
     parent: str
     runs: dict[str, _CellRun]
-    seen: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    states: dict[str, str] = field(default_factory=dict)
-    grid_said: tuple[str, str] | None = None
+    grid_said: tuple[str, str | None]
+    database: tuple[int, int] | None
+    seen: dict[str, _Look] = field(default_factory=dict)
 
-    def update(self, plan: Mapping[str, Any], running: bool, gone: frozenset[str]) -> None:
+    def update(self, plan: Mapping[str, Any], running: bool) -> None:
         """Send all that is new in the store."""
         cells = [PlannedCell(**cell) for cell in plan["cells"]]
         for cell in cells:
-            folder = self.store.cell(cell.cell_id)
-            signature = (running, *(_signature(folder.path / name) for name in _WATCHED))
-            if self.seen.get(cell.cell_id) != signature:
-                self._update_cell(cell, folder, running, gone)
-                self.seen[cell.cell_id] = signature
-        self._end_strangers({cell.cell_id for cell in cells})
-        self._update_grid(cells, running)
+            look = self._look(cell.cell_id)
+            if self.seen.get(cell.cell_id) != look:
+                self._update_cell(cell, look.state)
+                self.seen[cell.cell_id] = look
+        states = {cell.cell_id: self.seen[cell.cell_id].state for cell in cells}
+        self._end_left(states)
+        self._update_grid(list(states.values()), running)
 
-    def _update_cell(self, cell: PlannedCell, folder: CellFolder, running: bool, gone: frozenset[str]) -> None:
-        manifest, on_disk = folder.manifest(), folder.state()
-        self.states[cell.cell_id] = on_disk
+    def _look(self, cell_id: str) -> _Look:
+        folder, known = self.store.cell(cell_id), self.seen.get(cell_id)
+        files = tuple(_signature(folder.path / name) for name in _WATCHED)
+        if known is not None and known.files == files and known.state in _ENDED:
+            return known
+        return _Look(files, folder.state())
+
+    def _update_cell(self, cell: PlannedCell, on_disk: str) -> None:
+        folder = self.store.cell(cell.cell_id)
+        manifest = folder.manifest()
         if manifest is None:
             return
-        attempt = manifest["attempt"]
-        run = self.runs.get(attempt) or self._create(cell, manifest)
+        run = self.runs.get(manifest["attempt"]) or self._create(cell, manifest)
         self._supersede(run)
-        alive = running and attempt not in gone
-        state = on_disk if on_disk != "partial" else "running" if alive else "stopped"
+        state = on_disk if on_disk in STATUS else "stopped"
         if run.deleted or run.state == state:
             return
         self._send_params(run, cell)
         result, error = folder.result() or {}, folder.error() or {}
-        rounds = self._send_rounds(run, folder, manifest["started"])
+        rounds = self._send_rounds(run, folder, manifest)
         self._send_data(run, result or manifest)
         if state != "running":
             self._send_end(run, folder, state, result, error, rounds)
-        self._set_state(run, state, result.get("finished") or error.get("time"))
+        last_seen = rounds[-1]["time"] if rounds else manifest["started"]
+        self._set_state(run, state, result.get("finished") or error.get("time") or last_seen)
 
     def _create(self, cell: PlannedCell, manifest: Mapping[str, Any]) -> _CellRun:
         """A new run for an attempt at a cell."""
@@ -222,25 +269,25 @@ class _Mirror:
     def _send_params(self, run: _CellRun, cell: PlannedCell) -> None:
         from mlflow.entities import Param
 
-        if not run.has_params:
-            flat = dict(flatten(cell.config))
-            params = [Param(key, _text(value)[:_LONGEST_PARAM]) for key, value in flat.items()]
-            self._log(run.run_id, params=params)
-            run.has_params = True
+        missing = {key: value for key, value in flatten(cell.config) if key not in run.params_sent}
+        self._log(run.run_id, params=[Param(key, _text(value)[:_LONGEST_PARAM]) for key, value in missing.items()])
+        run.params_sent |= missing.keys()
 
-    def _send_rounds(self, run: _CellRun, folder: CellFolder, started: float) -> list[dict[str, Any]]:
+    def _send_rounds(self, run: _CellRun, folder: CellFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Log the rounds that are new; returns all of the attempt, one line each.
 
-        Lines from before the attempt count only if it reuses their training: else they are about to be replaced.
+        Lines from before the attempt count only if it goes on from them or reuses their training: else they are
+        about to be replaced.
         """
-        lines = folder.rounds()
-        if lines and lines[0]["time"] < started and folder.trained() is None:
+        lines = _lines(folder, "metrics.jsonl", "round", "time")
+        earlier = bool(lines) and lines[0]["time"] < manifest["started"]
+        if earlier and "resumed" not in manifest and folder.trained() is None:
             return []
         rounds: dict[int, dict[str, Any]] = {}
         for line in lines:  # the first of a round counts, so that sending again is sending the same
             rounds.setdefault(line["round"], line)
         metrics: list[Metric] = []
-        groups = {line["round"]: line for line in folder.lines("heldout.jsonl")}
+        groups = {line["round"]: line for line in _lines(folder, "heldout.jsonl", "round")}
         bad = set(run.bad_rounds)
         for number in sorted(rounds.keys() - run.rounds_sent):
             values = {key: value for key, value in rounds[number].items() if key not in ("round", "time")}
@@ -287,7 +334,7 @@ class _Mirror:
             self._log(run.run_id, metrics=_metrics(values, result["finished"], last.get("round", 0)))
             curve: list[Metric] = []
             times = {line["round"]: line["time"] for line in rounds}
-            for scores in (read_json(folder.path / "curve.json") or {}).get("curve", []):
+            for scores in _curve(folder):
                 told = {f"curve_{key}": scores[key] for key in _CURVE if scores.get(key) is not None}
                 when = times.get(scores["round"], result["finished"])
                 curve += _metrics(told, when, scores["round"])
@@ -308,23 +355,24 @@ class _Mirror:
             self.client.update_run(run.run_id, status)
         run.state = None if state == "running" else state
 
-    def _end_strangers(self, planned: set[str]) -> None:
-        """Runs of cells that the plan no longer names cannot be running."""
+    def _end_left(self, states: Mapping[str, str]) -> None:
+        """End the runs of cells that nobody works at, those that the plan or the disk no longer knows among them."""
         for run in self.runs.values():
-            if run.state is None and not run.deleted and run.cell_id not in planned:
-                self._set_state(run, "stopped", None)
+            if run.state is None and not run.deleted:
+                on_disk = states.get(run.cell_id) or self.store.cell(run.cell_id).state()
+                if on_disk != "running":
+                    self._set_state(run, "stopped", None)
 
-    def _update_grid(self, cells: Sequence[PlannedCell], running: bool) -> None:
+    def _update_grid(self, states: Sequence[str], running: bool) -> None:
         """The parent run: how many cells are done, and at the end its tables and figures."""
-        states = [self.states[cell.cell_id] for cell in cells]
-        status = "RUNNING" if running else _grid_status(states)
-        told = (status, f"{states.count('done')} of {len(cells)}")
+        status = "RUNNING" if running or "running" in states else _grid_status(states)
+        told = (status, f"{states.count('done')} of {len(states)}")
         if not running:
             self._send_files(self.parent, self.store.root, GRID_ARTIFACTS)
         if told == self.grid_said:
             return
         self.client.set_tag(self.parent, "cells_done", told[1])
-        if running:
+        if status == "RUNNING":
             self.client.update_run(self.parent, status)
         else:
             self.client.set_terminated(self.parent, status)
@@ -373,35 +421,69 @@ def final_values(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _connect(store: Store, uri: str, plan: Mapping[str, Any]) -> _Mirror:
     """The grid's experiment and parent run, made where they are missing, and the cells' runs that are there."""
+    from mlflow.entities import RunTag
     from mlflow.tracking import MlflowClient
 
-    with _quiet():
-        _create_database(uri)
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(plan["name"])
-    if experiment is not None and experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    if experiment is None:
-        location = None if _is_remote(uri) else (store.root.parent.absolute() / "mlartifacts" / plan["name"]).as_uri()
-        experiment_id = client.create_experiment(plan["name"], artifact_location=location)
-    else:
-        experiment_id = experiment.experiment_id
+    _create_database(uri)
+    _check_database(uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = _experiment(client, store, uri, plan["name"])
     results = str(store.root.absolute())
-    known = [run for run in _all_runs(client, experiment_id) if run.data.tags.get("results") == results]
-    runs = {run.data.tags["attempt"]: _remember(run) for run in known if "attempt" in run.data.tags}
-    parents = [run for run in known if "grid" in run.data.tags and run.info.lifecycle_stage == "active"]
-    parent = parents[0].info.run_id if parents else _create_parent(client, experiment_id, plan, results)
-    return _Mirror(client, store, experiment_id, parent, runs)
+    known = [run for run in _all_runs(client, experiment) if run.data.tags.get("results") == results]
+    cells = _one_each(client, known, "attempt")
+    parents = _one_each(client, [run for run in known if run.info.lifecycle_stage == "active"], "grid")
+    parent = parents.get(plan["name"]) or _create_parent(client, experiment, plan, results)
+    nested = RunTag("mlflow.parentRunId", parent.info.run_id)
+    for run in cells.values():
+        if run.info.lifecycle_stage == "active" and run.data.tags.get(nested.key) != nested.value:
+            client.set_tag(run.info.run_id, nested.key, nested.value)
+    return _Mirror(
+        client,
+        store,
+        experiment,
+        parent.info.run_id,
+        {attempt: _remember(run) for attempt, run in cells.items()},
+        grid_said=(parent.info.status, parent.data.tags.get("cells_done")),
+        database=_file_id(_database_file(uri)),
+    )
 
 
-def _create_parent(client: "MlflowClient", experiment: str, plan: Mapping[str, Any], results: str) -> str:
+def _experiment(client: "MlflowClient", store: Store, uri: str, name: str) -> str:
+    """The id of the grid's experiment."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None if _is_remote(uri) else (store.root.parent.absolute() / "mlartifacts" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _one_each(client: "MlflowClient", runs: Iterable["Run"], tag: str) -> dict[str, "Run"]:
+    """One run for each value of the tag: the active one, the ended one, the oldest.
+
+    A request is repeated when its answer is lost, so there may be several: the others go to MLflow's bin.
+    """
+
+    def rank(run: "Run") -> tuple[bool, bool]:
+        return run.info.lifecycle_stage != "active", run.info.status == "RUNNING"
+
+    found: dict[str, Run] = {}
+    for run in sorted((run for run in runs if tag in run.data.tags), key=rank):
+        kept = found.setdefault(run.data.tags[tag], run)
+        if run is not kept and run.info.lifecycle_stage == "active":
+            client.delete_run(run.info.run_id)
+    return found
+
+
+def _create_parent(client: "MlflowClient", experiment: str, plan: Mapping[str, Any], results: str) -> "Run":
     tags = {
         "grid": plan["name"],
         "results": results,
         "mlflow.source.name": "bench.grid",
         "mlflow.note.content": plan.get("description") or "",
     }
-    return str(client.create_run(experiment, tags=tags, run_name=f"grid {plan['name']}").info.run_id)
+    return client.create_run(experiment, tags=tags, run_name=f"grid {plan['name']}")
 
 
 def _all_runs(client: "MlflowClient", experiment: str) -> Iterator["Run"]:
@@ -427,31 +509,63 @@ def _remember(run: "Run") -> _CellRun:
         attempt=tags["attempt"],
         state=None if run.info.status == "RUNNING" else tags["state"],
         deleted=run.info.lifecycle_stage != "active",
-        has_params=bool(run.data.params),
+        params_sent=set(run.data.params),
         has_data=bool(run.inputs and run.inputs.dataset_inputs),
     )
 
 
+def _database_file(uri: str) -> Path | None:
+    """Where a SQLite store lies; None for other stores."""
+    from sqlalchemy.engine import make_url
+
+    path = make_url(uri).database if uri.startswith("sqlite:///") else None
+    return None if not path or path == ":memory:" or path.startswith("file:") else Path(path)
+
+
 def _create_database(uri: str) -> None:
     """Make a new SQLite store elsewhere and put it in place whole: one that is killed halfway is broken for good."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.name == ":memory:" or path.exists():
+    path = _database_file(uri)
+    if path is None or _has_content(path):
         return
     from mlflow.tracking import MlflowClient
 
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "mlflow.db"
-        MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments()
-        write_bytes(path, draft.read_bytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LAST_WAIT), tempfile.TemporaryDirectory() as folder:
+        if not _has_content(path):  # another grid's process may have made it meanwhile
+            draft = Path(folder) / "mlflow.db"
+            MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments()
+            write_bytes(path, draft.read_bytes())
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a database, whole or broken; an empty file is what opening a missing one leaves."""
+    return path.is_dir() or (path.exists() and path.stat().st_size > 0)
+
+
+def _check_database(uri: str) -> None:
+    """Open a database once, and take a SQLite one's lock: MLflow tries for minutes to open what cannot be opened.
+
+    Raises:
+        SQLAlchemyError: if that fails.
+    """
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    dialect = re.split(r"[+:]", uri, maxsplit=1)[0]
+    if dialect in DATABASE_ENGINES and "://" in uri:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            if dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what MLflow and Alembic tell about a new store; warnings and errors are still shown."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    """Leave out what others tell about new stores, retries and failures: a failure is raised as one line."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -460,6 +574,27 @@ def _quiet() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------- values
+
+
+def _lines(folder: CellFolder, name: str, *keys: str) -> list[dict[str, Any]]:
+    """The lines of a log, which have these keys; none, with a warning, if it is damaged."""
+    try:
+        lines = folder.lines(name)
+        if not all(line.keys() >= set(keys) for line in lines):
+            raise Damaged(f"a line lacks {' or '.join(keys)}")
+    except Damaged as error:
+        warnings.warn(f"{folder.path / name} is broken ({error}) and is not sent to MLflow", stacklevel=2)
+        return []
+    return lines
+
+
+def _curve(folder: CellFolder) -> list[dict[str, Any]]:
+    """The scores of images drawn after some rounds; none, with a warning, if their file is damaged."""
+    try:
+        return list((read_json(folder.path / "curve.json") or {}).get("curve", []))
+    except Damaged as error:
+        warnings.warn(f"{folder.path / 'curve.json'} is broken ({error}) and is not sent to MLflow", stacklevel=2)
+        return []
 
 
 def _groups(line: Mapping[str, Any]) -> dict[str, float]:
@@ -503,8 +638,17 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
+def _file_id(path: Path | None) -> tuple[int, int] | None:
+    """Changes when another file takes the place of this one."""
+    try:
+        stat = path.stat() if path is not None else None
+    except FileNotFoundError:
+        return None
+    return None if stat is None else (stat.st_dev, stat.st_ino)
+
+
 def _grid_status(states: Sequence[str]) -> str:
-    if {"failed", "diverged"} & set(states):
+    if any(STATUS.get(state) == "FAILED" for state in states):
         return "FAILED"
     return "FINISHED" if set(states) <= {"done"} else "KILLED"
 

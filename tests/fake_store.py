@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save
 
 from bench.config import CellConfig, train_id
+from bench.files import write_bytes, write_json
 from bench.grid_file import Grid, parse_grid
 from bench.plan import labels
-from bench.store import LOGS, CellFolder, PlannedCell, Store, write_bytes, write_json
+from bench.store import LOGS, CellFolder, PlannedCell, Store
 
 CLASSES = 4
 STARTED = 1_700_000_000.0  # seconds since the epoch at which the first cell starts

@@ -13,8 +13,9 @@ import pytest
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from bench import tracking
-from bench.store import CellFolder, Store, write_bytes, write_json
+from bench import locks, tracking
+from bench.files import write_bytes, write_json
+from bench.store import CellFolder, Store
 from bench.tracking import Tracker, TrackingError
 from tests import fake_store
 
@@ -47,6 +48,20 @@ def results(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
 def small(results: Path) -> Store:
     """Three cells that are not begun: centralized, fedavg and fedprox."""
     return fake_store.planned_store(results, {"n_clients": [3], "seed": [0]})
+
+
+@pytest.fixture
+def held() -> Iterator[contextlib.ExitStack]:
+    """What is held until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def work_at(store: Store, number: int, held: contextlib.ExitStack, attempt: str = "") -> CellFolder:
+    """Begin a planned cell and hold its lock, as a worker does."""
+    cell = store.planned()[number]
+    held.enter_context(locks.hold(store.cell(cell.cell_id).path, "a run"))
+    return fake_store.begin(store, cell, attempt)
 
 
 def client_of(store: Store) -> MlflowClient:
@@ -228,10 +243,10 @@ def test_a_sync_with_nothing_new_is_cheap(finished):
     assert min(times) < 0.05
 
 
-def test_a_cell_is_read_again_only_when_its_files_change(small, monkeypatch):
+def test_a_cell_is_read_again_only_when_its_files_change(small, held, monkeypatch):
     tracker = Tracker(small)
-    for cell in small.planned():
-        fake_store.begin(small, cell)
+    for number in range(3):
+        work_at(small, number, held)
     tracker.sync(running=True)
     read: list[str] = []
     manifest = CellFolder.manifest
@@ -247,12 +262,12 @@ def test_a_cell_is_read_again_only_when_its_files_change(small, monkeypatch):
 # ------------------------------------------------------------------------------------------ while it runs
 
 
-def test_a_running_cell_is_followed_round_by_round(small):
+def test_a_running_cell_is_followed_round_by_round(small, held):
     tracker = Tracker(small)
     tracker.sync(running=True)
     assert children(small) == []
     cell = small.planned()[1]
-    folder = fake_store.begin(small, cell)
+    folder = work_at(small, 1, held)
     for number in (1, 2):
         fake_store.add_rounds(folder, cell, number, number)
         tracker.sync(running=True)
@@ -283,7 +298,7 @@ def test_another_process_goes_on_without_doubling_points(small):
     assert [p.step for p in client_of(small).get_metric_history(run.info.run_id, "train_loss")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("status", ["failed", "diverged"])
+@pytest.mark.parametrize("status", ["failed", "diverged", "timeout", "killed"])
 def test_a_failed_cell(small, status):
     tracker = Tracker(small)
     folder = fake_store.begin(small, small.planned()[1])
@@ -312,9 +327,9 @@ def test_a_new_attempt_takes_the_place_of_the_failed_one(small):
     assert len(search(small, view=ViewType.ALL)) == 3
 
 
-def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small):
+def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small, held):
     cell = small.planned()[1]
-    folder = fake_store.begin(small, cell, "first")
+    folder = work_at(small, 1, held, "first")
     fake_store.add_rounds(folder, cell, 1, 3)
     lines = (folder.path / "metrics.jsonl").read_bytes()
     tracker = Tracker(small)
@@ -357,27 +372,28 @@ def test_lines_of_reused_training_are_taken(small):
     assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 3
 
 
-def test_what_a_killed_parent_left_running_is_ended(small):
-    first, second = small.planned()[:2]
-    killed = Tracker(small)
-    fake_store.begin(small, first)
-    killed.sync(running=True)
-    assert children(small)[0].info.status == "RUNNING"
+def test_what_a_killed_parent_left_running_is_ended(small, held):
+    with contextlib.ExitStack() as killed:
+        work_at(small, 0, killed)
+        Tracker(small).sync(running=True)
+        assert children(small)[0].info.status == "RUNNING"
 
     tracker = Tracker(small)  # the next process; it runs another cell first
-    fake_store.begin(small, second)
+    work_at(small, 1, held)
     tracker.sync(running=True)
     assert children(small, "tags.strategy = 'centralized'")[0].info.status == "KILLED"
     assert children(small, "tags.strategy = 'fedavg'")[0].info.status == "RUNNING"
+    held.close()
     tracker.sync(running=False)
     assert {run.info.status for run in search(small)} == {"KILLED"}
 
 
-def test_a_run_of_a_cell_that_is_planned_no_more_is_ended(small, results):
+def test_a_run_of_a_cell_that_is_planned_no_more_is_ended(small, results, held):
     tracker = Tracker(small)
-    fake_store.begin(small, small.planned()[1])
+    work_at(small, 1, held)
     tracker.sync(running=True)
     assert children(small)[0].info.status == "RUNNING"
+    held.close()
     fake_store.planned_store(results, {"strategy": ["centralized"], "seed": [0]})
     tracker.sync(running=True)
     assert children(small)[0].info.status == "KILLED"
@@ -469,7 +485,7 @@ def test_a_new_store_is_put_in_place_whole_or_not_at_all(results, monkeypatch):
     monkeypatch.setattr("mlflow.tracking.MlflowClient", killed)
     with pytest.raises(KeyboardInterrupt):
         tracking._create_database(f"sqlite:///{results / 'mlflow.db'}")
-    assert list(results.iterdir()) == []
+    assert [path.name for path in results.iterdir()] == [".mlflow.db.lock"]
 
 
 def test_a_broken_store_is_one_clear_error(small, results):
