@@ -26,6 +26,7 @@ Images = Annotated[int, Field(ge=2, le=10**9)]  # fewer have no covariance
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 _LONGEST_MESSAGE = 8000
+MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
 
 
 class ConfigError(Exception):
@@ -345,6 +346,12 @@ def _network_mistakes(cell: CellConfig) -> Iterator[str]:
     for width in m.widths:
         if width % m.groups:
             yield f"model.groups={m.groups} does not divide width {width} of model.widths"
+    weights = sum(18 * m.blocks * width**2 for width in m.widths)  # two 3x3 convolutions a block, once through
+    if weights > MOST_WEIGHTS:
+        yield (
+            f"model.widths={list(m.widths)} with model.blocks={m.blocks} make a network of more than {weights:,} "
+            f"weights; at most {MOST_WEIGHTS:,} are allowed"
+        )
     if m.widths[0] % 8:
         yield f"the first of model.widths must be a multiple of 8, got {m.widths[0]}"
     if cell.is_latent and cell.latent.width % 16:

