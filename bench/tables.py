@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.files import write_bytes
 from bench.grid_file import FEDERATED_ONLY
-from bench.store import Store
+from bench.store import FAILURES, Store
 
 AXES = ("strategy", "n_clients", "beta")
 MISSING = "--"
@@ -177,7 +177,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _unfinished(states: Iterable[str]) -> str:
-    told = {"partial": "missing", "todo": "missing"}
+    told = {"partial": "missing", "todo": "missing", "running": "missing"}
     counts = Counter(told.get(state, state) for state in states if state != "done")
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
@@ -260,7 +260,7 @@ class Shown:
         formats = [plus_minus if column.spread in spreads else "" for column in self.columns]
         texts = [self._text(values, *pair, minus) for pair in zip(self.columns, formats, strict=True)]
         if values["n"] == 0:
-            texts[0] = next(state for state in ("failed", "diverged", "missing") if state in values["unfinished"])
+            texts[0] = next(state for state in (*FAILURES, "missing") if state in values["unfinished"])
         return texts
 
     def _text(self, values: pd.Series, column: Column, plus_minus: str, minus: str) -> str:
@@ -352,8 +352,8 @@ def terminal_table(store: Store) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in ("strategy", "n", "beta", *map(terminal_text, extra_axes), "seeds"):
-        made.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    for name in ("strategy", "n", "beta", *extra_axes, "seeds"):
+        made.add_column(terminal_text(name), justify="left" if name == "strategy" else "right", no_wrap=True)
     for column in shown.columns:
         made.add_column(f"{column.head}{_arrow(column, '↓', '↑')}", justify="right", no_wrap=True)
     last = None
