@@ -36,11 +36,11 @@ class ClassMoments:
     mean: Array
     second: Array
 
-    def of_mix(self, mix: Array) -> tuple[Array, Array]:
+    def of_mix(self, mix: Array) -> tuple[Array, Array] | None:
         """Mean (D,) and covariance (D, D) of images whose classes have the shares or counts `mix` (K,).
 
         Every image of a class has the same weight w; the covariance is divided by 1 - sum w^2, which is (N - 1) / N for
-        the data's own mix.
+        the data's own mix. None where that leaves nothing: one image has no covariance.
 
         Raises:
             ValueError: if `mix` has a class of which there is no image.
@@ -50,8 +50,9 @@ class ClassMoments:
         shares = mix / mix.sum()
         mean = shares @ self.mean
         weights = np.divide(shares**2, self.counts, out=np.zeros_like(shares), where=self.counts > 0)
+        left = 1 - weights.sum()
         spread = np.tensordot(shares, self.second, 1) - np.outer(mean, mean)
-        return mean, spread / (1 - weights.sum())
+        return (mean, spread / left) if left > 1e-12 else None
 
 
 def class_moments(
@@ -107,7 +108,9 @@ def client_fids(
 
 
 def summary(fids: Sequence[float]) -> dict[str, Any]:
-    """FID-avg and its spread over clients, which are no sample of others."""
+    """FID-avg and its spread over clients, which are no sample of others; nothing where none has a FID."""
+    if not fids:
+        return {}
     found = np.asarray(fids)
     told = {"avg": found.mean(), "client_sd": found.std(), "client_max": found.max()}
     return {f"fid_{key}": float(value) for key, value in told.items()}

@@ -66,11 +66,13 @@ def judge_clients(
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
         labels, K = data.train_labels, data.n_classes
         moments = class_moments(images, labels, K, name, extractor, results / REFERENCES, device)
-        references[number] = moments.of_mix(np.asarray(told["histogram"][number], dtype=float))
+        found = moments.of_mix(np.asarray(told["histogram"][number], dtype=float))
+        if found is not None:
+            references[number] = found
     fids = client_fids(made.images, made.by_client, references, extractor, device)
     clients = [
-        {"client": i, "n_samples": sum(told["histogram"][i]), "fid": fid, "heldout_loss": losses[i]}
-        for i, fid in fids.items()
+        {"client": i, "n_samples": sum(told["histogram"][i]), "fid": fids.get(i), "heldout_loss": losses[i]}
+        for i in judged(len(told["histogram"]))
     ]
     return summary(list(fids.values())), clients
 

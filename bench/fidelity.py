@@ -6,6 +6,7 @@ take the same path: uint8 in, the same preparation, the same network.
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def _inception_weights(name: str, weights: Path | None, download: bool) -> Path:
 
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
     path = weights or cached
-    if path.is_file():
+    if os.path.isfile(path):  # False for a path that is too long, too
         return path
     if weights is None and download:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,16 @@ def _inception(path: Path) -> Extractor:
             net = FeatureExtractorInceptionV3(
                 INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
             )
-    except (RuntimeError, OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, UnpicklingError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        LookupError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        UnpicklingError,
+    ) as error:
         raise ValueError(f"{path} does not hold torch-fidelity's Inception weights: {error}") from error
 
     def check(channels: int, size: int) -> None:

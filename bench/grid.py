@@ -22,10 +22,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from bench import figures, pool, tables
 from bench.cell import STORAGE_FULL, CellJob, How
 from bench.config import RESULT_VERSION, ConfigError
+from bench.files import Damaged
 from bench.grid_file import load_grid, shipped_grids
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
@@ -50,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.scheduler is not None and options.backend not in ("dask", "ray"):
             raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
         grid = load_grid(options.grid, options.set)
+        results = results_folder(options.results)
         if options.sync_only:
-            return sync_only(Store(Path(options.results).resolve() / grid.name), console)
-        plan = make_plan(grid, Path(options.results).resolve(), options.data_root, options.download)
+            return sync_only(Store(results / grid.name), console)
+        plan = make_plan(grid, results, options.data_root, options.download)
         if options.plan:
             show_plan(plan, options, console)
             return DONE
@@ -70,16 +73,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def results_folder(given: str) -> Path:
+    """The folder, resolved.
+
+    Raises:
+        ConfigError: if the path is that of no folder and of none that could be made.
+    """
+    try:
+        path = Path(given).resolve()
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--results {given}: cannot be written: it is not a folder")
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL
+        raise ConfigError(f"--results {given}: cannot be written: {error}") from error
+    return path
+
+
 def sync_only(store: Store, console: Console) -> int:
     """Bring MLflow up to date with what is on disk; returns the exit code."""
     if not (store.root / "grid.json").exists():
         raise ConfigError(f"--sync-only: {store.root} holds no grid.json: no grid has been run into it")
     tracker = Tracker(store)
-    error = sync(tracker, running=False)
+    try:
+        error = sync(tracker, running=False)
+    except Damaged as broken:
+        raise ConfigError(f"{store.root / 'grid.json'} is broken ({broken}); run the grid to write it anew") from broken
     if error is not None:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
     return DONE
 
 
@@ -187,7 +208,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
         table.add_row(
             job.cell_id,
             states[job.cell_id],
-            f"{describe(job.config)} {extra}".strip(),
+            Text(f"{describe(job.config)} {extra}".strip()),
             clock(seconds) if seconds is not None else "",
         )
     print_whole(console, table)
@@ -213,6 +234,7 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
         f"{len(pending)} to run{elsewhere}, {n_jobs} at a time; results in {plan.store.root}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
     view = make_view(console, options.quiet)
     for warning in told:
@@ -359,12 +381,16 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
         for warning in tables.warnings(plan.store):
             view.warn(warning)
         if strangers := plan.store.strangers():
-            console.print(f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan")
-        console.print("tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+            console.print(
+                f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan", markup=False
+            )
+        console.print(
+            "tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True, markup=False
+        )
     if tracker is not None:
         if (error := sync(tracker, running=False)) is not None:
             view.warn(f"{error}; the next run of this grid syncs them")
-        console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True)
+        console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
     for job in plan.jobs:
         if states[job.cell_id] in FAILURES:
             told = (plan.store.cell(job.cell_id).error() or {}).get("error")

@@ -112,9 +112,10 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
     """
     data: dict[DataConfig, Dataset] = {}
     extractors: dict[EvaluationConfig, Extractor] = {}
-    if results.exists() and not results.is_dir():
-        raise ConfigError(f"--results {results}: cannot be written: it is not a folder")
-    data_root = data_root.resolve() if data_root is not None else None
+    try:
+        data_root = data_root.resolve() if data_root is not None else None
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL
+        raise ConfigError(f"--data-root {data_root}: cannot be read: {error}") from error
     root = results / grid.name
     jobs = []
     for cell in grid.cells:

@@ -69,7 +69,7 @@ class Registry(Generic[T]):
             raise UnknownPlugin(f'{path!r} is not of the form "package.module:Class"')
         try:
             module = import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
                 raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
             raise UnknownPlugin(f"{path!r}: importing it failed: {type(error).__name__}: {error}") from error

@@ -155,6 +155,8 @@ def _dask(scheduler: str | None, n_jobs: int) -> AbstractContextManager[Any]:
 
 
 def _ray(scheduler: str | None, n_jobs: int) -> AbstractContextManager[Any]:
+    if scheduler is None:  # read when ray is first imported; without it a local cluster listens to the whole network
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
     from ray.util.joblib import register_ray
 

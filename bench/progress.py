@@ -154,10 +154,10 @@ class LiveView:
 
     def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
         bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
         )
         ended, failed = sum(v.state in ENDED for v in views), sum(v.state in FAILURES for v in views)
         head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
@@ -198,7 +198,7 @@ def told(view: CellView) -> str:
     if view.state in ENDED:
         return f"{view.state}: {last.get('error', '')}"
     rounds = view.job.config.training.rounds
-    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if last else ""
+    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if "train_loss" in last else ""
     names = {
         "autoencoder": "training the autoencoder",
         "train": f"round {min(view.rounds + 1, rounds)}/{rounds}",

@@ -33,7 +33,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from bench import locks
-from bench.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_bytes, write_json  # noqa: F401
+from bench.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
 
 LOGS = ("metrics.jsonl", "clients.jsonl", "heldout.jsonl")  # the files that grow by lines
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell`

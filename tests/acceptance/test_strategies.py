@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 import partitions
 import strategies
+from bench.files import read_json
 from bench.grid import main
-from bench.store import Store, read_json
+from bench.store import Store
 from bench.training import find_damage
 from tests.acceptance.conftest import command
 

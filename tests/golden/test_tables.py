@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from bench import tables
-from bench.store import Store, write_json
+from bench.files import write_json
+from bench.store import Store
 from tests import fake_store
 
 GOLDEN = Path(__file__).parent

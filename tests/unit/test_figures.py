@@ -19,7 +19,8 @@ from bench.figures import overview_recipes, overview_splits
 from bench.figures.film import FILM_FRAMES
 from bench.figures.partition import COUNTED_CLIENTS
 from bench.figures.style import COLOURS
-from bench.store import Store, write_json
+from bench.files import write_json
+from bench.store import Store
 from tests import fake_store
 
 

@@ -18,7 +18,8 @@ from bench import figures
 from bench.figures import rounds_data, split_data, split_parts, why_data, why_rows
 from bench.figures.split_data import finished_splits
 from bench.figures.style import COLOURS, Style
-from bench.store import CellFolder, Store, write_json
+from bench.files import write_json
+from bench.store import CellFolder, Store
 from tests import fake_store
 from tests.unit.test_figures import outside, picture, texts
 

@@ -4,9 +4,9 @@ import pytest
 
 from bench import cost
 from bench.config import ConfigError
+from bench.files import write_bytes, write_json
 from bench.grid_file import load_grid
 from bench.plan import describe, make_plan
-from bench.store import write_bytes, write_json
 
 
 def plan_of(tmp_path, *overrides):

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from bench.files import write_json
 from bench.grid_file import load_grid
 from bench.plan import make_plan
 from bench.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
-from bench.store import write_json
 
 
 @pytest.fixture

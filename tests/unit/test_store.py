@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from bench.store import CellFolder, PlannedCell, Store, read_json, write_bytes, write_json
+from bench.files import read_json, write_bytes, write_json
+from bench.store import CellFolder, PlannedCell, Store
 
 
 @pytest.fixture

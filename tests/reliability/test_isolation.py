@@ -1,0 +1,250 @@
+"""Whatever a cell does to its process: it ends with its reason, and the others finish."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench import isolate, locks, pool
+from bench.cell import CellJob, How, find_timeout, run_cell
+from bench.isolate import from_json, to_json
+from bench.store import HANG, Store
+from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
+
+pytestmark = pytest.mark.xdist_group("isolation")
+ROOT = Path(__file__).parents[2]
+PLUGIN = """
+import os, signal, time
+from dataclasses import dataclass
+import torch
+from strategies.fedavg import FedAvg
+
+@dataclass(frozen=True)
+class Odd(FedAvg):
+    way: str = "raises"
+
+    def upload(self, params, down, local):
+        if self.way == "raises":
+            raise ZeroDivisionError("on purpose")
+        if self.way == "exits":
+            raise SystemExit(3)
+        if self.way == "leaves":
+            os._exit(7)
+        if self.way == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.way == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.way == "hangs":
+            time.sleep(1000)
+        if self.way == "wants memory":
+            torch.empty(2**60)
+        if self.way == "diverges":
+            return {name: tensor * float("nan") for name, tensor in params.items()}
+        if self.way == "grows":
+            return {name: tensor * float("inf") for name, tensor in params.items()}
+        return super().upload(params, down, local)
+"""
+ENDS = {
+    "raises": ("failed", "ZeroDivisionError: on purpose"),
+    "exits": ("failed", "SystemExit: 3"),
+    "leaves": ("killed", "its process ended with exit code 7 before the cell did"),
+    "is killed": ("killed", "its process was killed by SIGKILL (by someone, or by the system when memory ran out)"),
+    "crashes": ("killed", "its process was killed by SIGSEGV"),
+    "hangs": ("timeout", "not done within --timeout, 0:00:20 (hours:minutes:seconds)"),
+    "wants memory": ("killed", "out of memory: "),
+    "diverges": ("diverged", "Diverged: "),
+    "grows": ("diverged", "Diverged: "),
+    "works": ("done", ""),
+}
+
+
+def command(results: Path, *arguments: str, modules: Path) -> subprocess.CompletedProcess[str]:
+    settings = [part for setting in SETTINGS if not setting.startswith("strategy") for part in ("--set", setting)]
+    return subprocess.run(
+        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(results), "--no-mlflow", *settings,
+         *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(modules)}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "odd.py").write_text(PLUGIN)
+    return folder
+
+
+def ways(*names: str) -> list[str]:
+    return ["--set", "strategy=" + ",".join(f'odd:Odd(way="{name}")' for name in names)]
+
+
+@pytest.fixture(scope="module", params=[["raises", "is killed", "hangs", "works"], [*ENDS]], ids=["pool", "isolated"])
+def odd(request, modules, tmp_path_factory):
+    """A grid of cells that end in these ways; its results, what was said, and the arguments."""
+    results = tmp_path_factory.mktemp("odd") / "r"
+    isolate = ["--isolate"] if len(request.param) == len(ENDS) else []
+    arguments = [*ways(*request.param), "--timeout", "20", "--n-jobs", "2", *isolate]
+    return results, command(results, *arguments, modules=modules), arguments, request.param
+
+
+def test_every_cell_ends_in_its_way_and_the_others_finish(odd):
+    results, done, _, names = odd
+    store = Store(results / "smoke")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for cell, way in zip(store.planned(), names, strict=True):
+        (state, told), folder = ENDS[way], store.cell(cell.cell_id)
+        assert folder.state() == state, (way, folder.error())
+        if state != "done":
+            assert folder.error()["error"].startswith(told), way
+            assert told in done.stderr
+        assert not locks.is_locked(folder.path)
+    (error,) = [e for cell in store.planned() if (e := store.cell(cell.cell_id).error()) and e["status"] == "timeout"]
+    assert "odd.py" in error["traceback"]
+    assert "in upload" in error["traceback"]
+
+
+def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(modules, tmp_path, monkeypatch):
+    """The cells change their minds when a file is there."""
+    (modules / "patient.py").write_text(
+        PLUGIN.replace(
+            "upload(self, params, down, local):",
+            "upload(self, params, down, local):\n        if os.path.exists(os.environ['MENDED']):\n            return super().upload(params, down, local)",
+            1,
+        )
+    )
+    arguments = ["--set", 'strategy=patient:Odd(way="raises"),patient:Odd(way="diverges"),fedavg', "--n-jobs", "1"]
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    first = command(tmp_path / "r", *arguments, modules=modules)
+    again = command(tmp_path / "r", *arguments, modules=modules)
+    (tmp_path / "mended").touch()
+    mended = command(tmp_path / "r", *arguments, "--retry-failed", modules=modules)
+    assert [done.returncode for done in (first, again, mended)] == [1, 1, 0], mended.stderr
+    assert "3 ended before, 0 to run" in again.stdout
+    assert "1 ended before, 2 to run" in mended.stdout
+    assert set(Store(tmp_path / "r" / "smoke").frame()["state"]) == {"done"}
+
+
+# ------------------------------------------------------------------------------------------ one process a cell
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[CellJob, dict]:
+    (job,) = jobs_of(tmp_path_factory.mktemp("finished"))
+    run_cell(job)
+    return job, numbers(folder_of(job))
+
+
+def test_a_job_goes_to_another_process_as_it_is(finished):
+    job = replace(finished[0], data_root=Path("/some/where"), how=How("r", 2.5, 3, True, 1, True))
+    assert from_json(to_json(job)) == job
+    json.loads(to_json(job))
+
+
+def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_path, monkeypatch):
+    (job,) = jobs_of(tmp_path)
+    run, codes = isolate._run_process, []
+
+    def kill_the_first(job):
+        if codes:
+            codes.append(run(job))
+            return codes[-1]
+        process = subprocess.Popen([sys.executable, "-m", "bench.isolate"], stdin=subprocess.PIPE)
+        process.stdin.write(to_json(job).encode())
+        process.stdin.close()
+        deadline = time.monotonic() + 60
+        while len(folder_of(job).rounds()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        codes.append(process.wait())
+        return codes[-1]
+
+    monkeypatch.setattr(isolate, "_run_process", kill_the_first)
+    isolate.run_isolated(job)
+    assert codes == [-signal.SIGKILL, 0]
+    assert numbers(folder_of(job)) == finished[1]
+    assert folder_of(job).manifest()["resumed"] > 0
+
+
+def test_two_deaths_are_the_end(tmp_path, monkeypatch):
+    (job,) = jobs_of(tmp_path)
+    codes = iter([-9, -11])
+    monkeypatch.setattr(isolate, "_run_process", lambda job: next(codes))
+    isolate.run_isolated(job)
+    assert folder_of(job).state() == "killed"
+    assert folder_of(job).error()["error"] == "its process was killed by SIGSEGV; that was try 2"
+
+
+def test_the_next_attempt_records_a_time_out_that_nobody_did(tmp_path):
+    (job,) = jobs_of(tmp_path)
+    folder = folder_of(job)
+    folder.begin({"attempt": "1"})
+    (folder.path / HANG).write_text('Timeout (0:00:05)!\nThread 0x1:\n  File "odd.py", line 3 in upload\n')
+    run_cell(job)
+    assert folder.state() == "timeout"
+    assert "0:00:05" in folder.error()["error"]
+    folder.forget_failure()
+    assert folder.state() == "partial"
+
+
+def test_a_file_that_tells_of_no_time_out_is_none(tmp_path):
+    (job,) = jobs_of(tmp_path)
+    folder = folder_of(job)
+    folder.begin({"attempt": "1"})
+    assert not find_timeout(folder)
+    (folder.path / HANG).write_text("")
+    assert not find_timeout(folder)
+
+
+def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
+    jobs_of(tmp_path, "training.rounds=100000")
+    arguments = [part for setting in [*SETTINGS, "training.rounds=100000"] for part in ("--set", setting)]
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--isolate",
+         *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("smoke/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    below = psutil.Process(parent.pid).children(recursive=True)
+    assert any("bench.isolate" in " ".join(process.cmdline()) for process in below)
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs(below, timeout=15)[1] == []
+    assert Store(tmp_path / "smoke").frame()["state"].tolist() == ["partial"]
+
+
+# ------------------------------------------------------------------------------------------ the order of things
+
+
+def test_an_interrupt_that_is_lost_is_repeated(monkeypatch):
+    """As where Python drops it, in a destructor."""
+    from bench import grid
+
+    monkeypatch.setattr(grid, "INSIST_EVERY", 0.2)
+    lost = 0
+    with pytest.raises(KeyboardInterrupt), grid.interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            lost += 1
+        time.sleep(30)
+    assert lost == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_the_order_of_cells_changes_no_number(backend, tmp_path):
+    settings = ["strategy=fedavg,fedprox(mu=0.1)", "seed=0,1"]
+    one = jobs_of(tmp_path / "one", *settings)
+    pool.run(one, 1)
+    other = jobs_of(tmp_path / "other", *settings)
+    pool.run(other[::-1], 4, backend)
+    assert [numbers(folder_of(a)) for a in one] == [numbers(folder_of(b)) for b in other]

@@ -1,0 +1,190 @@
+"""Several runs in one results folder: each cell is run once, and locks of the dead bind nobody."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from bench import locks
+from bench.cell import How, run_cell
+from bench.files import write_json
+from bench.locks import LOCK, Owner, hold, is_locked, owner, this_host
+from bench.store import Store
+from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def owned(folder: Path, **changes: object) -> Owner:
+    """Write a lock as this process would have it, but for some changes."""
+    with hold(folder, "run"):
+        me = owner(folder)
+    other = replace(me, **changes)
+    write_json(folder / LOCK, asdict(other))
+    return other
+
+
+def test_a_lock_is_there_while_it_is_held(tmp_path):
+    folder = tmp_path / "cell"
+    with hold(folder, "run") as held:
+        assert held
+        assert is_locked(folder)
+        assert owner(folder).pid == os.getpid()
+    assert not is_locked(folder)
+    assert owner(folder) is None
+
+
+def test_a_lock_of_a_living_process_is_respected(tmp_path):
+    with hold(tmp_path / "cell", "run"), hold(tmp_path / "cell", "other") as held:
+        assert not held
+    with hold(tmp_path / "cell", "other") as held:
+        assert held
+
+
+def test_a_lock_of_a_dead_process_is_broken(tmp_path, gone):
+    owned(tmp_path / "cell", pid=gone)
+    assert not is_locked(tmp_path / "cell")
+    with hold(tmp_path / "cell", "run") as held:
+        assert held
+
+
+def test_a_lock_of_a_process_whose_number_was_given_again_is_broken(tmp_path):
+    owned(tmp_path / "cell", born=1.0)
+    with hold(tmp_path / "cell", "run") as held:
+        assert held
+
+
+def test_a_zombie_is_dead(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    import psutil
+
+    born = psutil.Process(process.pid).create_time()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    owned(tmp_path / "cell", pid=process.pid, born=born)
+    assert not is_locked(tmp_path / "cell")
+    process.wait()
+
+
+def test_a_lock_of_another_host_is_broken_by_a_flag_or_by_its_own_run_only(tmp_path, gone):
+    owned(tmp_path / "cell", host="elsewhere", pid=gone, run="theirs")
+    assert is_locked(tmp_path / "cell")
+    with hold(tmp_path / "cell", "ours") as held:
+        assert not held
+    assert owner(tmp_path / "cell").host == "elsewhere"
+    with hold(tmp_path / "cell", "theirs") as held:
+        assert held
+    owned(tmp_path / "cell", host="elsewhere", pid=gone, run="theirs")
+    with hold(tmp_path / "cell", "ours", break_locks=True) as held:
+        assert held
+
+
+def test_the_flag_breaks_no_lock_of_a_living_process_of_this_host(tmp_path):
+    with hold(tmp_path / "cell", "run"), hold(tmp_path / "cell", "other", break_locks=True) as held:
+        assert not held
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}'])
+def test_a_lock_that_cannot_be_read_binds_nobody(tmp_path, content):
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / LOCK).write_bytes(content)
+    with hold(tmp_path / "cell", "run") as held:
+        assert held
+
+
+def test_a_folder_in_the_place_of_a_lock_is_moved_away(tmp_path):
+    (tmp_path / "cell" / LOCK / "x").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="a folder stands in its place"), hold(tmp_path / "cell", "run") as held:
+        assert held
+
+
+def take_turns(folder: Path, run: str, queue) -> None:
+    with hold(folder, run) as held:
+        if held:
+            queue.put(run)
+            time.sleep(1.0)  # until all others have tried
+
+
+def test_of_many_that_break_a_dead_lock_at_once_one_gets_it(tmp_path, gone):
+    owned(tmp_path / "cell", pid=gone)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    each = [context.Process(target=take_turns, args=(tmp_path / "cell", str(k), queue)) for k in range(8)]
+    for process in each:
+        process.start()
+    for process in each:
+        process.join()
+    assert queue.get(timeout=5)
+    assert queue.empty()
+
+
+def test_a_cell_that_another_process_works_at_is_left_to_it(tmp_path):
+    (job,) = jobs_of(tmp_path)
+    with hold(folder_of(job).path, "another run"):
+        run_cell(job)
+        assert folder_of(job).state() == "running" or not folder_of(job).ended()
+        assert folder_of(job).rounds() == []
+
+
+def test_a_cell_that_has_ended_is_not_run_again(tmp_path):
+    (job,) = jobs_of(tmp_path)
+    folder_of(job).path.mkdir(parents=True)
+    folder_of(job).fail("failed", "x")
+    run_cell(replace(job, how=How("run")))
+    assert not (folder_of(job).path / "cell.json").exists()
+
+
+def test_two_grids_at_once_run_each_cell_once(tmp_path):
+    """Each attempt at a cell writes its own name into cell.json: the names seen on the way are counted."""
+    settings = [*SETTINGS, "strategy=fedavg,fedprox(mu=0.1),fedavgm", "seed=0,1"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    line = [
+        sys.executable,
+        "-m",
+        "bench.grid",
+        "--grid",
+        "smoke",
+        "--results",
+        str(tmp_path),
+        "--no-mlflow",
+        "--n-jobs",
+        "1",
+    ]
+    both = [
+        subprocess.Popen([*line, *arguments, "--shuffle", str(k)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for k in range(2)
+    ]  # fmt: skip
+    attempts: dict[str, set[str]] = {}
+    owners = set()
+    while any(process.poll() is None for process in both):
+        for path in tmp_path.glob("smoke/*/cell.json"):
+            attempts.setdefault(path.parent.name, set()).add(json.loads(path.read_text())["attempt"])
+            if (held := owner(path.parent)) is not None:
+                owners.add(held.run)
+        time.sleep(0.05)
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert len(attempts) == 6
+    assert {len(names) for names in attempts.values()} == {1}
+    assert len(owners) == 2, "one of the runs did nothing"
+    assert set(Store(tmp_path / "smoke").frame()["state"]) == {"done"}
+    assert all("6 cells" in out and "Traceback" not in err for out, err in told)
+
+
+def test_the_host_is_named_with_its_process_namespace():
+    assert this_host() == locks.this_host()
+    assert "pid:" in this_host() or not Path("/proc/self/ns/pid").exists()
