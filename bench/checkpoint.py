@@ -1,7 +1,7 @@
 """Where a run stands between two rounds, on disk, so that one that is killed goes on from there.
 
 One sealed file, written whole in the place of the one before, names the files of the clients' states, which are never
-written to again. It has no code in it, and what it holds is all that the next round depends on: the draws of every round
+written to again. It has no code in it, and holds all that the next round depends on: the draws of every round
 are named by its number.
 """
 

@@ -6,7 +6,6 @@ in the same folder.
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -75,7 +74,7 @@ def _alone(job: CellJob, tries: int) -> CellJob:
 
 def _dispatch(groups: Sequence[list[CellJob]], at_once: int) -> None:
     """Run groups on the configured backend, `at_once` at a time."""
-    joblib.Parallel(batch_size=1, pre_dispatch=at_once)(joblib.delayed(_work)(group, os.getpid()) for group in groups)
+    joblib.Parallel(batch_size=1, pre_dispatch=at_once)(joblib.delayed(_work)(group) for group in groups)
 
 
 def _died(job: CellJob) -> bool:
@@ -120,7 +119,7 @@ def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
 def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[None]:
     """joblib set to the backend; a local Dask or Ray is started where no address is given, and ended again."""
     if backend == "loky":  # at least two workers: joblib would run a single one in this very process
-        with joblib.parallel_config("loky", n_jobs=max(2, n_jobs)):
+        with joblib.parallel_config("loky", n_jobs=max(2, n_jobs), initializer=_begin_worker, initargs=(os.getpid(),)):
             yield
         return
     if backend == "threading":
@@ -164,11 +163,12 @@ def _ray(scheduler: str | None, n_jobs: int) -> AbstractContextManager[Any]:
     return ray.init(address=scheduler, num_cpus=None if scheduler else n_jobs, include_dashboard=False)
 
 
-def _work(jobs: list[CellJob], parent: int) -> None:
-    """In a worker process, leave Ctrl-C to the parent, which ends the pool, and end with the parent; then run."""
-    if os.getpid() != parent and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() == parent:
-        end_with(parent)
+def _begin_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, which ends the pool, and end with it, also before there is work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def _work(jobs: list[CellJob]) -> None:
     for job in jobs:
         (run_isolated if job.how.isolate else run_cell)(job)

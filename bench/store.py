@@ -141,21 +141,20 @@ class CellFolder:
 
         What is left can be trusted; what is missing then is made anew when the cell is run.
         """
+        broken: dict[str, str] = {}
+        lists: dict[str, dict[str, str]] = {}
         for name in RECORDS:
             try:
-                read_json(self.path / name)
+                lists[name] = (read_json(self.path / name) or {}).get("files", {})
             except Damaged as error:
-                self.quarantine(name, str(error))
-        result = self.result()
-        for record in ("result.json", "train.json"):
-            told = read_json(self.path / record) or {}
-            broken = self.changed(told.get("files", {}))
-            for name, why in broken.items():
-                self.quarantine(name, why)
-            if broken:
-                self.quarantine(record, f"it is of other files: {', '.join(broken)}")
-        if result is not None and self.result() is None:
-            (self.path / "progress.json").unlink(missing_ok=True)
+                broken[name] = str(error)
+        for files in lists.values():
+            broken |= self.changed(files)
+        for name, why in broken.items():
+            self.quarantine(name, why)
+        for record, files in lists.items():
+            if record not in broken and (lost := [name for name in broken if name in files]):
+                self.quarantine(record, f"it relies on {', '.join(lost)}")
 
     def quarantine(self, name: str, why: str) -> None:
         """Move a file or folder of the cell out of the way, with a warning."""

@@ -14,7 +14,7 @@ from bench.files import read_json
 from bench.grid import main
 from bench.store import Store
 from bench.training import find_damage
-from tests.acceptance.conftest import command
+from tests.acceptance.conftest import in_process
 
 pytestmark = pytest.mark.xdist_group("strategies")
 TINY = {
@@ -50,7 +50,7 @@ def ran(tmp_path_factory):
         "evaluation.curve_every": 1,
         "evaluation.curve_samples": 10,
     }
-    done = command(*arguments(results, **every), "--no-mlflow")
+    done = in_process(*arguments(results, **every), "--no-mlflow")
     assert done.returncode == 0, done.stderr + done.stdout
     return results
 
@@ -140,16 +140,27 @@ def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", [name for name in partitions.registry.names() if name != "flower"] + [
-    'flower(partitioner="ShardPartitioner", options={shard_size=5})'])  # fmt: skip
-def test_every_partition_ends_with_scores(tmp_path, name):
-    name = {"k-labels": "k-labels(k=4)"}.get(name, name)
-    beta = {} if "(" in name else {"beta": 1.0}
-    changes = {"strategy": "fedavg", "partition": name, "training.rounds": 1} | beta
-    assert main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--n-jobs", "1"]) == 0
-    store = Store(tmp_path / "r" / "smoke")
-    (cell,) = store.planned()
-    folder = store.cell(cell.cell_id)
+PARTITIONS = {
+    name: {"k-labels": "k-labels(k=4)", "flower": 'flower(partitioner="ShardPartitioner", options={shard_size=5})'}.get(
+        name, name
+    )
+    for name in partitions.registry.names()
+}
+
+
+@pytest.fixture(scope="module")
+def split_in_every_way(tmp_path_factory):
+    """FedAvg over every partition, in one grid; the folder of each cell by the partition's name."""
+    results = tmp_path_factory.mktemp("partitions") / "results"
+    changes = {"strategy": "fedavg", "partition": ",".join(PARTITIONS.values()), "training.rounds": 1}
+    assert main([*arguments(results, **changes), "--no-mlflow", "--quiet", "--n-jobs", "2"]) == 0
+    store = Store(results / "smoke")
+    return {cell.labels["partition"].split("(")[0]: store.cell(cell.cell_id) for cell in store.planned()}
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_every_partition_ends_with_scores(split_in_every_way, name):
+    folder = split_in_every_way[name]
     told = json.loads((folder.path / "partition.json").read_text())
     assert sum(told["sizes"]) == 120
     with Image.open(folder.path / "partition.png") as picture:

@@ -296,8 +296,9 @@ def test_all_coordinates_are_fedavg_to_rounding(make_training):
 def test_residuals_wait_on_the_clients_disk(make_training, tmp_path):
     run = make_training(TopK(0.05), rounds=2)
     finish(run)
-    states = ClientStates(next(tmp_path.iterdir()), torch.device("cpu"))
-    for number in range(2):  # the last one's is still in memory
+    states = ClientStates(run.folder, torch.device("cpu"))
+    states.restore(run.snapshot()["clients"])
+    for number in range(2):
         residual = states.take(number)["strategy"]["residual"]
         assert residual.shape == (WEIGHTS,)
         assert 0 < residual.count_nonzero() <= WEIGHTS - math.ceil(0.05 * WEIGHTS)

@@ -1,13 +1,17 @@
 """Every field of the diffusion family reaches the training: another value, other weights or another model."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from bench.assemble import load_data, make_network, make_task, make_training, split
+from bench.checkpoint import Checkpoint
 from bench.grid_file import load_grid
 from bench.latents import FirstStage, encoded, first_stage
 from bench.rounds import weight_hash
 
+pytestmark = pytest.mark.xdist_group("assemble")  # one worker trains what several compare with
 SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=20", "partition=iid", "diffusion.T=60"]
 
 
@@ -19,7 +23,10 @@ def trained(tmp_path, *overrides, rounds=1):
     space = None
     if cell.is_latent:
         clients = [torch.from_numpy(part) for part in parts]
-        stage = first_stage(cell, data, None, clients, tmp_path / "ae", tmp_path / "cache", "cpu", lambda _: None)
+        point = Checkpoint(tmp_path / "checkpoint", 0)
+        stage = first_stage(
+            cell, data, None, clients, tmp_path / "ae", tmp_path / "cache", "cpu", lambda _: None, point
+        )
         space = FirstStage.from_state(stage.state()).space
         assert encoded(data, space, cell.data.range, "cpu")[0].shape[1:] == cell.diffused_shape(1)
     net = make_network(cell, data, "cpu")
@@ -49,13 +56,19 @@ PAIRS = {
 }
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """`trained`, which trains once for all that ask for the same."""
+    return cache(lambda *overrides: trained(tmp_path_factory.mktemp("trained"), *overrides))
+
+
 @pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS.keys())
-def test_the_field_changes_what_is_trained(tmp_path, first, second):
-    assert trained(tmp_path / "a", *first) != trained(tmp_path / "b", *second)
+def test_the_field_changes_what_is_trained(trained_once, first, second):
+    assert trained_once(*first) != trained_once(*second)
 
 
-def test_the_fixed_variance_does_not_reach_the_simple_loss(tmp_path):
-    assert trained(tmp_path / "a") == trained(tmp_path / "b", "diffusion.variance=large")
+def test_the_fixed_variance_does_not_reach_the_simple_loss(trained_once):
+    assert trained_once() == trained_once("diffusion.variance=large")
 
 
 def test_latents_of_28_pixels_are_7_by_7_and_fit_a_network_of_three_levels(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from bench import latents
 from bench.assemble import load_data, make_network, make_task, split
+from bench.checkpoint import Checkpoint
 from bench.config import ConfigError
 from bench.grid_file import load_grid
 from bench.tensor_files import read_tensors
@@ -27,7 +28,8 @@ def make(tmp_path):
         ticks = []
         clients = [torch.from_numpy(part) for part in split(cell, data.train_labels)]
         strategy, folder = cell.make_strategy(), tmp_path / "clients"
-        return latents.first_stage(cell, data, strategy, clients, folder, cache, "cpu", ticks.append), sum(ticks)
+        point = Checkpoint(tmp_path / "checkpoint", 0)
+        return latents.first_stage(cell, data, strategy, clients, folder, cache, "cpu", ticks.append, point), sum(ticks)
 
     return made
 

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from bench.files import write_json
 from bench.grid_file import load_grid
+from bench.locks import hold
 from bench.plan import make_plan
 from bench.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
 
@@ -89,7 +90,8 @@ def test_the_live_view_has_a_bar_for_each_running_cell(plan):
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=150))
     watcher = Watcher(plan, plan.jobs)
-    view.show(watcher.look(), watcher)
+    with hold(plan.store.cell(plan.jobs[0].cell_id).path, "run"):
+        view.show(watcher.look(), watcher)
     view._live.refresh()
     view.close()
     told = out.getvalue()

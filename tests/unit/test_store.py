@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from bench.files import read_json, write_bytes, write_json
+from bench.files import Damaged, read_json, write_bytes, write_json
+from bench.locks import hold
 from bench.store import CellFolder, PlannedCell, Store
 
 
@@ -18,12 +19,15 @@ def test_a_cell_goes_through_its_states(folder):
     assert folder.state() == "todo"
     folder.begin({"attempt": "1"})
     assert folder.state() == "partial"
-    write_json(folder.path / "error.json", {"status": "failed", "error": "x"})
-    assert folder.state() == "failed"
-    write_json(folder.path / "error.json", {"status": "diverged", "error": "x"})
-    assert folder.state() == "diverged"
-    folder.begin({"attempt": "2"})
+    with hold(folder.path, "run"):
+        assert folder.state() == "running"
+    for status in ("failed", "diverged", "timeout", "killed"):
+        folder.fail(status, "x")
+        assert folder.state() == status
+        assert folder.ended()
+    folder.forget_failure()
     assert folder.state() == "partial"
+    folder.begin({"attempt": "2"})
     assert folder.manifest() == {"attempt": "2"}
     write_json(folder.path / "result.json", {"metrics": {}})
     assert folder.state() == "done"
@@ -63,7 +67,36 @@ def test_files_can_be_read_by_others(tmp_path):
 
 def test_what_json_cannot_hold_becomes_null(tmp_path):
     write_json(tmp_path / "x.json", {"a": float("nan"), "b": (1, float("inf")), "c": {"d": None}})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [1, None], "c": {"d": None}}
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [1, None], "c": {"d": None}}
+    assert "sha256" in json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("old", [b"1", b"2.5", b'"', b"{", b"\n", b"sha256"])
+def test_a_record_that_was_changed_is_noticed(tmp_path, old):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1, "b": [2.5, "text"]})
+    text = path.read_bytes()
+    for bit in range(8):
+        path.write_bytes(text.replace(old, bytes([old[0] ^ 1 << bit]) + old[1:], 1))
+        with pytest.raises(Damaged):
+            read_json(path)
+
+
+def test_a_record_of_another_cell_is_not_believed(folder):
+    folder.begin({})
+    write_json(folder.path / "result.json", {"cell_id": "another", "metrics": {}})
+    with pytest.warns(UserWarning, match="it is of cell another"):
+        assert folder.result() is None
+
+
+def test_cells_of_other_versions_are_counted(tmp_path):
+    store = Store(tmp_path)
+    store.write_plan({"cells": [PlannedCell("a", "t", {}, {})]})
+    for name, version in [("a", 4), ("b", 3), ("c", 3), ("d", 4)]:
+        store.cell(name).begin({"result_version": version})
+    store.cell("e").path.mkdir()
+    (store.cell("e").path / "cell.json").write_text('{"before": "seals"}')
+    assert store.versions() == {"3": 2, "4": 1, "unknown": 1}
 
 
 def test_trained_needs_both_files(folder):

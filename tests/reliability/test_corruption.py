@@ -1,0 +1,205 @@
+"""Whatever happens to a cell's files: it is noticed, the file is put aside with a warning, and made anew."""
+
+import errno
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+from bench import files
+from bench.cell import run_cell
+from bench.files import write_bytes, write_json
+from bench.grid import main
+from bench.store import QUARANTINE, Store
+from tests.reliability.test_resume import DAMAGE
+from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
+
+CELL = ["strategy=feddiffuse(mode=\"udec\")", "latent.mode=central", "latent.epochs=1", "latent.width=16",
+        "evaluation.curve_every=2", "evaluation.curve_samples=10"]  # fmt: skip
+TRAINED = ("partition.json", "partition.png", "metrics.jsonl", "clients.jsonl", "heldout.jsonl", "autoencoder.safetensors",
+           "diagnostics.json", "curve.safetensors", "weights.safetensors", "personal/0.safetensors", "train.json")  # fmt: skip
+JUDGED = ("samples.safetensors", "samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png",
+          "diagnostics.png", "rounds.png", "curve.json", "cell.json", "result.json")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, dict]:
+    """A finished cell with every kind of file, and its numbers."""
+    results = tmp_path_factory.mktemp("finished") / "results"
+    (job,) = jobs_of(results, *CELL)
+    run_cell(job)
+    return results, numbers(folder_of(job))
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "results")
+    (job,) = jobs_of(tmp_path / "results", *CELL)
+    return job
+
+
+def test_the_files_that_are_damaged_here_are_all_that_a_cell_has(finished):
+    (job,) = jobs_of(finished[0], *CELL)
+    folder = folder_of(job)
+    there = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert there == {*TRAINED, *JUDGED, "personal/1.safetensors"}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", [*TRAINED, *JUDGED])
+def test_damage_is_noticed_and_put_aside(name, damage, copy):
+    folder = folder_of(copy)
+    DAMAGE[damage](folder.path / name)
+    with pytest.warns(UserWarning, match=f"{Path(name).name} is broken"):
+        folder.mend()
+    assert (folder.path.parent / QUARANTINE / copy.cell_id / Path(name).name).exists()
+    assert not (folder.path / name).exists()
+    assert folder.state() == ("todo" if name == "cell.json" else "partial")
+    assert (folder.trained() is None) == (name in TRAINED)
+
+
+@pytest.mark.parametrize("name", [*TRAINED[3:6], TRAINED[-1], "samples.safetensors", "film.gif", "result.json"])
+def test_what_was_damaged_is_made_anew_with_the_same_numbers(name, copy, finished):
+    folder = folder_of(copy)
+    before = folder.result()["files"]
+    DAMAGE["flipped at the end"](folder.path / name)
+    with pytest.warns(UserWarning, match="is broken"):
+        run_cell(copy)
+    assert numbers(folder) == finished[1]
+    after = folder.result()["files"]
+    assert after.keys() == before.keys()
+    same = {n for n in after if after[n] == before[n]}
+    assert same >= {"weights.safetensors", "samples.safetensors", "curve.safetensors", "partition.png", "samples.png"}
+
+
+def test_a_sound_cell_is_left_alone(copy):
+    folder = folder_of(copy)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder.mend()
+        run_cell(copy)
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.name != ".locks"} == before
+
+
+def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
+    folder = folder_of(copy)
+    DAMAGE["flipped at the end"](folder.path / "samples.png")
+    arguments = [part for setting in [*SETTINGS, *CELL] for part in ("--set", setting)]
+    results = str(folder.path.parents[1])
+    line = ["--grid", "smoke", "--results", results, "--no-mlflow", "--n-jobs", "1", *arguments]
+    assert main(line) == 0
+    told = capsys.readouterr()
+    assert "0 ended before, 1 to run" in told.out
+    assert "samples.png is broken (its content is not what was written); it is kept as" in " ".join(told.out.split())
+    assert main([*line, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped at the end", "a folder"])
+def test_caches_are_mended(damage, copy, finished):
+    folder = folder_of(copy)
+    caches = [path for path in (folder.path.parents[1] / ".cache").rglob("*.safetensors")]
+    assert len(caches) == 3  # an autoencoder, and statistics of the real images, whole and by class
+    for path in caches:
+        DAMAGE[damage](path)
+    for name in ("train.json", "result.json"):
+        (folder.path / name).unlink()
+    with pytest.warns(UserWarning, match="is broken"):
+        run_cell(copy)
+    assert numbers(folder) == finished[1]
+
+
+def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
+    root = folder_of(copy).path.parent
+    other = Store(root).cell("0123456789abcdef")
+    shutil.copytree(root / copy.cell_id, other.path)
+    write_json(other.path / "cell.json", {"cell_id": other.cell_id, "result_version": 3})
+    arguments = [part for setting in [*SETTINGS, *CELL] for part in ("--set", setting)]
+    assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", *arguments]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 cells in" in told
+    assert "were made by RESULT_VERSION 3, and this is 4: they are kept, and not used" in told
+    assert Store(root).frame()["cell_id"].tolist() == [copy.cell_id]
+
+
+# ------------------------------------------------------------------------------------------ a full disk
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """From the write of a file of that name on the disk is full."""
+
+    def fill(name: str) -> None:
+        write, over = os.fdopen, []
+
+        class Full:
+            def __init__(self, file):
+                self.file = file
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                self.file.close()
+
+            def write(self, data):
+                self.file.write(data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def make(prefix=None, **options):
+            over.extend([1] if prefix == f".{name}." else [])
+            return temporary(prefix=prefix, **options)
+
+        temporary = files.tempfile.mkstemp
+        monkeypatch.setattr(files.tempfile, "mkstemp", make)
+        monkeypatch.setattr(files.os, "fdopen", lambda *a: Full(write(*a)) if over else write(*a))
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "checkpoint.safetensors", "weights.safetensors", "samples.png", "result.json"]
+)
+def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(name, tmp_path, full, monkeypatch, finished):
+    (job,) = jobs_of(tmp_path, *CELL)
+    folder = folder_of(job)
+    with monkeypatch.context():
+        full(name)
+        if name == "metrics.jsonl":  # grows by lines: a torn last one is left out
+            monkeypatch.setattr(
+                "bench.store.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "x")), raising=False
+            )
+        with pytest.raises(OSError, match="space|x") as ended:
+            run_cell(job)
+    assert ended.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert not folder.ended()
+    assert not (folder.path / name).exists()
+    assert not [path for path in folder.path.rglob(".*") if path.is_file()]
+    run_cell(job)
+    assert numbers(folder) == finished[1]
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x")
+
+    monkeypatch.setattr("bench.pool.run", fail)
+    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "No space left on device" in told
+    assert "what is done is kept" in told
+    assert "Traceback" not in told
+
+
+def test_files_that_are_whole_are_written_whole(tmp_path):
+    write_bytes(tmp_path / "x", b"old")
+    (tmp_path / "y" / "inside").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="a folder stands in its place"):
+        write_bytes(tmp_path / "y", b"new")
+    assert (tmp_path / "y").read_bytes() == b"new"
+    assert (tmp_path / QUARANTINE / "y" / "inside").is_dir()
