@@ -1,7 +1,7 @@
 """A cell in a process of its own, so that nothing it does to its process can touch another one.
 
-``python -m bench.isolate`` is that process: it reads a job as JSON from its input and ends with the process that
-started it.
+``python -m bench.isolate PARENT`` is that process: it reads a job as JSON from its input and ends with the process that
+started it, whose number is PARENT.
 """
 
 import json
@@ -51,9 +51,8 @@ def ending(code: int) -> str:
 def _run_process(job: CellJob) -> int:
     """Start the process and wait for it; its exit code."""
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.isolate"], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
-    ) as process:
+    command = [sys.executable, "-m", "bench.isolate", str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}) as process:
         try:
             process.communicate(to_json(job).encode())
         finally:
@@ -90,7 +89,7 @@ def end_with(parent: int) -> None:
 
 def main() -> int:
     """Run the job on the input; returns the exit code."""
-    end_with(os.getppid())
+    end_with(int(sys.argv[1]))  # not os.getppid(): the parent may have died meanwhile
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's: it ends this process
     try:
         run_cell(from_json(sys.stdin.read()))

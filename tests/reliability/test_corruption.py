@@ -101,7 +101,7 @@ def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
 @pytest.mark.parametrize("damage", ["truncated", "flipped at the end", "a folder"])
 def test_caches_are_mended(damage, copy, finished):
     folder = folder_of(copy)
-    caches = [path for path in (folder.path.parents[1] / ".cache").rglob("*.safetensors")]
+    caches = list((folder.path.parents[1] / ".cache").rglob("*.safetensors"))
     assert len(caches) == 3  # an autoencoder, and statistics of the real images, whole and by class
     for path in caches:
         DAMAGE[damage](path)
@@ -172,7 +172,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(name, tmp_path
             monkeypatch.setattr(
                 "bench.store.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "x")), raising=False
             )
-        with pytest.raises(OSError, match="space|x") as ended:
+        with pytest.raises(OSError, match=r"space|x") as ended:
             run_cell(job)
     assert ended.value.errno == errno.ENOSPC
     monkeypatch.undo()

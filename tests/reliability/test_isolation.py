@@ -155,7 +155,7 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
         if codes:
             codes.append(run(job))
             return codes[-1]
-        process = subprocess.Popen([sys.executable, "-m", "bench.isolate"], stdin=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-m", "bench.isolate", str(os.getpid())], stdin=subprocess.PIPE)
         process.stdin.write(to_json(job).encode())
         process.stdin.close()
         deadline = time.monotonic() + 60

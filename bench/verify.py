@@ -1,0 +1,337 @@
+"""The command line: finished cells run once more and compared. ``python -m bench.verify --help`` tells all.
+
+Nothing is written into the results that are verified: cells run in a temporary folder, without what is cached there.
+
+Exit codes: 0 every number is the same; 1 some are not; 2 a mistake, or cells that cannot be run here; 130 interrupted.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from bench import environment
+from bench.assemble import load_cell_extractor, load_data
+from bench.cell import CellJob, How, describe, run_cell
+from bench.config import RESULT_VERSION, CellConfig, ConfigError, cell_id
+from bench.files import Damaged, read_json
+from bench.store import LOGS, CellFolder, PlannedCell, Store
+
+RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
+# Left out at any depth: of when, where and how fast; hashes of files that hold such; what the cell's id says already.
+PASSING = ("time", "seconds", "started", "finished", "environment", "training_environment", "attempt", "files")
+GIVEN = ("cell_id", "train_id", "likelihood_id", "result_version", "config", "data", "extractor")
+SAME, DIFFERENT, WRONG, INTERRUPTED = 0, 1, 2, 130
+SHOWN = 20  # differences of a cell that are printed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one cell.
+
+    Attributes:
+        weights: first digits of the weight hash, recorded and now; "-" where there is none.
+        compared: how many values were.
+        differences: (key, recorded, now) of those that differ.
+        told: what else is wrong: a damaged file, or why the cell does not run any more.
+        causes: what of the environment is not as recorded.
+    """
+
+    cell: PlannedCell
+    experiment: str
+    weights: tuple[str, str] = ("-", "-")
+    compared: int = 0
+    differences: list[tuple[str, Any, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        return not self.differences and not self.told
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    options = parser().parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        store = Store(options.results)
+        chosen = choose(store, options.cell, options.cells, options.seed)
+        how = "as named" if options.cell else f"drawn with --seed {options.seed}"
+        console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}", soft_wrap=True, markup=False)
+        return report([verify(store, cell, options.data_root, console) for cell in chosen], console)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        "python -m bench.verify",
+        description="Run finished cells of a grid once more, elsewhere, and compare every number with those recorded.",
+    )
+    p.add_argument("results", type=Path, metavar="results/GRID", help="a grid's folder; nothing in it is changed")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--cells", type=positive, default=1, metavar="N", help="how many to draw (default: 1)")
+    which.add_argument("--cell", action="append", default=[], metavar="ID", help="this one; may be repeated")
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="which ones are drawn (default: 0)")
+    p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
+    return p
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------- which cells
+
+
+def choose(store: Store, named: Sequence[str], count: int, seed: int) -> list[PlannedCell]:
+    """The named cells, or `count` of the finished ones, at most all, in the plan's order.
+
+    Raises:
+        ConfigError: if no grid is there, none of its cells is finished, or a named one is not or is unknown.
+    """
+    finished = {
+        cell.cell_id: cell for cell in planned(store) if (store.cell(cell.cell_id).path / "result.json").exists()
+    }
+    if not finished:
+        raise ConfigError(f"{store.root}: none of the grid's cells is finished, so there is nothing to compare with")
+    unknown = [name for name in named if name not in finished]
+    if unknown:
+        raise ConfigError(f"--cell {unknown[0]}: no finished cell of {store.root}; there are {', '.join(finished)}")
+    drawn = named or random.Random(seed).sample(sorted(finished), min(count, len(finished)))
+    return [cell for name, cell in finished.items() if name in drawn]
+
+
+def planned(store: Store) -> list[PlannedCell]:
+    """The cells that grid.json names.
+
+    Raises:
+        ConfigError: if there is no grid.json that can be read.
+    """
+    try:
+        return store.planned()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error}; give the folder of one grid, such as results/default") from error
+    except (Damaged, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{store.root / 'grid.json'} is broken, or of an older version ({error}); run the grid again"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------------- one cell
+
+
+def verify(store: Store, cell: PlannedCell, data_root: Path | None, console: Console) -> Verdict:
+    """Run the cell once more and compare.
+
+    Raises:
+        ConfigError: if it cannot be run here: other data, another extractor, device or version.
+    """
+    folder, config = store.cell(cell.cell_id), read_config(cell)
+    try:
+        before = measured(folder)
+        recorded = read_json(folder.path / "result.json") or {}
+    except Damaged as error:
+        return Verdict(cell, describe(config), told=[f"{folder.path} holds a broken file: {error}"])
+    job = make_job(config, cell, recorded, data_root)
+    told = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded["files"]).items()]
+    with console.status(describe(config)):
+        result, now, failure = run_again(job)
+    if failure is not None:
+        return Verdict(cell, describe(config), (short_hash(recorded), "-"), told=[*told, failure])
+    return Verdict(
+        cell,
+        describe(config),
+        (short_hash(recorded), short_hash(result)),
+        len({*before, *now}),
+        differences(before, now),
+        told,
+        list(causes(recorded, job.device)),
+    )
+
+
+def read_config(cell: PlannedCell) -> CellConfig:
+    """The cell's configuration.
+
+    Raises:
+        ConfigError: if this version of the harness does not take it.
+    """
+    try:
+        return CellConfig.model_validate_json(json.dumps(cell.config))
+    except ValueError as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"cell {cell.cell_id}: its configuration is not one of this version: {told}") from error
+
+
+def make_job(config: CellConfig, cell: PlannedCell, recorded: Mapping[str, Any], data_root: Path | None) -> CellJob:
+    """The job that made the cell, its folder aside.
+
+    Raises:
+        ConfigError: if the data, the extractor, the device or the version is not that of the record.
+    """
+    try:
+        data = load_data(config, data_root.resolve() if data_root is not None else None)
+        extractor = load_cell_extractor(config)
+    except ValueError as error:
+        raise ConfigError(f"cell {cell.cell_id}: {error}") from error
+    for what, digest in (("data", data.digest), ("extractor", extractor.digest)):
+        if recorded[what]["digest"] != digest:
+            raise ConfigError(
+                f"cell {cell.cell_id}: its {what} ({recorded[what]['name']}) had the digest "
+                f"{recorded[what]['digest']}, those here have {digest}: its numbers cannot be the same"
+            )
+    ids = {device: cell_id(config, data.digest, extractor.digest, device) for device in ("cpu", "cuda")}
+    device = next((device for device, found in ids.items() if found == cell.cell_id), None)
+    if device is None:
+        told = recorded.get("result_version", "another one")
+        raise ConfigError(
+            f"cell {cell.cell_id}: it was made by another version: its RESULT_VERSION is {told}, here it is "
+            f"{RESULT_VERSION}; or its configuration in grid.json was changed since"
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"cell {cell.cell_id}: it was made on {recorded['environment']['device']}, "
+            "and this torch sees no CUDA device; verify it where there is one"
+        )
+    return CellJob(config, cell.cell_id, cell.train_id, cell.labels, Path(), data_root, device, How(checkpoint_every=0))
+
+
+def run_again(job: CellJob) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """Run the job in a temporary folder: its result, all that it measured, and why it failed if it did.
+
+    Raises:
+        ConfigError: if there is no room for temporary files.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-verify-") as scratch:
+            root = Path(scratch) / "again"  # caches go beside it
+            run_cell(replace(job, root=root))
+            folder = Store(root).cell(job.cell_id)
+            failed = folder.error()
+            told = None if failed is None else f"it does not run any more: {failed['error']}"
+            return folder.result() or {}, measured(folder), told
+    except OSError as error:
+        raise ConfigError(f"the temporary folder {tempfile.gettempdir()} cannot be used: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------------------ comparing
+
+
+def measured(folder: CellFolder) -> dict[str, Any]:
+    """Every number, text and hash that a cell's records and logs tell, by file and dotted key.
+
+    Left out is what may differ from run to run (`PASSING`), and what is known before (`GIVEN`).
+
+    Raises:
+        Damaged: if one of the files cannot be read; the message names it.
+    """
+    found: dict[str, Any] = {}
+    for name in (*RECORDS, *LOGS):
+        try:
+            content = folder.lines(name) if name in LOGS else read_json(folder.path / name)
+        except Damaged as error:
+            raise Damaged(f"{name}: {error}") from error
+        found |= leaves(content or {}, name)
+    return found
+
+
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What nested JSON holds, by name; an item of a list is known by its number, from 0."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in (*PASSING, *GIVEN) and not key.endswith("_seconds"):
+                yield from leaves(item, f"{name} {key}" if name.endswith(".json") else f"{name}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from leaves(item, f"{name}[{number}]")
+    else:
+        yield name, value
+
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Key, recorded and now, of what is not the same to the last bit; "missing" for what only one has."""
+    pairs = [
+        (key, recorded.get(key, "missing"), now.get(key, "missing"))
+        for key in [*recorded, *(key for key in now if key not in recorded)]
+    ]
+    return [(key, before, after) for key, before, after in pairs if before != after]
+
+
+def causes(recorded: Mapping[str, Any], device: str) -> Iterator[str]:
+    """What is not here as it was when the cell was trained and judged, e.g. ``torch 2.12.0, now 2.13.0``."""
+    now = surroundings(environment.describe(device))
+    for when in ("training_environment", "environment"):
+        for name, before in surroundings(recorded.get(when, {})).items():
+            if before != now.get(name):
+                yield f"{name} {before}, now {now.get(name)}"
+
+
+def surroundings(described: Mapping[str, Any]) -> dict[str, Any]:
+    """`bench.environment.describe` with the packages beside the rest."""
+    return {key: value for key, value in described.items() if key != "packages"} | described.get("packages", {})
+
+
+def short_hash(result: Mapping[str, Any]) -> str:
+    """The first digits of the weight hash."""
+    return str(result.get("weight_hash", "-"))[:12]
+
+
+# -------------------------------------------------------------------------------------------------------- telling
+
+
+def report(verdicts: Sequence[Verdict], console: Console) -> int:
+    """Print what differs, with its likely causes, and a table; returns the exit code."""
+    for verdict in verdicts:
+        if not verdict.same:
+            tell(verdict, console)
+    table = Table(title="cells run again", title_justify="left")
+    for name in ("cell", "experiment", "weights recorded", "weights now", "compared", "verdict"):
+        table.add_column(name, justify="right" if name == "compared" else "left", no_wrap=True)
+    for v in verdicts:
+        said = Text("same", "green") if v.same else Text("different", "bold red")
+        table.add_row(v.cell.cell_id, Text(v.experiment), *v.weights, str(v.compared), said)
+    width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(width, console.width), force_terminal=console.is_terminal).print(table)
+    return SAME if all(verdict.same for verdict in verdicts) else DIFFERENT
+
+
+def tell(verdict: Verdict, console: Console) -> None:
+    """Print what differs in one cell."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    say(f"{verdict.cell.cell_id} {verdict.experiment}:")
+    for line in verdict.told:
+        say(f"  {line}")
+    for key, before, after in verdict.differences[:SHOWN]:
+        say(f"  {key}: recorded {before}, now {after}")
+    if (more := len(verdict.differences) - SHOWN) > 0:
+        say(f"  and {more} more")
+    if verdict.differences and verdict.causes:
+        say(f"  a likely cause: {'; '.join(dict.fromkeys(verdict.causes))}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

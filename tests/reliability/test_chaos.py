@@ -1,0 +1,94 @@
+"""The chaos run in short, and what it would find."""
+
+import random
+import re
+import subprocess
+import sys
+from itertools import islice
+
+import pytest
+
+from bench.files import read_json, write_json
+from bench.store import Store
+from bench.tables import write_tables
+from bench.verify import differences
+from tests.acceptance.conftest import ROOT
+from tests.fake_store import finished_store, tell_more
+from tests.reliability.chaos import TARGETS, numbers, strikes
+
+SMALL = ["strategy=fedavg,fedprox(mu=0.1)", "training.rounds=3", "data.limit=100", "evaluation.n_samples=20"]
+
+
+def test_ten_kills_change_no_number(tmp_path):
+    command = [sys.executable, ROOT / "tests/reliability/chaos.py", "--kills", "10", "--patience", "2"]
+    command += ["--seed", "0", "--isolate", "0.3"]
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    done = subprocess.run(
+        [*command, *settings, "--results", tmp_path / "chaos", "--max-minutes", "8"],
+        cwd=ROOT, capture_output=True, text=True, timeout=540,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    found = re.search(r"kills 10, restarts (\d+) .* cells compared (\d+), numbers compared (\d+), differences 0", told)
+    assert found is not None, done.stdout
+    assert int(found[1]) > 0
+    assert int(found[2]) >= 2
+    assert int(found[3]) > 400
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    made = finished_store(tmp_path, {"seed": [0], "n_clients": [3]})
+    tell_more(made)
+    write_tables(made)
+    return made
+
+
+def repeat_a_line(store, path):
+    log = path / "clients.jsonl"
+    log.write_text(log.read_text() + log.read_text().splitlines()[-1] + "\n")
+
+
+def lose_a_line(store, path):
+    log = path / "heldout.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
+
+
+def change_a_number(store, path):
+    result = read_json(path / "result.json")
+    write_json(path / "result.json", result | {"floor": result["floor"] | {"kid_mean": 0.00040000000000000013}})
+
+
+def change_the_weights(store, path):
+    (path / "weights.safetensors").write_bytes(b"other weights")
+
+
+def change_the_table(store, path):
+    table = store.root / "summary.csv"
+    table.write_text(table.read_text().replace("centralized", "central"))
+
+
+@pytest.mark.parametrize("change", [repeat_a_line, lose_a_line, change_a_number, change_the_weights, change_the_table])
+def test_what_a_kill_could_change_would_be_found(change, store):
+    before = numbers(store)
+    change(store, store.cell(store.planned()[1].cell_id).path)
+    assert differences(before, numbers(store))
+
+
+def test_seconds_and_times_may_differ(store):
+    before = numbers(store)
+    path = store.cell(store.planned()[1].cell_id).path / "result.json"
+    result = read_json(path)
+    metrics = result["metrics"] | {"train_seconds": 77.0, "sample_seconds": 7.0}
+    write_json(
+        path, result | {"metrics": metrics, "finished": 1.0, "environment": result["environment"] | {"commit": None}}
+    )
+    write_tables(store)
+    assert differences(before, numbers(store)) == []
+
+
+def test_kills_are_drawn_by_their_seed():
+    drawn = [list(islice(strikes(random.Random(seed), 8.0), 60)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {strike.targets[0] for strike in drawn[0]} == set(TARGETS)
+    assert all(sorted(strike.targets) == sorted(TARGETS) for strike in drawn[0])
