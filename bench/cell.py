@@ -122,7 +122,7 @@ def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-    (folder.path / HANG).unlink()
+    (folder.path / HANG).unlink(missing_ok=True)
 
 
 def find_timeout(folder: CellFolder) -> bool:

@@ -24,7 +24,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from bench import figures, pool, tables
+from bench import figures, locks, pool, tables
 from bench.cell import STORAGE_FULL, CellJob, How
 from bench.config import RESULT_VERSION, ConfigError
 from bench.files import Damaged
@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+    except Damaged as error:
+        print(f"error: a file was damaged meanwhile: {error}; the same command makes it anew", file=sys.stderr)
+        return FAILED
     except OSError as error:
         if error.errno not in STORAGE_FULL:
             raise
@@ -93,10 +96,7 @@ def sync_only(store: Store, console: Console) -> int:
     if not (store.root / "grid.json").exists():
         raise ConfigError(f"--sync-only: {store.root} holds no grid.json: no grid has been run into it")
     tracker = Tracker(store)
-    try:
-        error = sync(tracker, running=False)
-    except Damaged as broken:
-        raise ConfigError(f"{store.root / 'grid.json'} is broken ({broken}); run the grid to write it anew") from broken
+    error = sync(tracker, running=False)
     if error is not None:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
@@ -255,8 +255,10 @@ def mend(plan: Plan) -> list[str]:
         warnings.simplefilter("always", UserWarning)
         for job in plan.jobs:
             folder = plan.store.cell(job.cell_id)
-            if folder.path.is_dir() and folder.state() != "running":
-                folder.mend()
+            if folder.path.is_dir():
+                with locks.hold(folder.path, "mend") as held:
+                    if held:
+                        folder.mend()
     found = list(dict.fromkeys(str(warning.message) for warning in caught))
     versions = {version: n for version, n in plan.store.versions().items() if version != str(RESULT_VERSION)}
     return found + [
@@ -275,7 +277,9 @@ def prepared(jobs: Sequence[CellJob], options: argparse.Namespace) -> list[CellJ
         order = numpy_stream(options.shuffle, "order of cells").permutation(len(made))
         made = [made[k] for k in order]
     for job in made:
-        Store(job.root).cell(job.cell_id).forget_failure()
+        folder = Store(job.root).cell(job.cell_id)
+        if not locks.is_locked(folder.path):
+            folder.forget_failure()
     return made
 
 
@@ -354,7 +358,7 @@ def sync(tracker: Tracker, running: bool) -> str | None:
     """Sync to MLflow; what went wrong, or None."""
     try:
         tracker.sync(running=running)
-    except TrackingError as error:
+    except (TrackingError, Damaged) as error:
         return f"MLflow is not up to date: {error}; results are safe on disk"
     return None
 

@@ -24,6 +24,7 @@ from bench.isolate import end_with, run_isolated
 from bench.store import CellFolder, Store
 
 BACKENDS = ("loky", "threading", "dask", "ray")
+MOST_BARREN = 10
 LOOK_EVERY = 1.0  # seconds between two looks at cells that another run works at
 
 
@@ -52,6 +53,7 @@ def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: 
     if backend == "threading":
         jobs = [_alone(job, job.how.tries) for job in jobs]
     died: set[str] = set()
+    barren = 0  # deaths of pools, one after another, from which nothing came
     with _configured(backend, scheduler, n_jobs):
         while left := [job for job in jobs if not _folder(job).ended()]:
             free = [job for job in left if not locks.is_locked(_folder(job).path)]
@@ -60,8 +62,13 @@ def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: 
                 continue
             try:
                 _dispatch(grouped([_alone(job, 1) if job.cell_id in died else job for job in free]), n_jobs)
-            except _deaths(backend):
-                died |= {job.cell_id for job in left if _died(job)}
+            except _deaths(backend) as error:
+                died |= (guilty := {job.cell_id for job in left if _died(job)})
+                barren = 0 if guilty or any(_folder(job).ended() for job in left) else barren + 1
+                if barren == MOST_BARREN:
+                    raise ConfigError(
+                        f"--backend {backend}: its workers died {barren} times before they began a cell: {error}"
+                    ) from error
 
 
 def _folder(job: CellJob) -> CellFolder:

@@ -19,6 +19,11 @@ Everything that is shown (tables, figures, MLflow) is a function of these files 
     likelihood.json      bits/dim of held-out images with their terms
     result.json          all that was measured: its presence means that the cell is done
     error.json           why it failed, with the traceback
+    checkpoint.safetensors, checkpoint_autoencoder.safetensors, clients/  where a training that has not ended stands
+    lock.json            the process that works at it;  hang.txt  where that stood when its time was over
+
+Records are sealed, train.json and result.json list the files that they rely on with their hashes, and what is damaged
+is moved to results/<grid>/.quarantine.
 """
 
 import hashlib
