@@ -11,9 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import isolate, locks, pool
 from bench.cell import CellJob, How, find_timeout, run_cell
+from bench.config import ConfigError
 from bench.isolate import from_json, to_json
 from bench.store import HANG, Store
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
@@ -244,11 +246,28 @@ def test_an_interrupt_that_is_lost_is_repeated(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+SHUFFLED = ["strategy=fedavg,fedprox(mu=0.1)", "n_clients=2,3", "training.rounds=2"]
+
+
+@pytest.fixture(scope="module")
+def in_order(tmp_path_factory) -> list[dict]:
+    jobs = jobs_of(tmp_path_factory.mktemp("order"), *SHUFFLED)
+    for job in jobs:
+        run_cell(job)
+    return [numbers(folder_of(job)) for job in jobs]
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_the_order_of_cells_changes_no_number(backend, tmp_path):
-    settings = ["strategy=fedavg,fedprox(mu=0.1)", "seed=0,1"]
-    one = jobs_of(tmp_path / "one", *settings)
-    pool.run(one, 1)
-    other = jobs_of(tmp_path / "other", *settings)
-    pool.run(other[::-1], 4, backend)
-    assert [numbers(folder_of(a)) for a in one] == [numbers(folder_of(b)) for b in other]
+def test_order_workers_and_backend_change_no_number(backend, tmp_path, in_order):
+    jobs = jobs_of(tmp_path, *SHUFFLED)
+    pool.run(jobs[::-1], 4, backend)
+    assert [numbers(folder_of(job)) for job in jobs] == in_order
+
+
+def test_workers_that_die_before_they_begin_end_the_run(tmp_path, monkeypatch):
+    def die(*_):
+        raise TerminatedWorkerError("no memory to start in")
+
+    monkeypatch.setattr(pool, "_dispatch", die)
+    with pytest.raises(ConfigError, match="its workers died 10 times before they began a cell: no memory to start in"):
+        pool.run(jobs_of(tmp_path), 1)
