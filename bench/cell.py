@@ -22,7 +22,7 @@ from bench.config import RESULT_VERSION, CellConfig, likelihood_id
 from bench.data import Dataset
 from bench.evaluation import bound, draw_reconstructions, judge, judge_clients, judge_curve
 from bench.fidelity import Extractor
-from bench.files import read_json, write_bytes, write_json
+from bench.files import NO_FILE, read_json, remove, write_bytes, write_json
 from bench.rounds import weight_hash
 from bench.sampling import Model, generate
 from bench.store import HANG, CellFolder, Failure, Heartbeat, Store
@@ -85,10 +85,10 @@ def run_cell(job: CellJob) -> None:
     with locks.hold(folder.path, job.how.run, job.how.break_locks) as held:
         if not held:
             return
-        folder.mend()
-        if folder.ended() or find_timeout(folder):
-            return
         try:
+            folder.mend()
+            if folder.ended() or find_timeout(folder):
+                return
             with _limited(folder, job.how.timeout):
                 _run(job, folder)
         except (Exception, SystemExit) as error:
@@ -116,6 +116,7 @@ def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
+    remove(folder.path / HANG)
     with open(folder.path / HANG, "w", encoding="utf-8") as file:
         faulthandler.dump_traceback_later(seconds, exit=True, file=file)
         try:
@@ -129,7 +130,7 @@ def find_timeout(folder: CellFolder) -> bool:
     """Whether the last attempt's process ended because its time was over; if so that is recorded."""
     try:
         stood = (folder.path / HANG).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, *NO_FILE):
         return False
     limit = re.match(r"Timeout \(([\d:.]+)\)", stood)
     if limit is None:  # it is open, or of a process that was killed before
@@ -196,7 +197,7 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     }
     files = {"files": folder.files()}
     write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where | files)
-    (folder.path / "progress.json").unlink(missing_ok=True)
+    remove(folder.path / "progress.json")
 
 
 def _whole_hash(trained: dict[str, Any]) -> str:

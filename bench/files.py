@@ -16,6 +16,7 @@ from typing import Any
 
 SEAL = "sha256"
 QUARANTINE = ".quarantine"
+NO_FILE = (IsADirectoryError, NotADirectoryError)  # other errors may pass, and leave the file as it is
 
 
 class Damaged(ValueError):
@@ -45,7 +46,7 @@ def write_json(path: Path, value: Mapping[str, Any], sync: bool = True) -> None:
     """Write a sealed JSON object, whole or not at all. NaN and infinity become null."""
     content = plain(value)
     text = json.dumps(content | {SEAL: _seal(content)}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode(), sync)
+    write_bytes(path, text.encode(errors="surrogatepass"), sync)  # names of files need not be UTF-8
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -58,12 +59,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:  # a folder; no text, or no JSON
+    except (*NO_FILE, ValueError, RecursionError) as error:  # no text, or no JSON
         raise Damaged(f"{type(error).__name__}: {error}") from error
     if not isinstance(found, dict) or SEAL not in found:
-        raise Damaged("it has no seal")
+        raise Damaged("it has no checksum")
     if found.pop(SEAL) != _seal(found):
-        raise Damaged("its seal is that of other content")
+        raise Damaged("its checksum is that of other content")
     return found
 
 
@@ -83,7 +84,7 @@ def file_hash(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
-    except OSError as error:  # a folder, or a disk that fails
+    except NO_FILE as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -38,7 +38,7 @@ from bench.tracking import Tracker, TrackingError
 LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
 SYNC_EVERY = 2.0  # seconds between two syncs to MLflow
 RETRY_EVERY = 30.0  # seconds to the next sync after one that failed
-INSIST_EVERY = 5.0  # seconds to the next interrupt where one was not met
+INSIST_EVERY = 15.0  # seconds to the next interrupt where one was not met
 JOIN_WITHIN = 10.0  # seconds that the end of a run waits for a sync under way
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: a file was damaged meanwhile: {error}; the same command makes it anew", file=sys.stderr)
         return FAILED
     except OSError as error:
-        if error.errno not in STORAGE_FULL:
-            raise
-        print(f"error: {error}: what is done is kept; make room and run the same command again", file=sys.stderr)
+        mend_it = "make room and" if error.errno in STORAGE_FULL else "mend that and"
+        told = f"{type(error).__name__}: {error}: what is done is kept; {mend_it} run the same command again"
+        print(f"error: {told}", file=sys.stderr)
         return FAILED
 
 
@@ -111,11 +111,9 @@ def claim_folder(plan: Plan) -> None:
         ConfigError: if the folder cannot be written.
     """
     try:
-        plan.store.write_plan(plan.describe())
+        plan.store.root.mkdir(parents=True, exist_ok=True)
         with writing(plan):
-            pass
-    except Timeout as error:
-        raise ConfigError(f"{plan.store.root}: another run has been writing its tables for a minute") from error
+            plan.store.write_plan(plan.describe())
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
@@ -124,7 +122,7 @@ def claim_folder(plan: Plan) -> None:
 
 def writing(plan: Plan) -> FileLock:
     """Held while what is made of all cells is written: two runs in one folder take turns."""
-    return FileLock(plan.store.root / ".tables", timeout=60)
+    return FileLock(plan.store.root / ".tables")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -223,7 +221,8 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
 def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     """Run what is missing, then write and print the tables; returns the exit code."""
     claim_folder(plan)
-    told = mend(plan)
+    told = mend(plan, options.break_locks)
+    failed = {cell_id for cell_id, state in plan.states().items() if state in FAILURES}
     pending = plan.pending(options.retry_failed)
     running = sum(state == "running" for state in plan.states().values())
     tracker = None if options.no_mlflow else Tracker(plan.store)
@@ -243,20 +242,24 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     interrupted = False
     try:
         with watch, interruptible():
-            pool.run(prepared(pending, options), n_jobs, options.backend, options.scheduler)
+            pool.run(prepared(pending, failed, options), n_jobs, options.backend, options.scheduler, view.warn)
     except KeyboardInterrupt:
         interrupted = True
+    except pool.WorkersDie as error:
+        view.warn(str(error))
+    if watch.syncing:
+        view.warn("MLflow does not answer; --sync-only sends it the rest later")
     return report(plan, None if watch.syncing else tracker, view, console, interrupted)
 
 
-def mend(plan: Plan) -> list[str]:
+def mend(plan: Plan, break_locks: bool) -> list[str]:
     """Move damaged files away; what was found, and what of other versions lies there."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for job in plan.jobs:
             folder = plan.store.cell(job.cell_id)
             if folder.path.is_dir():
-                with locks.hold(folder.path, "mend") as held:
+                with locks.hold(folder.path, "mend", break_locks) as held:
                     if held:
                         folder.mend()
     found = list(dict.fromkeys(str(warning.message) for warning in caught))
@@ -268,8 +271,8 @@ def mend(plan: Plan) -> list[str]:
     ]
 
 
-def prepared(jobs: Sequence[CellJob], options: argparse.Namespace) -> list[CellJob]:
-    """The jobs in the order they are to be run in, told how; what tells of failures is removed."""
+def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace) -> list[CellJob]:
+    """The jobs in the order they are to be run in, told how; what tells of the failures in `failed` is removed."""
     how = How(uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate,
               break_locks=options.break_locks)  # fmt: skip
     made = [replace(job, how=how) for job in jobs]
@@ -278,7 +281,7 @@ def prepared(jobs: Sequence[CellJob], options: argparse.Namespace) -> list[CellJ
         made = [made[k] for k in order]
     for job in made:
         folder = Store(job.root).cell(job.cell_id)
-        if not locks.is_locked(folder.path):
+        if job.cell_id in failed and locks.is_free(folder.path, how.run, how.break_locks):
             folder.forget_failure()
     return made
 

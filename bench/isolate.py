@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import locks
 from bench.cell import STORAGE_FULL, CellJob, How, find_timeout, run_cell
 from bench.config import CellConfig
 from bench.store import Store
@@ -28,15 +29,17 @@ def run_isolated(job: CellJob) -> None:
         OSError: if the disk is full.
     """
     folder = Store(job.root).cell(job.cell_id)
-    for attempt in range(1, job.how.tries + 1):
+    for _ in range(job.how.tries):
         code = _run_process(job)
         if code - _STORAGE in STORAGE_FULL:
             raise OSError(code - _STORAGE, os.strerror(code - _STORAGE), str(folder.path))
-        if folder.ended() or find_timeout(folder) or folder.state() == "running":  # the last: by another run
+        died = locks.left_behind(folder.path) is not None or code != 0
+        if folder.ended() or find_timeout(folder) or not died:  # the last: another run had the cell
             return
-        if attempt == job.how.tries:
-            told = f"its process {ending(code)}"
-            folder.fail("killed", told if attempt == 1 else f"{told}; that was try {attempt}")
+    told = f"its process {ending(code)}" + (f"; that was try {job.how.tries}" if job.how.tries > 1 else "")
+    with locks.hold(folder.path, job.how.run) as held:
+        if held and not folder.ended():
+            folder.fail("killed", told)
 
 
 def ending(code: int) -> str:

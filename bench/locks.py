@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Owner:
 
     Attributes:
         host: where it runs; process numbers mean nothing elsewhere.
-        pid, born: its number, and the second at which it began: numbers are given again.
+        pid, born: its number, and when it began, see `born`: numbers are given again.
         run: of which run of the command line it is a part.
         time: when it took the lock.
     """
@@ -48,10 +48,17 @@ class Owner:
         if not self.here:
             return True
         try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            status = psutil.Process(self.pid).status()
+            return abs(born(self.pid) - self.born) < 1 and status != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+        except psutil.AccessDenied:
+            return True
+
+
+def born(pid: int) -> float:
+    """Seconds from the machine's start to the process's: the clock may be set meanwhile."""
+    return psutil.Process(pid).create_time() - psutil.boot_time()
 
 
 def this_host() -> str:
@@ -84,6 +91,23 @@ def is_locked(folder: Path) -> bool:
     return found is not None and found.lives()
 
 
+def is_free(folder: Path, run: str, break_locks: bool = False) -> bool:
+    """Whether `hold` would get the lock."""
+    if not is_locked(folder):
+        return True
+    found = owner(folder)
+    return found is not None and not found.here and (break_locks or found.run == run)
+
+
+def left_behind(folder: Path) -> Owner | None:
+    """Who had the lock and is gone without having let go; processes of other hosts are taken for gone."""
+    try:
+        found = owner(folder)
+    except Damaged:
+        return None
+    return None if found is None or (found.here and found.lives()) else found
+
+
 @contextmanager
 def hold(folder: Path, run: str, break_locks: bool = False) -> Iterator[bool]:
     """Hold the lock of a cell's folder, which need not exist yet; yields False where another process has it.
@@ -93,24 +117,19 @@ def hold(folder: Path, run: str, break_locks: bool = False) -> Iterator[bool]:
     Args:
         break_locks: whether locks of other hosts are broken.
     """
-    me = Owner(this_host(), os.getpid(), psutil.Process().create_time(), run, time.time())
+    me = Owner(this_host(), os.getpid(), born(os.getpid()), run, time.time())
     folder.mkdir(parents=True, exist_ok=True)
     with _guard(folder):
-        free = not is_locked(folder) or _breakable(folder, run, break_locks)
+        free = is_free(folder, run, break_locks)
         if free:  # whatever stands there, a file of a process that is gone or something broken
             write_json(folder / LOCK, asdict(me), sync=False)
     try:
         yield free
     finally:
         if free:
-            with _guard(folder):
+            with _guard(folder), suppress(Damaged):  # a damaged one binds nobody
                 if owner(folder) == me:
                     (folder / LOCK).unlink()
-
-
-def _breakable(folder: Path, run: str, break_locks: bool) -> bool:
-    found = owner(folder)
-    return found is not None and not found.here and (break_locks or found.run == run)
 
 
 def _guard(folder: Path) -> FileLock:

@@ -7,7 +7,7 @@ in the same folder.
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,12 +19,11 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from bench import locks
 from bench.cell import CellJob, find_timeout, run_cell
 from bench.config import ConfigError
-from bench.files import Damaged
 from bench.isolate import end_with, run_isolated
 from bench.store import CellFolder, Store
 
 BACKENDS = ("loky", "threading", "dask", "ray")
-MOST_BARREN = 10
+MOST_BARREN = 10  # deaths of pools, one after another, in which no cell was begun
 LOOK_EVERY = 1.0  # seconds between two looks at cells that another run works at
 
 
@@ -35,7 +34,13 @@ def default_n_jobs(jobs: Sequence[CellJob]) -> int:
     return max(1, joblib.cpu_count() // max(job.config.threads for job in jobs))
 
 
-def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: str | None = None) -> None:
+def run(
+    jobs: Sequence[CellJob],
+    n_jobs: int,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
     """Run jobs, `n_jobs` at a time, until all have ended; those that share their training run one after another.
 
     A worker that dies takes the pool with it. The cells that were running then go on in a new one, each in a process
@@ -46,29 +51,48 @@ def run(jobs: Sequence[CellJob], n_jobs: int, backend: str = "loky", scheduler: 
         backend: one of `BACKENDS`; "dask" and "ray" reach past this machine, on a file system that all share. On
             "threading", where cells would mix their random draws, each has a process of its own.
         scheduler: address of a Dask scheduler or Ray cluster; None starts a local one.
+        tell: called with what a person should know.
     Raises:
         ConfigError: if the backend is not installed.
+        WorkersDie: if no cell could be begun.
         OSError: if the disk is full.
     """
     if backend == "threading":
         jobs = [_alone(job, job.how.tries) for job in jobs]
-    died: set[str] = set()
-    barren = 0  # deaths of pools, one after another, from which nothing came
+    again: dict[str, CellJob] = {}  # as those are run whose process died
+    barren, waiting = 0, False
     with _configured(backend, scheduler, n_jobs):
         while left := [job for job in jobs if not _folder(job).ended()]:
-            free = [job for job in left if not locks.is_locked(_folder(job).path)]
+            held = {job.train_id for job in left if not _is_free(job)}
+            free = [again.get(job.cell_id, job) for job in left if job.train_id not in held]
             if not free:
+                if not waiting:
+                    tell(_elsewhere(left))
+                    waiting = True
                 time.sleep(LOOK_EVERY)
                 continue
             try:
-                _dispatch(grouped([_alone(job, 1) if job.cell_id in died else job for job in free]), n_jobs)
+                _dispatch(grouped(free), n_jobs)
             except _deaths(backend) as error:
-                died |= (guilty := {job.cell_id for job in left if _died(job)})
-                barren = 0 if guilty or any(_folder(job).ended() for job in left) else barren + 1
+                running = [job for job in left if _left_behind(job)]
+                died = [job for job in running if not _folder(job).ended() and not find_timeout(_folder(job))]
+                tries = 1 if len(running) == 1 else 2  # of several at most one has killed the pool
+                again |= {job.cell_id: _alone(job, min(tries, job.how.tries)) for job in died}
+                barren = 0 if running else barren + 1
                 if barren == MOST_BARREN:
-                    raise ConfigError(
-                        f"--backend {backend}: its workers died {barren} times before they began a cell: {error}"
-                    ) from error
+                    raise WorkersDie(f"workers died {barren} times before they began a cell: {error}") from error
+
+
+class WorkersDie(Exception):
+    """No worker lives long enough to begin a cell."""
+
+
+def _elsewhere(jobs: Sequence[CellJob]) -> str:
+    """What is waited for."""
+    owners = {owner for job in jobs if (owner := locks.owner(_folder(job).path)) is not None}
+    far = sorted({f"{owner.host}, process {owner.pid}" for owner in owners if not owner.here})
+    told = f"{len(jobs)} cells are at work in another run; they are waited for"
+    return f"{told}. Of other hosts: {'; '.join(far)}. If these are gone, --break-locks takes over" if far else told
 
 
 def _folder(job: CellJob) -> CellFolder:
@@ -84,15 +108,14 @@ def _dispatch(groups: Sequence[list[CellJob]], at_once: int) -> None:
     joblib.Parallel(batch_size=1, pre_dispatch=at_once)(joblib.delayed(_work)(group) for group in groups)
 
 
-def _died(job: CellJob) -> bool:
-    """Whether a process of this run worked at the cell, and is gone without a record of how it ended."""
-    folder = _folder(job)
-    try:
-        owner = locks.owner(folder.path)
-    except Damaged:
-        return False
-    ours = owner is not None and owner.run == job.how.run and not (owner.here and owner.lives())
-    return ours and not folder.ended() and not find_timeout(folder)
+def _is_free(job: CellJob) -> bool:
+    return locks.is_free(_folder(job).path, job.how.run, job.how.break_locks)
+
+
+def _left_behind(job: CellJob) -> bool:
+    """Whether a process of this run worked at the cell, and is gone without having let go."""
+    owner = locks.left_behind(_folder(job).path)
+    return owner is not None and owner.run == job.how.run
 
 
 def _deaths(backend: str) -> tuple[type[Exception], ...]:

@@ -198,7 +198,8 @@ def told(view: CellView) -> str:
     if view.state in ENDED:
         return f"{view.state}: {last.get('error', '')}"
     rounds = view.job.config.training.rounds
-    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if "train_loss" in last else ""
+    known = {"train_loss", "heldout_loss"} <= last.keys()  # no update may have arrived
+    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if known else ""
     names = {
         "autoencoder": "training the autoencoder",
         "train": f"round {min(view.rounds + 1, rounds)}/{rounds}",

@@ -61,7 +61,7 @@ def load_state(path: Path, device: torch.device) -> State:
     except (OSError, SafetensorError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
     if metadata.keys() != {"order", SEAL} or metadata[SEAL] != _seal(metadata["order"], tensors):
-        raise Damaged("its seal is that of other content")
+        raise Damaged("its checksum is that of other content")
     state: State = {}
     for key, value in json.loads(metadata["order"]):
         *parts, last = key

@@ -107,7 +107,9 @@ class CellFolder:
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Start an attempt at the cell."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "progress.json").unlink(missing_ok=True)
+        remove(self.path / "progress.json")
+        for path in [path for path in self.path.rglob(".*") if path.is_file()]:  # of writes that were killed
+            path.unlink()
         write_json(self.path / "cell.json", manifest)
 
     def fail(self, status: Failure, error: str, traceback: str = "") -> None:
@@ -118,7 +120,7 @@ class CellFolder:
     def forget_failure(self) -> None:
         """Remove what tells of a failed attempt, so that the cell is run again; its checkpoint stays."""
         for name in ("error.json", HANG):
-            (self.path / name).unlink(missing_ok=True)
+            remove(self.path / name)
 
     def files(self) -> dict[str, str | None]:
         """SHA-256 of every file that is not written again after the cell is done, by its path in the folder."""
@@ -155,11 +157,12 @@ class CellFolder:
                 broken[name] = str(error)
         for files in lists.values():
             broken |= self.changed(files)
-        for name, why in broken.items():
-            self.quarantine(name, why)
         for record, files in lists.items():
             if record not in broken and (lost := [name for name in broken if name in files]):
-                self.quarantine(record, f"it relies on {', '.join(lost)}")
+                broken[record] = f"it relies on {', '.join(lost)}"
+        # Records first: one that is killed here leaves nothing that relies on what is gone.
+        for name in sorted(broken, key=lambda name: RECORDS.index(name) if name in RECORDS else len(RECORDS)):
+            self.quarantine(name, broken[name])
 
     def quarantine(self, name: str, why: str) -> None:
         """Move a file or folder of the cell out of the way, with a warning."""

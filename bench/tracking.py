@@ -152,7 +152,7 @@ class Tracker:
         """Hold the grid's folder for a sync; what is remembered of MLflow is void if another process had it between."""
         last = self._store.root / ".mlflow.last"
         with self._lock.acquire(timeout=wait):
-            if not last.exists() or last.read_text(encoding="utf-8") != self._name:
+            if not last.is_file() or last.read_bytes() != self._name.encode():
                 self._mirror = None
                 write_bytes(last, self._name.encode(), sync=False)
             yield

@@ -67,6 +67,8 @@ def find_checkpoint(folder: CellFolder, device: str) -> State | None:
 
 
 def _forget_rounds(folder: CellFolder) -> None:
+    if not (folder.path / CLIENTS).is_dir():
+        remove(folder.path / CLIENTS)
     for path in folder.path.glob(f"{CLIENTS}/*.safetensors"):
         path.unlink()
     for name in (CHECKPOINT, PERSONAL, "curve.safetensors"):
@@ -102,7 +104,8 @@ def train(
     try:
         trained = _train(cell, folder, data, cache, device, every, stand)
     except Damaged as error:  # a client's state, of the checkpoint or of this very run
-        folder.quarantine(CLIENTS, str(error))
+        if (folder.path / CLIENTS).exists():
+            folder.quarantine(CLIENTS, str(error))
         _forget_rounds(folder)
         trained = _train(cell, folder, data, cache, device, every, None)
     files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]

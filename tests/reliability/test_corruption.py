@@ -4,12 +4,13 @@ import errno
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import files
-from bench.cell import run_cell
+from bench.cell import How, run_cell
 from bench.files import write_bytes, write_json
 from bench.grid import main
 from bench.store import QUARANTINE, Store
@@ -203,3 +204,61 @@ def test_files_that_are_whole_are_written_whole(tmp_path):
         write_bytes(tmp_path / "y", b"new")
     assert (tmp_path / "y").read_bytes() == b"new"
     assert (tmp_path / QUARANTINE / "y" / "inside").is_dir()
+
+
+def test_mending_that_is_killed_leaves_nothing_that_relies_on_what_is_gone(copy, monkeypatch):
+    """At whichever of its moves it is killed, the next one finds the rest."""
+    folder = folder_of(copy)
+    DAMAGE["flipped at the end"](folder.path / "weights.safetensors")
+    for moves in (0, 1, 1):  # the result, then the training's record
+        left = iter(range(moves))
+        move = files.shutil.move
+
+        def one_more(*places, left=left, move=move):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            move(*places)
+
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            patch.setattr(files.shutil, "move", one_more)
+            with pytest.raises(KeyboardInterrupt):
+                folder.mend()
+        if moves:
+            assert folder.state() != "done"
+    folder.mend()
+    assert folder.state() == "partial"
+    assert folder.trained() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["progress.json", "hang.txt", "error.json", "lock.json", "clients", "checkpoint.safetensors"]
+)
+@pytest.mark.parametrize("what", ["a folder", "a file"])
+def test_whatever_stands_in_the_place_of_a_passing_file_is_no_obstacle(name, what, copy, finished):
+    folder = folder_of(copy)
+    for record in ("result.json", "train.json"):
+        (folder.path / record).unlink()
+    if what == "a folder":
+        (folder.path / name / "inside").mkdir(parents=True)
+    else:
+        (folder.path / name).write_bytes(b"\x00\xff")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_cell(replace(copy, how=How(timeout=300)))
+    assert folder.error() is None
+    assert numbers(folder) == finished[1]
+
+
+def test_a_reason_that_is_no_text_is_recorded(tmp_path):
+    folder = Store(tmp_path).cell("abc")
+    folder.fail("failed", "no such file: caf\udce9")
+    assert folder.error()["error"] == "no such file: caf\udce9"
+
+
+def test_what_writes_left_that_were_killed_is_removed(copy):
+    folder = folder_of(copy)
+    (folder.path / "result.json").unlink()
+    (folder.path / ".weights.safetensors.abc").write_bytes(b"half")
+    run_cell(copy)
+    assert not (folder.path / ".weights.safetensors.abc").exists()

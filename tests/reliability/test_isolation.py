@@ -15,7 +15,6 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import isolate, locks, pool
 from bench.cell import CellJob, How, find_timeout, run_cell
-from bench.config import ConfigError
 from bench.isolate import from_json, to_json
 from bench.store import HANG, Store
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
@@ -269,5 +268,5 @@ def test_workers_that_die_before_they_begin_end_the_run(tmp_path, monkeypatch):
         raise TerminatedWorkerError("no memory to start in")
 
     monkeypatch.setattr(pool, "_dispatch", die)
-    with pytest.raises(ConfigError, match="its workers died 10 times before they began a cell: no memory to start in"):
+    with pytest.raises(pool.WorkersDie, match="workers died 10 times before they began a cell: no memory to start in"):
         pool.run(jobs_of(tmp_path), 1)

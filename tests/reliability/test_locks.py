@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks
+from bench import locks, pool
 from bench.cell import How, run_cell
 from bench.files import write_json
 from bench.locks import LOCK, Owner, hold, is_locked, owner, this_host
@@ -72,7 +72,7 @@ def test_a_zombie_is_dead(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     import psutil
 
-    born = psutil.Process(process.pid).create_time()
+    born = locks.born(process.pid)
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
     owned(tmp_path / "cell", pid=process.pid, born=born)
@@ -188,3 +188,53 @@ def test_two_grids_at_once_run_each_cell_once(tmp_path):
 def test_the_host_is_named_with_its_process_namespace():
     assert this_host() == locks.this_host()
     assert "pid:" in this_host() or not Path("/proc/self/ns/pid").exists()
+
+
+def foreign(folder: Path, run: str) -> None:
+    """A lock of a process of another host."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / LOCK, asdict(Owner("elsewhere", 1, 1.0, run, 1.0)))
+
+
+@pytest.mark.parametrize(("run", "flag"), [("theirs", True), ("ours", False)])
+def test_cells_of_another_host_are_taken_up_by_the_flag_or_by_their_own_run(tmp_path, run, flag, monkeypatch):
+    jobs = [replace(job, how=How("ours", break_locks=flag)) for job in jobs_of(tmp_path)]
+    foreign(folder_of(jobs[0]).path, run)
+    begun = []
+    monkeypatch.setattr(pool, "_dispatch", lambda groups, _: [end(job, begun) for group in groups for job in group])
+    pool.run(jobs, 1, tell=pytest.fail)
+    assert begun == [jobs[0].cell_id]
+
+
+def end(job, begun: list[str]) -> None:
+    begun.append(job.cell_id)
+    folder_of(job).fail("failed", "as a stand-in")
+
+
+def test_without_the_flag_they_are_waited_for_and_that_is_told_once(tmp_path, monkeypatch):
+    (job,) = jobs_of(tmp_path)
+    foreign(folder_of(job).path, "theirs")
+    told, looks = [], iter([None, None])
+
+    def sleep(_):
+        if next(looks, 1):
+            folder_of(job).fail("failed", "by the other run")
+
+    monkeypatch.setattr(pool.time, "sleep", sleep)
+    pool.run([job], 1, tell=told.append)
+    assert len(told) == 1
+    assert "1 cells are at work in another run" in told[0]
+    assert "elsewhere, process 1" in told[0]
+    assert "--break-locks takes over" in told[0]
+
+
+def test_a_run_takes_no_cell_whose_training_is_under_way_elsewhere(tmp_path, monkeypatch):
+    """Cells that share their training are run one after another, also by several runs."""
+    first, second = jobs_of(tmp_path, "sampler.steps=2,3")
+    assert first.train_id == second.train_id
+    begun, done = [], []
+    monkeypatch.setattr(pool, "_dispatch", lambda groups, _: [end(job, begun) for group in groups for job in group])
+    monkeypatch.setattr(pool.time, "sleep", lambda _: (end(first, done), (folder_of(first).path / LOCK).unlink()))
+    foreign(folder_of(first).path, "theirs")
+    pool.run([first, second], 1)
+    assert (done, begun) == ([first.cell_id], [second.cell_id])

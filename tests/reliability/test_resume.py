@@ -222,3 +222,12 @@ def test_what_a_checkpoint_names_is_never_written_to_again(stopped):
     names = {path.name for path in (folder_of(job).path / CLIENTS).glob("*")}
     assert names >= set(state["run"]["clients"].values())
     assert not (folder_of(job).path / PERSONAL).exists()
+
+
+def test_clients_that_are_gone_are_trained_anew(stopped, tmp_path):
+    killed, settings, wanted = stopped
+    shutil.copytree(killed, tmp_path / "r")
+    (job,) = jobs_of(tmp_path / "r", *settings)
+    shutil.rmtree(folder_of(job).path / CLIENTS)
+    run_cell(job)
+    assert numbers(folder_of(job)) == wanted

@@ -131,7 +131,7 @@ def test_a_broken_record_is_no_good_cell(store, capsys):
     path.write_text(path.read_text().replace('"n_reference": 200', '"n_reference": 201'))
     assert main([str(store.root)]) == 1
     told = capsys.readouterr().out
-    assert "holds a broken file: result.json: its seal is that of other content" in told
+    assert "holds a broken file: result.json: its checksum is that of other content" in told
     assert "different" in told
 
 
