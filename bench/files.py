@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any], sync: bool = True) -> None:
     """Write a sealed JSON object, whole or not at all. NaN and infinity become null."""
-    content = plain(value)
+    content = plain({key: item for key, item in value.items() if key != SEAL})
     text = json.dumps(content | {SEAL: _seal(content)}, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode(errors="surrogatepass"), sync)  # names of files need not be UTF-8
 
