@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from bench.files import remove
 from bench.rounds import FederatedTraining
 from bench.state_files import State, load_state, save_state
 
@@ -47,7 +46,3 @@ class Checkpoint:
             Damaged: if it was damaged since.
         """
         return load_state(self.path, torch.device(device)) if self.path.exists() else None
-
-    def remove(self) -> None:
-        """It is no longer needed."""
-        remove(self.path)

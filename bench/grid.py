@@ -29,6 +29,7 @@ from bench.cell import STORAGE_FULL, CellJob, How
 from bench.config import RESULT_VERSION, ConfigError
 from bench.files import Damaged
 from bench.grid_file import load_grid, shipped_grids
+from bench.options import seconds, whole
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
 from bench.seeds import numpy_stream
@@ -144,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
     p.add_argument("--download", action="store_true", help="allow fetching data and extractor weights that are missing")
-    p.add_argument("--n-jobs", type=positive, metavar="N", help="cells at once (default: as cores or GPUs allow)")
+    p.add_argument("--n-jobs", type=whole(1), metavar="N", help="cells at once (default: as cores or GPUs allow)")
     p.add_argument("--backend", choices=pool.BACKENDS, default="loky", help="joblib backend (default: loky)")
     p.add_argument(
         "--scheduler", metavar="ADDRESS", help="Dask scheduler or Ray cluster; without it a local one is started"
@@ -154,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
         "--timeout", type=seconds, metavar="SECONDS", help="end a cell as timed out that takes longer (default: never)"
     )
     p.add_argument(
-        "--checkpoint-every", type=rounds, default=1, metavar="K",
+        "--checkpoint-every", type=whole(0), default=1, metavar="K",
         help="rounds between two checkpoints, from which a killed cell goes on; 0 for none (default: 1)",
     )  # fmt: skip
     p.add_argument(
@@ -167,30 +168,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
     p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def rounds(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
-    return value
-
-
-def seconds(text: str) -> float:
-    """A time above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
-    return value
 
 
 def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None:

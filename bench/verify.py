@@ -87,19 +87,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("results", type=Path, metavar="results/GRID", help="a grid's folder; nothing in it is changed")
     which = p.add_mutually_exclusive_group()
-    which.add_argument("--cells", type=positive, default=1, metavar="N", help="how many to draw (default: 1)")
+    which.add_argument("--cells", type=whole(1), default=1, metavar="N", help="how many to draw (default: 1)")
     which.add_argument("--cell", action="append", default=[], metavar="ID", help="this one; may be repeated")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="which ones are drawn (default: 0)")
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
     return p
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 # ---------------------------------------------------------------------------------------------------- which cells
