@@ -26,6 +26,7 @@ from bench.assemble import load_cell_extractor, load_data
 from bench.cell import CellJob, How, describe, run_cell
 from bench.config import RESULT_VERSION, CellConfig, ConfigError, cell_id
 from bench.files import Damaged, read_json
+from bench.options import whole
 from bench.store import LOGS, CellFolder, PlannedCell, Store
 
 RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
