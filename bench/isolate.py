@@ -19,6 +19,7 @@ from bench.cell import STORAGE_FULL, CellJob, How, find_timeout, run_cell
 from bench.config import CellConfig
 from bench.store import Store
 
+GRACE = 60.0  # seconds beyond its time that a process has to start and to end itself
 _STORAGE = 100  # exit codes from here are errors of the storage
 
 
@@ -56,8 +57,13 @@ def _run_process(job: CellJob) -> int:
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
     command = [sys.executable, "-m", "bench.isolate", str(os.getpid())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}) as process:
+        limit = None if job.how.timeout is None else job.how.timeout + GRACE
         try:
-            process.communicate(to_json(job).encode())
+            process.communicate(to_json(job).encode(), timeout=limit)
+        except subprocess.TimeoutExpired:  # stopped, or deep in the system: its own timer did not end it
+            process.kill()
+            told = f"not done within --timeout, {job.how.timeout:g} s, and it did not end itself"
+            Store(job.root).cell(job.cell_id).fail("timeout", told)
         finally:
             process.kill()  # where this one is interrupted; nothing if it has ended
     return process.returncode

@@ -42,6 +42,8 @@ class Odd(FedAvg):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.way == "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.way == "stops":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if self.way == "hangs":
             time.sleep(1000)
         if self.way == "wants memory":
@@ -171,6 +173,17 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
     assert codes == [-signal.SIGKILL, 0]
     assert numbers(folder_of(job)) == finished[1]
     assert folder_of(job).manifest()["resumed"] > 0
+
+
+def test_a_process_that_cannot_end_itself_is_ended(modules, tmp_path, monkeypatch):
+    """One that is stopped does not hear its own timer."""
+    monkeypatch.syspath_prepend(modules)
+    monkeypatch.setattr(isolate, "GRACE", 6.0)
+    (job,) = jobs_of(tmp_path, 'strategy=odd:Odd(way="stops")')
+    isolate.run_isolated(replace(job, how=How(timeout=4)))
+    assert folder_of(job).state() == "timeout"
+    assert folder_of(job).error()["error"] == "not done within --timeout, 4 s, and it did not end itself"
+    assert not locks.is_locked(folder_of(job).path)
 
 
 def test_two_deaths_are_the_end(tmp_path, monkeypatch):
