@@ -91,7 +91,7 @@ def run_cell(job: CellJob) -> None:
                 return
             with _limited(folder, job.how.timeout):
                 _run(job, folder)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # whatever a strategy or library raises must cost no other cell
             if isinstance(error, OSError) and error.errno in STORAGE_FULL:
                 raise
             status, told = _reason(error)

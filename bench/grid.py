@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from filelock import FileLock
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -186,7 +185,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
             Text(f"{describe(job.config)} {extra}".strip()),
             clock(seconds) if seconds is not None else "",
         )
-    print_whole(console, table)
+    tables.print_whole(console, table)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
     console.print(
@@ -199,9 +198,10 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     """Run what is missing, then write and print the tables; returns the exit code."""
     claim_folder(plan)
     told = mend(plan, options.break_locks)
-    failed = {cell_id for cell_id, state in plan.states().items() if state in FAILURES}
+    states = plan.states()
+    failed = {cell_id for cell_id, state in states.items() if state in FAILURES}
+    running = sum(state == "running" for state in states.values())
     pending = plan.pending(options.retry_failed)
-    running = sum(state == "running" for state in plan.states().values())
     tracker = None if options.no_mlflow else Tracker(plan.store)
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
     elsewhere = f" ({running} of them at work in another run)" if running else ""
@@ -215,11 +215,12 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
     view = make_view(console, options.quiet)
     for warning in told:
         view.warn(warning)
+    jobs = prepared(pending, failed, options)  # before they are watched: a failure that is to be forgotten is none
     watch = Watch(plan, pending, tracker, view)
     interrupted = False
     try:
         with watch, interruptible():
-            pool.run(prepared(pending, failed, options), n_jobs, options.backend, options.scheduler, view.warn)
+            pool.run(jobs, n_jobs, options.backend, options.scheduler, view.warn)
     except KeyboardInterrupt:
         interrupted = True
     except pool.WorkersDie as error:
@@ -343,13 +344,6 @@ def sync(tracker: Tracker, running: bool) -> str | None:
     return None
 
 
-def print_whole(console: Console, table: Table) -> None:
-    """Print a table at its full width: where the terminal is narrower its lines run on, and no number is cut."""
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    wide = Console(width=max(needed, console.width), quiet=console.quiet, force_terminal=console.is_terminal)
-    wide.print(table, crop=False)
-
-
 def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, interrupted: bool) -> int:
     """Write tables and figures, sync MLflow for the last time, print the summary; returns the exit code."""
     states = plan.states()
@@ -360,7 +354,7 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
             paths = tables.write_tables(plan.store)
             for draw in (figures.overview, figures.costs, figures.why):
                 draw(plan.store, plan.store.root / f"{draw.__name__}.png")
-        print_whole(console, tables.terminal_table(plan.store))
+        tables.print_whole(console, tables.terminal_table(plan.store))
         console.print(tables.caption(plan.store), style="dim", highlight=False, markup=False)
         for warning in tables.warnings(plan.store):
             view.warn(warning)

@@ -12,9 +12,10 @@ from bench.checkpoint import Checkpoint
 from bench.config import CellConfig, ClientConfig, TrainingConfig, digest
 from bench.data import Dataset, to_model_range
 from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
-from bench.files import QUARANTINE, Damaged, quarantine
+from bench.files import Damaged
 from bench.rounds import FederatedTraining, RoundRecord, copy_into
 from bench.seeds import derive
+from bench.store import CellFolder
 from bench.tasks import AutoencoderTask, Diverged
 from bench.tensor_files import read_tensors, write_tensors
 from strategies import Strategy
@@ -140,7 +141,7 @@ def _run_rounds(run: FederatedTraining, point: Checkpoint) -> dict[str, float]:
             run.restore(stand["run"])
             last = stand["kept"]["last"]
     except Damaged as error:
-        quarantine(point.path, point.path.parent.parent / QUARANTINE / point.path.parent.name, str(error))
+        CellFolder(point.path.parent).quarantine(point.path.name, str(error))
     for record in run.rounds():
         last = _metrics(record)
         if point.due(record.round, run.training.rounds):

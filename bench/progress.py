@@ -47,6 +47,7 @@ class Watcher:
 
     def __init__(self, plan: Plan, jobs: Sequence[CellJob]) -> None:
         self._plan, self._jobs, self._started = plan, list(jobs), time.monotonic()
+        self._ended: dict[str, CellView] = {}  # they are not read again
         self._passes = {job.cell_id: p for job, p in zip(jobs, plan.unpaid_passes(jobs), strict=True)}
 
     def look(self) -> list[CellView]:
@@ -54,11 +55,14 @@ class Watcher:
         return [self._view(job) for job in self._jobs]
 
     def _view(self, job: CellJob) -> CellView:
+        if job.cell_id in self._ended:
+            return self._ended[job.cell_id]
         folder = self._plan.store.cell(job.cell_id)
         state = folder.state()
         if state in ENDED:
             result = folder.result() or folder.error() or {}
-            return CellView(job, state, fraction=1.0, last=result.get("metrics", result))
+            self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=result.get("metrics", result))
+            return self._ended[job.cell_id]
         progress, rounds = folder.read_progress() or {}, _rounds(folder)
         phase, done = progress.get("phase", ""), progress.get("done", 0.0)
         passes = self._passes[job.cell_id]

@@ -1,6 +1,6 @@
 """The one training loop: rounds of local training on one resident model, whatever the strategy.
 
-A round asks the strategy for its five hooks and knows nothing else of it. Clients are trained one after
+A round asks the strategy for its hooks and knows nothing else of it. Clients are trained one after
 another while the strategy's `aggregate` takes their uploads, so one model is in memory however many clients
 there are. All randomness comes from streams named by client and round (`bench.seeds`): the order of clients,
 other cells and restarts cannot change it, and every strategy sees the same draws.

@@ -47,21 +47,10 @@ HEARTBEAT = 0.5  # seconds between two writes of progress.json
 Failure = Literal["failed", "diverged", "timeout", "killed"]
 State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "partial", "todo"]
 FAILURES: tuple[Failure, ...] = get_args(Failure)
-RECORDS = (
-    "result.json",
-    "error.json",
-    "train.json",
-    "cell.json",
-    "likelihood.json",
-    "curve.json",
-)  # what is read again
-_PASSING = (
-    "result.json",
-    "error.json",
-    "progress.json",
-    HANG,
-    locks.LOCK,
-)  # not among the files that result.json lists
+# What is read again; what relies on others stands before them.
+RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
+# Not among the files that result.json lists.
+_PASSING = ("result.json", "error.json", "progress.json", HANG, locks.LOCK)
 
 
 @dataclass(frozen=True)

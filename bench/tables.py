@@ -11,6 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -610,3 +612,10 @@ def _template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     return made.get_template(name)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table at its full width: where the terminal is narrower its lines run on, and no number is cut."""
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    wide = Console(width=max(needed, console.width), quiet=console.quiet, force_terminal=console.is_terminal)
+    wide.print(table, crop=False)

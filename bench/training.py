@@ -23,7 +23,7 @@ from bench.checkpoint import Checkpoint
 from bench.config import CellConfig
 from bench.data import Dataset
 from bench.diagnostics import Diagnostics, diagnose, heldout_by_group
-from bench.files import Damaged, remove, write_bytes, write_json
+from bench.files import Damaged, file_hash, remove, write_bytes, write_json
 from bench.latents import FirstStage, first_stage
 from bench.mixture import Personal
 from bench.rounds import FederatedTraining, copy_into, weight_hash
@@ -109,7 +109,7 @@ def train(
         _forget_rounds(folder)
         trained = _train(cell, folder, data, cache, device, every, None)
     files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
-    there = {name: made for name, made in folder.files().items() if name in files}
+    there = {name: made for name in files if (made := file_hash(folder.path / name)) is not None}
     record = {"train_id": train_id} | trained | {"environment": environment.describe(device), "files": there}
     write_json(folder.path / "train.json", record)
     forget_checkpoints(folder)

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +27,7 @@ from bench.config import RESULT_VERSION, CellConfig, ConfigError, cell_id
 from bench.files import Damaged, read_json
 from bench.options import whole
 from bench.store import LOGS, CellFolder, PlannedCell, Store
+from bench.tables import print_whole
 
 RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
 # Left out at any depth: of when, where and how fast; hashes of files that hold such; what the cell's id says already.
@@ -304,8 +304,7 @@ def report(verdicts: Sequence[Verdict], console: Console) -> int:
     for v in verdicts:
         said = Text("same", "green") if v.same else Text("different", "bold red")
         table.add_row(v.cell.cell_id, Text(v.experiment), *v.weights, str(v.compared), said)
-    width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(width, console.width), force_terminal=console.is_terminal).print(table)
+    print_whole(console, table)
     return SAME if all(verdict.same for verdict in verdicts) else DIFFERENT
 
 
