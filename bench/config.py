@@ -17,7 +17,10 @@ from bench.diffusion.ema import EmaSettings
 from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
 
-RESULT_VERSION = 4  # raise by hand when a change of the code changes numbers, or what records hold
+# Raised by hand when a change of the code changes numbers, or what records hold: the second where those of training
+# are among them, so that an evaluation that changed alone judges what was trained before.
+RESULT_VERSION = 5
+TRAINING_VERSION = 5
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
@@ -439,7 +442,8 @@ def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
     The images of `evaluation.curve_every` are drawn while training, so there its sampler is a part of it.
     """
     fields, e = cell.identity(), cell.evaluation
-    kept = {key: value for key, value in fields.items() if key not in ("evaluation", "sampler")}
+    kept = {key: value for key, value in fields.items() if key not in ("evaluation", "sampler", "result_version")}
+    kept["training_version"] = TRAINING_VERSION
     if e.curve_every:
         kept["curve"] = [e.curve_every, e.curve_samples, fields["sampler"], fields["diffusion"].get("variance")]
     if cell.diffusion.variance != "learned" and cell.diffusion.loss != "vlb":  # a fixed variance trains nothing then

@@ -121,6 +121,7 @@ class Visit:
         samples, steps: images seen and optimizer steps done.
         drift: ||w_i - w||.
         bytes_down, bytes_up: what travelled.
+        step_losses: mean local loss of each optimizer step's batch without any penalty, in their order.
     """
 
     client: int
@@ -133,10 +134,12 @@ class Visit:
     drift: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
+    step_losses: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The attributes with `loss`, the mean over the images seen, None without any, in place of the sum."""
+        """All but the steps' losses, with `loss`, the mean over the images seen, None without any, for the sum."""
         told = asdict(self)
+        del told["step_losses"]
         loss_sum = told.pop("loss_sum")
         return told | {"loss": loss_sum / self.samples if self.samples else None}
 
@@ -372,16 +375,19 @@ class FederatedTraining:
         planned, allowed = self._steps(visit.n_samples, 1.0), self._steps(visit.n_samples, visit.work)
         streams = partial(torch_stream, self.seed, "client", visit.client, index)
         average = self._own_average()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.task.device)
+        sums, sizes = [], []
         batches = self.task.batches(indices, streams, epochs, size, state["task"])
         for batch in itertools.islice(batches, allowed):
             self._set_lr((index + visit.steps / planned) / self.training.rounds)
-            loss_sum += self._step(batch, down, state["strategy"])
+            sums.append(self._step(batch, down, state["strategy"]))
+            sizes.append(len(batch.x0))
             if average is not None:
                 ema.update(average, self._live, self.ema.decay_at(self._ledger.sequential_steps + visit.steps))
             visit.samples, visit.steps = visit.samples + len(batch.x0), visit.steps + 1
             self.tick(len(batch.x0))
-        visit.loss_sum = loss_sum.item()
+        of_steps = torch.stack(sums).double().tolist()  # once a visit: a GPU need not wait at every step
+        visit.loss_sum = sum(of_steps)
+        visit.step_losses = [total / count for total, count in zip(of_steps, sizes, strict=True)]
         if not math.isfinite(visit.loss_sum):
             mean = visit.loss_sum / visit.samples
             raise Diverged(f"training loss of client {visit.client} is {mean} in round {index + 1}")

@@ -6,6 +6,7 @@ Everything that is shown (tables, figures, MLflow) is a function of these files 
     partition.json       sizes, label histogram and skew;  partition.png  its heat map
     metrics.jsonl        a line a round
     clients.jsonl        a line a round and participant: its update, its bytes, whether it arrived
+    steps.jsonl          a line a round and client whose update arrived: the local loss of each optimizer step
     heldout.jsonl        a line a round: held-out loss by class and by client;  rounds.png  a picture of both
     progress.json        how far it is, while it runs
     autoencoder.safetensors  the first stage of latent diffusion
@@ -40,7 +41,7 @@ import pandas as pd
 from bench import locks
 from bench.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
 
-LOGS = ("metrics.jsonl", "clients.jsonl", "heldout.jsonl")  # the files that grow by lines
+LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
 

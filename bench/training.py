@@ -26,7 +26,7 @@ from bench.diagnostics import Diagnostics, diagnose, heldout_by_group
 from bench.files import Damaged, file_hash, remove, write_bytes, write_json
 from bench.latents import FirstStage, first_stage
 from bench.mixture import Personal
-from bench.rounds import FederatedTraining, copy_into, weight_hash
+from bench.rounds import FederatedTraining, Visit, copy_into, weight_hash
 from bench.sampling import Model, draw
 from bench.state_files import State
 from bench.store import LOGS, CellFolder, Heartbeat
@@ -205,6 +205,7 @@ def _run_rounds(
     for last in run.rounds():
         told.update(last.as_dict())
         folder.append("clients.jsonl", [{"round": last.round} | visit.as_dict() for visit in run.visits])
+        folder.append("steps.jsonl", [_steps(last.round, visit) for visit in run.visits if visit.steps])
         groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes if known else mixes[:0])
         folder.append("heldout.jsonl", [{"round": last.round} | groups])
         folder.append("metrics.jsonl", [last.as_dict()])  # last: who sees it finds the others
@@ -216,6 +217,11 @@ def _run_rounds(
     if curve:
         write_bytes(folder.path / "curve.safetensors", to_safetensors(curve))
     return run, told
+
+
+def _steps(number: int, visit: Visit) -> dict[str, Any]:
+    """A line of steps.jsonl; six digits are more than a picture or a smoothed curve can show."""
+    return {"round": number, "client": visit.client, "loss": [float(f"{loss:.6g}") for loss in visit.step_losses]}
 
 
 def personal_models(run: FederatedTraining) -> Personal | None:

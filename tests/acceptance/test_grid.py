@@ -68,6 +68,7 @@ def test_every_cell_leaves_its_files(smoke):
             "cell.json",
             "metrics.jsonl",
             "clients.jsonl",
+            "steps.jsonl",
             "heldout.jsonl",
             "weights.safetensors",
             "train.json",

@@ -11,6 +11,7 @@ import pytest
 
 from bench import files
 from bench.cell import How, run_cell
+from bench.config import RESULT_VERSION
 from bench.files import write_bytes, write_json
 from bench.grid import main
 from bench.store import QUARANTINE, Store
@@ -19,7 +20,7 @@ from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
 CELL = ["strategy=feddiffuse(mode=\"udec\")", "latent.mode=central", "latent.epochs=1", "latent.width=16",
         "evaluation.curve_every=2", "evaluation.curve_samples=10"]  # fmt: skip
-TRAINED = ("partition.json", "partition.png", "metrics.jsonl", "clients.jsonl", "heldout.jsonl", "autoencoder.safetensors",
+TRAINED = ("partition.json", "partition.png", "metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl", "autoencoder.safetensors",
            "diagnostics.json", "curve.safetensors", "weights.safetensors", "personal/0.safetensors", "train.json")  # fmt: skip
 JUDGED = ("samples.safetensors", "samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png",
           "diagnostics.png", "rounds.png", "curve.json", "cell.json", "result.json")  # fmt: skip
@@ -122,7 +123,7 @@ def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
     assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", *arguments]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "1 cells in" in told
-    assert "were made by RESULT_VERSION 3, and this is 4: they are kept, and not used" in told
+    assert f"were made by RESULT_VERSION 3, and this is {RESULT_VERSION}: they are kept, and not used" in told
     assert Store(root).frame()["cell_id"].tolist() == [copy.cell_id]
 
 
