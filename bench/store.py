@@ -33,6 +33,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -371,3 +372,22 @@ class Store:
                 }
             )
         return pd.DataFrame(rows)
+
+
+class ReadOnce(Store):
+    """The results of a grid, every record of which is read once: for reports, which ask for the same again and again.
+
+    What is written later is not seen, and what it gives must not be changed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.cell = cache(self._cell)  # type: ignore[method-assign]
+        self.plan = cache(super().plan)  # type: ignore[method-assign]
+        self.planned = cache(super().planned)  # type: ignore[method-assign]
+
+    def _cell(self, cell_id: str) -> CellFolder:
+        folder = CellFolder(self.root / cell_id)
+        for name in ("state", "manifest", "trained", "result", "error", "lines"):
+            setattr(folder, name, cache(getattr(folder, name)))
+        return folder

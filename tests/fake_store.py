@@ -112,7 +112,8 @@ def run_cell(store: Store, cell: PlannedCell, attempt: str = "", **result: Any) 
 def begin(store: Store, cell: PlannedCell, attempt: str = "", started: float | None = None) -> CellFolder:
     """Begin a cell as a worker does: its manifest, and its partition where it has one."""
     folder = store.cell(cell.cell_id)
-    (folder.path / "metrics.jsonl").unlink(missing_ok=True)
+    for name in ("metrics.jsonl", "steps.jsonl"):
+        (folder.path / name).unlink(missing_ok=True)
     manifest = {
         "cell_id": cell.cell_id,
         "train_id": cell.train_id,
@@ -135,6 +136,7 @@ def add_rounds(folder: CellFolder, cell: PlannedCell, first: int, last: int, lat
     """Lines of metrics.jsonl for rounds `first` to `last`, ended `later` seconds later than usual."""
     for number in range(first, last + 1):
         folder.append("metrics.jsonl", [round_record(cell, number) | {"time": _started(cell) + number + later}])
+        folder.append("steps.jsonl", steps(cell, number))
 
 
 def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
@@ -155,6 +157,7 @@ def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
             "config": cell.config,
             "metrics": metrics,
             "class_histogram": [0.1, 0.2, 0.3, 0.4],
+            "bootstrap": {"fid": [metrics["fid"] + 0.8 + 0.4 * math.sin(k) for k in range(20)]},
             "diagnostics": told,
             "weight_hash": f"weights-{cell.cell_id}",
             "sample_hash": f"samples-{cell.cell_id}",
@@ -189,6 +192,7 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
         for number in range(1, ROUNDS + 1):
             folder.append("clients.jsonl", visits(cell, number, place, lost))
             folder.append("heldout.jsonl", [groups(cell, number, place)])
+            folder.append("steps.jsonl", steps(cell, number))
             folder.append("metrics.jsonl", [fuller_record(cell, number, place)])
         if curve:
             scores = [{"round": n, "fid": 90 / n + 2 * place, "n_generated": 100} for n in range(1, ROUNDS + 1)]
@@ -227,6 +231,13 @@ def visits(cell: PlannedCell, number: int, place: int, lost: Sequence[str] = ())
         else:
             made.append(told | {"outcome": gone, "samples": 0, "steps": 0, "drift": 0.0, "bytes_up": 0, "loss": None})
     return made
+
+
+def steps(cell: PlannedCell, number: int) -> list[dict[str, Any]]:
+    """A round's lines of steps.jsonl: losses that fall on the whole, and rise at every other step of 7 in all."""
+    n, loss = cell.labels["n_clients"] or 1, round_record(cell, number)["train_loss"]
+    wave = [loss * (1.06 - 0.02 * k + 0.03 * (-1) ** k * (n - 0.5)) for k in range(7)]
+    return [{"round": number, "client": client, "loss": wave[client::n]} for client in range(n)]
 
 
 def groups(cell: PlannedCell, number: int, place: int) -> dict[str, Any]:
@@ -354,6 +365,11 @@ def _scores(cell: PlannedCell) -> dict[str, float]:
         | {
             "fid": 4.0 * worse + math.sqrt(worse),
             "fid_bias": 0.75,
+            "fid_infinity": 4.0 * worse + math.sqrt(worse) - 0.7,
+            "fid_images_sd": 0.4,
+            "fid_images_low": 4.0 * worse + math.sqrt(worse) - 0.8,
+            "fid_images_high": 4.0 * worse + math.sqrt(worse) + 0.8,
+            "fid_images_bias": 0.8,
             "is_mean": 3.8 / (1 + 0.1 * worse),
             "is_std": 0.1,
             "kid_mean": 0.002 * worse,

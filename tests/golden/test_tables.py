@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import tables
+from bench import summary, tables
 from bench.files import write_json
 from bench.store import Store
 from tests import fake_store
@@ -47,7 +47,7 @@ def one_seed(results: Path, **axes) -> Store:
 
 
 def table_of(store: Store) -> pd.DataFrame:
-    return tables.summary_table(tables.summary_rows(store), store.plan()["extra_axes"])
+    return summary.summarise(summary.cell_rows(store), store.plan()["extra_axes"])
 
 
 def printed(store: Store, width: int) -> list[str]:
@@ -85,7 +85,7 @@ def test_rows_keep_every_digit(store):
 
 
 def test_means_and_deviations_are_over_finished_seeds(store):
-    rows, table = tables.summary_rows(store), table_of(store)
+    rows, table = summary.cell_rows(store), table_of(store)
     row = table[(table["strategy"] == "fedprox(mu=0.1)") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
     fids = rows[(rows["strategy"] == "fedprox(mu=0.1)") & (rows["n_clients"] == 3) & (rows["beta"] == 0.1)]["fid"]
     a, b = fids
@@ -98,7 +98,7 @@ def test_means_and_deviations_are_over_finished_seeds(store):
 
 def test_differences_to_centralized_are_paired_by_seed(store):
     """fedavg with n = 3 and beta = 0.1 has finished seed 0 only: it is compared with seed 0 alone."""
-    rows, table = tables.summary_rows(store), table_of(store)
+    rows, table = summary.cell_rows(store), table_of(store)
     central = rows[rows["n_clients"].isna()].set_index("seed")
     row = table[(table["strategy"] == "fedavg") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
     for metric in ("fid", "heldout_loss"):
@@ -354,7 +354,7 @@ def test_columns_stand_where_any_row_has_a_number(store, recipes):
 
 
 def test_totals_include_the_autoencoder(recipes):
-    rows = tables.summary_rows(recipes).set_index(["recipe", "strategy"])
+    rows = summary.cell_rows(recipes).set_index(["recipe", "strategy"])
     plain, latent = rows.loc[("cosine-guided", "fedavg")], rows.loc[("cosine-latent", "fedavg")]
     assert latent["megabytes"] - plain["megabytes"] == pytest.approx(0.5)
     assert (latent["seconds"], plain["seconds"]) == (pytest.approx(8.0), pytest.approx(6.75))
