@@ -19,7 +19,7 @@ from bench.diffusion.unet import UNet
 
 # Raised by hand when a change of the code changes numbers, or what records hold: the second where those of training
 # are among them, so that an evaluation that changed alone judges what was trained before.
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 TRAINING_VERSION = 5
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -204,6 +204,9 @@ class EvaluationConfig(Section):
     `curve_every` k draws `curve_samples` images after each k-th round and the last one, too, so that scores can be held
     against bytes, steps and seconds; 0 draws none. Few images have a large FID: compare curves among themselves.
 
+    `bootstrap` is the number of resamples of the images that tell how far a FID would be another with other images of
+    the same model (`bench.bootstrap`); 0 for none. With Inception's 2,048 features and more images one takes seconds.
+
     `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
     their classes), over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized
     and rounded to 256 levels: comparable within such data, not with published numbers. Padding counts as pixels, and
@@ -218,6 +221,7 @@ class EvaluationConfig(Section):
     nll_rounded: bool = False
     curve_every: Count = 0
     curve_samples: Images = 100
+    bootstrap: Literal[0] | Annotated[int, Field(ge=10, le=10**5)] = 200
 
 
 class CellConfig(Section):

@@ -33,16 +33,16 @@ def judge(
     """
     known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
     shares, seed, n = data.class_shares, derive(0, "fidelity"), len(made.images)
-    scores = evaluate(made.images, known, shares, extractor, seed, device, made.labels)
+    scores = evaluate(made.images, known, shares, extractor, seed, device, made.labels, cell.evaluation.bootstrap)
     floor = real_floor(data.heldout_images, n, known, shares, extractor, seed, device)
-    histogram = scores.pop("class_histogram")
+    histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     floor.pop("class_histogram")
     if model.space is not None:
         originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
         scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, seed, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
-    return {"metrics": scores, "floor": floor, "class_histogram": histogram}
+    return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
 def judge_clients(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import bench.torchvision_compat  # noqa: F401 - before torch_fidelity
+from bench.bootstrap import fid_uncertainty
 from bench.extractors import mnist
 from bench.seeds import torch_stream
 from bench.tensor_files import read_tensors, write_tensors
@@ -252,19 +253,20 @@ def statistics(features: Tensor) -> tuple[Array, Array]:
 
 
 def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Extractor, seed: int,
-             device: str = "cpu", asked: Tensor | None = None) -> dict[str, Any]:  # fmt: skip
+             device: str = "cpu", asked: Tensor | None = None, replicates: int = 0) -> dict[str, Any]:  # fmt: skip
     """All scores of generated images uint8 (N, C, H, W), N >= 2.
 
     Args:
         real_shares: (K,) shares of the classes among the real images.
         seed: of KID's subsets and of the order in which IS splits the images.
         asked: classes (N,) that a class-conditional generator was asked for.
+        replicates: of the bootstrap over images, 0 for none.
     Returns:
         fid, fid_bias (what N images of the reference's own distribution would score, see `expected_bias`), is_mean,
         is_std, kid_mean, kid_std, class_tv (total variation of the generated classes from the real ones, in [0, 1]),
         mean_confidence, n_generated, n_reference, class_histogram (K shares); the class scores are None where the
         extractor does not know the data's classes. With `asked` also label_accuracy, the share of images that the
-        classifier puts into the class asked for.
+        classifier puts into the class asked for; with `replicates` what `bench.bootstrap.fid_uncertainty` gives.
     Raises:
         ValueError: for fewer than 2 images, a reference of another extractor, or images that the extractor refuses.
     """
@@ -278,6 +280,9 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
     features, logits = extractor.features(images, device)
     scores: dict[str, Any] = {"fid": frechet_distance(statistics(features), (known.mean, known.covariance)),
               "fid_bias": expected_bias(known.covariance, len(images), known.count)}  # fmt: skip
+    if replicates:
+        known_of = features.double().numpy(), known.mean, known.covariance
+        scores |= fid_uncertainty(scores["fid"], *known_of, replicates)
     scores |= inception_score(logits, seed) | kernel_distance(features, known.features, seed)
     scores |= class_scores(logits, real_shares, extractor.classes)
     if asked is not None:
