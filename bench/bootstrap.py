@@ -73,8 +73,8 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
         replicates: B, number of resamples, at least 2.
     Returns:
         fid_images_sd: standard deviation over resamples of N images with replacement.
-        fid_images_low, fid_images_high: `fid` and the 95 % of the resamples' deviations from their mean (the basic
-        bootstrap): how far other samples of the same model would score.
+        fid_images_low, fid_images_high: `fid` and 95 % of the resamples' deviations from their mean: what other samples
+        of the same model would score.
         fid_images_bias: how much higher than `fid` resamples score, the bootstrap's own estimate of the bias.
         fid_infinity: see `fid_infinity`.
         bootstrap: {"fid": B distances}. The k-th resample takes the same images in every cell with N of them, and
@@ -85,8 +85,8 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
     low, high = np.quantile(found - found.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {
         "fid_images_sd": float(found.std(ddof=1)),
-        "fid_images_low": float(fid - high),
-        "fid_images_high": float(fid - low),
+        "fid_images_low": float(fid + low),
+        "fid_images_high": float(fid + high),
         "fid_images_bias": float(found.mean() - fid),
         "fid_infinity": fid_infinity(distances, replicates),
         "bootstrap": {"fid": found.tolist()},
