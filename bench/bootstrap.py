@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.seeds import numpy_stream
+from bench.stats import bootstrap_interval
 
 SIZES = 15  # of the subsets through whose FIDs the line is drawn (Chong & Forsyth 2020, section 4)
 LEAST = 4  # images a feature, below which the FID is no line in 1/N
-LEVEL = 0.95
 
 Array = NDArray[np.float64]
 
@@ -82,11 +82,11 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
     """
     distances = Distances.to(features, mean, covariance)
     found = np.array([distances.of(chosen) for chosen in _resamples(len(features), replicates)])
-    low, high = np.quantile(found - found.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = bootstrap_interval(found, fid)
     return {
         "fid_images_sd": float(found.std(ddof=1)),
-        "fid_images_low": float(fid + low),
-        "fid_images_high": float(fid + high),
+        "fid_images_low": low,
+        "fid_images_high": high,
         "fid_images_bias": float(found.mean() - fid),
         "fid_infinity": fid_infinity(distances, replicates),
         "bootstrap": {"fid": found.tolist()},
