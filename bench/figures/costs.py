@@ -40,7 +40,7 @@ from bench.figures.split_parts import (
     wrapped,
     write,
 )
-from bench.figures.style import REFERENCE, Style, save
+from bench.figures.style import REFERENCE, Style, literal, save
 from bench.store import Store
 
 _NAMES = ("MB up and down", "round", "images seen", "sequential steps", "seconds of training")
@@ -62,7 +62,7 @@ class Block:
         return {label: curve for label, curve in (self.loss, self.fid)[row].items() if curve is not None}
 
 
-def costs(store: Store, path: Path) -> None:
+def costs(store: Store, *paths: Path) -> None:
     """What quality costs, for each split: held-out loss and FID against all that training is paid in.
 
     FID along training is of few images, where `evaluation.curve_every` had them drawn; else it is the finished models',
@@ -70,7 +70,7 @@ def costs(store: Store, path: Path) -> None:
     horizontal line over bytes. A note says what is left out.
 
     Raises:
-        ValueError: if no cell is finished.
+        NotApplicable: if no cell is finished.
     """
     splits = finished_splits(store)
     shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
@@ -85,7 +85,7 @@ def costs(store: Store, path: Path) -> None:
         grey_note(styles),
     ]
     samples = f"\nof {' or '.join(f'{n:,}' for n in counts)} samples" if counts else ""
-    _draw(blocks, styles, ("held-out loss", f"FID{samples}"), wrapped(notes, 155), path)
+    _draw(blocks, styles, ("held-out loss", f"FID{samples}"), wrapped(notes, 155), *paths)
 
 
 def read_block(store: Store, split: Split, along: bool) -> Block:
@@ -103,7 +103,7 @@ def _has_level(block: Block) -> bool:
 
 
 def _draw(
-    blocks: Sequence[Block], styles: dict[str, Style], names: Sequence[str], notes: Sequence[str], path: Path
+    blocks: Sequence[Block], styles: dict[str, Style], names: Sequence[str], notes: Sequence[str], *paths: Path
 ) -> None:
     told = {label: style for label, style in styles.items() if style != OTHER}
     columns = max(1, min(len(told), 5, 125 // (9 + max(map(len, told)))))
@@ -112,7 +112,7 @@ def _draw(
     high = legend + each * len(blocks) + 0.13 * len(notes) + 0.08
     figure = Figure(figsize=(WIDTH, high))
     settings: dict[str, Any] = {"loc": "upper center", "frameon": False, "fontsize": 8, "borderaxespad": 0.3}
-    figure.legend([key(style) for style in told.values()], list(told), ncols=columns, **settings)
+    figure.legend([key(style) for style in told.values()], [*map(literal, told)], ncols=columns, **settings)
     drawn: list[list[list[Axes]]] = [[[], []] for _ in COSTS]
     for number, block in enumerate(blocks):
         top = legend + each * number
@@ -129,7 +129,7 @@ def _draw(
             drawn[column][row].append(axes)
     _share_axes(blocks, drawn)
     write(figure, 0.1, high - 0.05, "\n".join(notes), va="bottom", **NOTE)
-    save(figure, path)
+    save(figure, *paths)
 
 
 def _draw_panel(axes: Axes, curves: dict[str, Curve], cost: str, styles: dict[str, Style]) -> None:

@@ -11,12 +11,13 @@ from torch import Tensor
 from bench.figures.sheets import tile
 from bench.files import write_bytes
 
+FILM_SCALE = 4  # pixels of a film for one of an image
 FILM_FRAMES = 24  # at most: the file grows with them, and viewers slow down what is shown for less than 20 ms
 _FILM_SECONDS, _HELD_SECONDS = 2.0, 1.5  # of the chain, of its last frame
 _FILM_GREYS = 32  # levels: the fewer, the smaller the file
 
 
-def film(frames: Sequence[Tensor], path: Path, columns: int = 4, scale: int = 4) -> None:
+def film(frames: Sequence[Tensor], path: Path, columns: int = 4, scale: int = FILM_SCALE) -> None:
     """An animated GIF of the reverse chain: 2 s from noise to images, which then stand for 1.5 s; it loops.
 
     Of more than `FILM_FRAMES` frames evenly spaced ones are taken, the first and the last among them.

@@ -10,7 +10,7 @@ from bench.store import Store
 RECIPES_FROM = 5  # so many values of further axes have a row each, instead of a panel each
 
 
-def overview(store: Store, path: Path) -> None:
+def overview(store: Store, *paths: Path) -> None:
     """One picture of a grid: held-out loss by round for each split, then samples, FID and generated classes.
 
     Many values of further axes (recipes) have a row each instead, with loss, FID and samples of what is compared:
@@ -18,12 +18,12 @@ def overview(store: Store, path: Path) -> None:
     lie; samples are those of the first seed. A note says what is left out.
 
     Raises:
-        ValueError: if no cell is finished.
+        NotApplicable: if no cell is finished.
     """
     experiments = finished_experiments(store)
     compared, rows = comparison(store)
     enough = 2 if "recipe" in store.plan()["extra_axes"] else RECIPES_FROM
     if len(rows) >= enough and len(compared) in STRIPS:
-        draw_recipes(store, compared, rows, path)
+        draw_recipes(store, compared, rows, *paths)
     else:
-        draw_splits(store, experiments, path)
+        draw_splits(store, experiments, *paths)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.figures.style import NotApplicable
 from bench.grid_file import FEDERATED_ONLY
 from bench.store import PlannedCell, Store
 
@@ -55,7 +56,7 @@ def finished_experiments(store: Store) -> list[Experiment]:
     """Centralized ones first, then split by split, strategies in the plan's order.
 
     Raises:
-        ValueError: if no cell is finished.
+        NotApplicable: if no cell is finished.
     """
     groups: dict[tuple[bool, str, str], list[str]] = {}
     for cell in store.planned():
@@ -66,7 +67,7 @@ def finished_experiments(store: Store) -> list[Experiment]:
     order = sorted(groups, key=lambda key: (key[0], splits.index(key[1])))
     found = [Experiment(key[2], key[1], not key[0], tuple(groups[key])) for key in order if groups[key]]
     if not found:
-        raise ValueError(f"{store.root}: no cell is finished, so there is nothing to draw")
+        raise NotApplicable("no cell is finished, so there is nothing to draw")
     return found
 
 
@@ -122,8 +123,11 @@ def _make_row(
     store: Store, point: Sequence[tuple[str, str]], cells: Sequence[PlannedCell], compared: Sequence[str]
 ) -> Row:
     experiments, states, weights = [], [], []
+    by_column: dict[str, list[PlannedCell]] = {}
+    for cell in cells:
+        by_column.setdefault(_compared(cell), []).append(cell)
     for column in compared:
-        here = [(cell, store.cell(cell.cell_id).state()) for cell in cells if _compared(cell) == column]
+        here = [(cell, store.cell(cell.cell_id).state()) for cell in by_column.get(column, [])]
         done = [cell for cell, state in here if state == "done"]
         weights += [cell.train_id for cell in done]
         states.append(next((_TOLD.get(state, state) for _, state in here if state != "done"), ""))

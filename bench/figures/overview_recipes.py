@@ -14,12 +14,12 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from bench.figures.overview_data import Row, scores, unfinished
 from bench.figures.overview_parts import ROWS_SHOWN, draw_curve, finish_axes, three_digits
+from bench.figures.records import first_images
 from bench.figures.sheets import filled, tile
-from bench.figures.style import COLOURS, DASHES, FLOOR, MARKERS, REFERENCE, Style, save
+from bench.figures.style import COLOURS, DASHES, FLOOR, MARKERS, REFERENCE, Style, literal, save
 from bench.store import Store
 
 STRIPS = {1: (1, 10), 2: (2, 9), 3: (2, 5), 4: (2, 4)}  # by how many are compared: lines and columns of samples
@@ -29,7 +29,7 @@ _NUMBER = 0.58  # inches, of a row's FID
 _EVERY = 1.16  # of the height of a recipe's row, from one to the next
 
 
-def draw_recipes(store: Store, compared: Sequence[str], rows: Sequence[Row], path: Path) -> None:
+def draw_recipes(store: Store, compared: Sequence[str], rows: Sequence[Row], *paths: Path) -> None:
     """A row a recipe: its name, losses, FID of all that is compared on one axis, and samples with their FID."""
     shown, styles = rows[:ROWS_SHOWN], _column_styles(rows, compared)
     left = 0.5 + 0.068 * max(len(line) for row in shown for line in row.name.split("\n"))
@@ -56,19 +56,19 @@ def draw_recipes(store: Store, compared: Sequence[str], rows: Sequence[Row], pat
     _draw_dots(dots, store, shown, styles)
     for row, place in zip(shown, dots.get_yticks(), strict=True):
         named: dict[str, Any] = {"xycoords": ("figure fraction", "data"), "ha": "right", "va": "center", "fontsize": 8}
-        dots.annotate(row.name, ((left - 0.33) / _WIDTH, place), annotation_clip=False, **named)
+        dots.annotate(literal(row.name), ((left - 0.33) / _WIDTH, place), annotation_clip=False, **named)
     _draw_row_curves(figure, grid, store, shown, styles)
     for place, title in enumerate(titles):
         strips = [figure.add_subplot(grid[number, 4 + 2 * place]) for number in range(len(shown))]
         _draw_strips(strips, store, shown, place, STRIPS[len(compared)])
         style: dict[str, Any] = {"fontsize": 9, "color": styles[place].colour, "weight": "bold"}
-        strips[0].annotate("\n".join(title), (0, 1), (-60 * _NUMBER, 4), va="bottom", **style, **_BESIDE)
+        strips[0].annotate(literal("\n".join(title)), (0, 1), (-60 * _NUMBER, 4), va="bottom", **style, **_BESIDE)
     _draw_legend(figure, compared, styles, any(len(_of(store, row, "reconstruction_fid")) for row in shown))
     note = "held-out losses compare within one noise schedule, and not between pixels and latents"
     texts = [note] * (len({row.scale for row in shown}) > 1)
     texts += [f"{len(rows) - ROWS_SHOWN} more rows are not shown"] * (len(rows) > ROWS_SHOWN) + unfinished(store)
     figure.text(0.01, 0.06 / high, "; ".join(texts), va="bottom", fontsize=7, color="#555555")
-    save(figure, path)
+    save(figure, *paths)
 
 
 def _of(store: Store, row: Row, metric: str) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ def _draw_row_curves(
         axes = figure.add_subplot(grid[top : bottom + 1, 0])
         if row.weights in first:
             axes.set_axis_off()
-            told = f"as\n{first[row.weights]}"
+            told = literal(f"as\n{first[row.weights]}")
             axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=6.5, color="#555555")
             continue
         first[row.weights] = row.name
@@ -176,13 +176,13 @@ def _draw_strips(strips: Sequence[Axes], store: Store, rows: Sequence[Row], plac
         axes.set_axis_off()
         axes.set_anchor("W")
         cells = row.experiments[place].cells
-        file = store.cell(cells[0]).path / "samples.safetensors" if cells else None
-        if file is not None and file.exists():
-            count = shape[0] * shape[1]
-            images = filled(load_file(file)["images"][:count], count)
+        count = shape[0] * shape[1]
+        images = first_images(store.cell(cells[0]), count) if cells else None
+        if images is not None:
+            images = filled(images, count)
             axes.imshow(tile(images, shape[1], scale=4, line=4, colour=255), interpolation="nearest", aspect="equal")
         else:
-            told = "samples.safetensors was removed" if file is not None else row.states[place]
+            told = "samples.safetensors was removed" if cells else row.states[place]
             axes.text(0.0, 0.5, told, transform=axes.transAxes, va="center", fontsize=7, color="#555555")
         if len(known):
             text = three_digits(known.mean()) + (f"\n±{known.std(ddof=1):.2g}" if len(known) > 1 else "")
@@ -195,7 +195,7 @@ def _draw_legend(figure: Figure, compared: Sequence[str], styles: Sequence[Style
     handles.append(Line2D([], [], color=FLOOR, ls=":", lw=1.2))
     handles.append(Line2D([], [], color=FLOOR, ls="", marker="|", markersize=10, mew=1.6))
     names = [
-        *(name.replace("\n", ", ") for name in compared),
+        *(literal(name.replace("\n", ", ")) for name in compared),
         "FID of real images",
         *["FID of the autoencoder"] * latents,
     ]

@@ -1,6 +1,5 @@
 """The overview by split: held-out loss by round in a panel each, then samples, FID and classes of each experiment."""
 
-import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from bench.figures.overview_data import Experiment, scores, unfinished
 from bench.figures.overview_parts import ROWS_SHOWN, draw_curve, finish_axes, three_digits
+from bench.figures.records import first_images, record
 from bench.figures.sheets import filled, tile
-from bench.figures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, save
+from bench.figures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, literal, save
 from bench.store import Store
 
 SAMPLES_SHOWN = 10  # of each experiment
@@ -24,7 +23,7 @@ PANELS_A_ROW = 4
 _WIDTH = 9.6  # inches, of the picture
 
 
-def draw_splits(store: Store, experiments: Sequence[Experiment], path: Path) -> None:
+def draw_splits(store: Store, experiments: Sequence[Experiment], *paths: Path) -> None:
     """Curves of each split above, a row an experiment below; a note says what is left out."""
     panels = _panels(experiments)[:PANELS_SHOWN]
     shown = experiments[:ROWS_SHOWN]
@@ -37,7 +36,7 @@ def draw_splits(store: Store, experiments: Sequence[Experiment], path: Path) -> 
     _draw_rows(bottom, store, shown, styles, heights[1])
     if note := _note(store, experiments):
         bottom.text(0.2, 0.05 / heights[1], note, va="bottom", fontsize=7, color="#555555")
-    save(figure, path)
+    save(figure, *paths)
 
 
 def _note(store: Store, experiments: Sequence[Experiment]) -> str:
@@ -101,12 +100,12 @@ def _draw_panels(
             label = _line_label(experiment)
             handles[label] = draw_curve(axes, store, experiment, styles[label])
         split = next((e.split for e in panels[number] if not e.central), "")
-        axes.set_title(textwrap.fill(split, 120 // columns), fontsize=9, pad=3)
+        axes.set_title(literal(textwrap.fill(split, 120 // columns)), fontsize=9, pad=3)
         finish_axes(axes, below=number + columns >= len(panels))
     figure.supylabel("held-out loss", x=0.005, y=(0.5 / height + top) / 2, fontsize=9)
     figure.legend(
         handles.values(),
-        handles.keys(),
+        map(literal, handles),
         loc="upper center",
         ncols=_legend_columns(styles),
         frameon=False,
@@ -145,7 +144,7 @@ def _draw_rows(
         _draw_classes(classes, result, style, 1.08 * top, mix)
     names = (results[0].get("data") or {}).get("class_names", []) if results else []
     if len(names) and max(map(len, names)) <= 2:
-        grid[-1, 1].set_xticks(range(len(names)), names, fontsize=7)
+        grid[-1, 1].set_xticks(range(len(names)), map(literal, names), fontsize=7)
     grid[0, 0].set_title(f"first {SAMPLES_SHOWN} samples", fontsize=9, pad=3)
     grid[0, 1].set_title("classes" + (" (line: data)" if mix is not None else ""), fontsize=9, pad=3)
 
@@ -153,9 +152,9 @@ def _draw_rows(
 def _draw_samples(axes: Axes, store: Store, experiment: Experiment, style: Style) -> None:
     axes.set_axis_off()
     axes.set_anchor("W")
-    file = store.cell(experiment.cells[0]).path / "samples.safetensors"
-    if file.exists():
-        images = filled(load_file(file)["images"][:SAMPLES_SHOWN], SAMPLES_SHOWN)
+    images = first_images(store.cell(experiment.cells[0]), SAMPLES_SHOWN)
+    if images is not None:
+        images = filled(images, SAMPLES_SHOWN)
         axes.imshow(tile(images, SAMPLES_SHOWN, scale=4, line=4, colour=255), interpolation="nearest", aspect="equal")
     else:
         axes.text(0.5, 0.5, "samples.safetensors was removed", transform=axes.transAxes, ha="center", fontsize=8)
@@ -163,8 +162,8 @@ def _draw_samples(axes: Axes, store: Store, experiment: Experiment, style: Style
     below = [*_split_lines(experiment), _fid_text(store, experiment)]
     place: dict[str, Any] = {"ha": "right", "va": "top", "linespacing": 1.15, "xycoords": "axes fraction"}
     place |= {"textcoords": "offset points", "annotation_clip": False}
-    axes.annotate("\n".join(name), (0, 1), (-8, 0), fontsize=9, color=style.colour, weight="bold", **place)
-    axes.annotate("\n".join(below), (0, 1), (-8, -13 * len(name)), fontsize=8, **place)
+    axes.annotate(literal("\n".join(name)), (0, 1), (-8, 0), fontsize=9, color=style.colour, weight="bold", **place)
+    axes.annotate(literal("\n".join(below)), (0, 1), (-8, -13 * len(name)), fontsize=8, **place)
 
 
 def _fid_text(store: Store, experiment: Experiment) -> str:
@@ -196,9 +195,9 @@ def _label_mix(store: Store) -> NDArray[np.float64] | None:
     """Shares of the classes in the training data, if every split is of the same."""
     found = []
     for cell in store.planned():
-        file = store.cell(cell.cell_id).path / "partition.json"
-        if file.exists():
-            counts = np.sum(json.loads(file.read_text(encoding="utf-8"))["histogram"], axis=0)
+        part = record(store.cell(cell.cell_id), "partition.json")
+        if part is not None:
+            counts = np.sum(part["histogram"], axis=0)
             found.append(counts / counts.sum())
     same = bool(found) and all(len(mix) == len(found[0]) and np.allclose(mix, found[0]) for mix in found)
     return found[0] if same else None

@@ -122,7 +122,7 @@ def _save_named_rows(picture: NDArray[np.uint8], names: Sequence[str], path: Pat
     for row, name in enumerate(names):
         place: dict[str, Any] = {"ha": "right", "va": "center"}
         figure.text((margin - 6) / (wide + margin), 1 - (row + 0.5) / len(names), name, fontsize=size, **place)
-    save(figure, path, _SHEET_DPI)
+    save(figure, path, dpi=_SHEET_DPI)
 
 
 def filled(images: Tensor, count: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.figures.overview_data import Experiment, finished_experiments, scores
-from bench.files import read_json
+from bench.figures.records import record
 from bench.grid_file import FEDERATED_ONLY
 from bench.store import CellFolder, Store
 
@@ -61,7 +61,7 @@ def finished_splits(store: Store) -> list[Split]:
     Centralized training that no strategy can be held against stands alone.
 
     Raises:
-        ValueError: if no cell is finished.
+        NotApplicable: if no cell is finished.
     """
     own = [axis for axis in store.plan()["extra_axes"] if axis not in FEDERATED_ONLY]
     labels = {cell.cell_id: cell.labels for cell in store.planned()}
@@ -136,7 +136,7 @@ def _final(folder: CellFolder) -> float | None:
 
 def _drawn(folder: CellFolder) -> dict[int, dict[str, Any]]:
     """Scores of curve.json by round."""
-    return _by_round((read_json(folder.path / "curve.json") or {}).get("curve") or [])
+    return _by_round((record(folder, "curve.json") or {}).get("curve") or [])
 
 
 def _by_round(lines: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.figures.split_data import Split, leaders, strategies
-from bench.figures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style
+from bench.figures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, literal
 from bench.store import Store
 
 WIDTH = 9.6  # inches, of a picture
@@ -71,9 +71,9 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
 
 
 def write(figure: Figure, left: float, top: float, text: str, **settings: Any) -> None:
-    """A text at a place in inches, as `place`."""
+    """A text at a place in inches, as `place`, without formulas."""
     wide, high = figure.get_size_inches()
-    figure.text(left / wide, 1 - top / high, text, **settings)
+    figure.text(left / wide, 1 - top / high, literal(text), **settings)
 
 
 def headline(figure: Figure, left: float, top: float, name: str) -> None:

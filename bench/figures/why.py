@@ -34,7 +34,7 @@ ROWS_SHOWN = 30  # of a split
 _LINES = 1.35  # inches, height of the panels of lines
 
 
-def why(store: Store, path: Path) -> None:
+def why(store: Store, *paths: Path) -> None:
     """Why federation hurts: for each split drift and cosine by round, then a row a strategy.
 
     A row has the last round's drift and cosine, held-out loss by class, generated classes minus the data's, clients'
@@ -42,7 +42,7 @@ def why(store: Store, path: Path) -> None:
     seeds are shown. A note says what is left out.
 
     Raises:
-        ValueError: if no cell is finished.
+        NotApplicable: if no cell is finished.
     """
     splits = finished_splits(store)
     shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
@@ -65,7 +65,7 @@ def why(store: Store, path: Path) -> None:
         _draw_split(figure, top, split, rows, styles, scales, names)
         top += height
     write(figure, 0.1, high - 0.05, "\n".join(lines), va="bottom", **NOTE)
-    save(figure, path)
+    save(figure, *paths)
 
 
 def _class_names(store: Store, splits: Sequence[Split]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from bench.figures.overview_data import Experiment
+from bench.figures.records import record
 from bench.figures.split_data import Array, Split
-from bench.files import read_json
 from bench.mixture import of_classes
 from bench.store import CellFolder, Store
 
@@ -55,7 +55,7 @@ def read_rows(store: Store, split: Split) -> list[Row]:
         seeds[cell]: part
         for e in split.federated
         for cell in e.cells
-        if (part := read_json(store.cell(cell).path / "partition.json")) is not None
+        if (part := record(store.cell(cell), "partition.json")) is not None
     }
     return [_row(e, [_seed(store.cell(cell), parts.get(seeds[cell])) for cell in e.cells]) for e in split.experiments]
 
@@ -63,7 +63,7 @@ def read_rows(store: Store, split: Split) -> list[Row]:
 def _seed(folder: CellFolder, partition: dict[str, Any] | None) -> _Seed:
     result, lines = folder.result() or {}, folder.lines("heldout.jsonl")
     told = (result.get("diagnostics") or {}).get("class_loss") or (lines[-1]["class_loss"] if lines else [])
-    own = read_json(folder.path / "partition.json")
+    own = record(folder, "partition.json")
     return _Seed(folder.rounds(), result, np.array(told, dtype=float), own or partition)
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from bench.figures.overview_parts import three_digits
 from bench.figures.split_data import Array
 from bench.figures.split_parts import OTHER, WIDTH, log_axis, log_ticks, place, plain, say, short, write
-from bench.figures.style import Style
+from bench.figures.style import Style, literal
 from bench.figures.why_data import Row
 
 DOTS_SHOWN = 40  # up to so many clients are a dot each
@@ -159,7 +159,9 @@ def _draw_heat(
     image = axes.imshow(table, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     told = list(names) if len(names) == K else [str(k) for k in range(K)]
     long = _long(told)
-    axes.set_xticks(range(K) if K <= 20 else [], [name[:10] for name in told] if K <= 20 else [], rotation=90 * long)
+    axes.set_xticks(
+        range(K) if K <= 20 else [], [literal(name[:10]) for name in told] if K <= 20 else [], rotation=90 * long
+    )
     axes.tick_params(labelsize=5.5 if long else 6.5, length=0, pad=2)
     box, high = axes.get_position(), figure.get_size_inches()[1]
     bar = figure.add_axes((box.x0, box.y0 - _BAR[long] / high, box.width, 0.06 / high))

@@ -1,0 +1,591 @@
+"""The figures of a whole grid: all drawn at once, and what stands in each is what the records say."""
+
+import itertools
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import cbook
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy import stats
+
+from bench import figures
+from bench.curves import running_loss
+from bench.figures import columns, every, quality_cost, widths
+from bench.figures.film import film
+from bench.figures.split_data import Curve
+from bench.figures.style import COLOURS, NotApplicable, Style
+from bench.files import write_json
+from bench.store import CellFolder, ReadOnce, Store
+from tests import fake_store
+from tests.unit.test_figures import picture, texts
+from tests.unit.test_figures_federated import LONG, MANY, boxes, folder_of, lines, rewrite
+
+NEW = [name for name in every.FIGURES if name not in ("overview", "costs", "why")]
+DRAWN = ["overview", *NEW]  # tests of costs and why stand elsewhere, and they take as long as all others
+COMPARED = ["centralized", "fedavg", "fedprox(mu=0.1)"]
+SPLITS = ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"]
+
+
+def add_films(store: Store) -> None:
+    """Twelve frames of two images each; every frame and cell has its own grey."""
+    for number, cell in enumerate(store.planned()):
+        if store.cell(cell.cell_id).result():
+            frames = [torch.full((2, 1, 16, 16), 8 * (k + number % 8), dtype=torch.uint8) for k in range(12)]
+            film(frames, store.cell(cell.cell_id).path / "film.gif")
+
+
+def vary_skew(store: Store) -> None:
+    for cell in store.planned():
+        if cell.labels["n_clients"] is not None and store.cell(cell.cell_id).result():
+            skew = 0.6 - 0.3 * cell.labels["beta"] + 0.01 * cell.labels["seed"]
+            rewrite(store.cell(cell.cell_id), metrics={"skew_tv": skew})
+
+
+def draw_figures(store: Store, names: list[str], kept: list[Figure]) -> tuple[dict[str, Figure], list[Path], list[str]]:
+    """`draw_all`, of figures of these names, and the figure of each."""
+    by_name: dict[str, Figure] = {}
+
+    def watched(name: str, draw: object) -> object:
+        def call(*given: object) -> None:
+            draw(*given)
+            by_name[name] = kept[-1]
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(every, "FIGURES", {name: watched(name, every.FIGURES[name]) for name in names})
+        made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+    return by_name, made, untold
+
+
+class Drawn:
+    """One store, all of whose figures were drawn once."""
+
+    def __init__(self, root: Path) -> None:
+        axes = {"beta": [0.1, 1.0], "seed": [0, 1, 2]}
+        self.store = fake_store.finished_store(root, axes, missing=[26])
+        fake_store.tell_more(self.store)
+        vary_skew(self.store)
+        add_films(self.store)
+        kept: list[Figure] = []
+        save = Figure.savefig
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Figure, "savefig", lambda f, *args, **kw: (kept.append(f), save(f, *args, **kw)))
+            self.figures, self.made, self.untold = draw_figures(self.store, DRAWN, kept)
+
+    def seeds(self, strategy: str, **labels: object) -> list[CellFolder]:
+        wanted = {"strategy": strategy, **labels}
+        cells = [cell for cell in self.store.planned() if wanted.items() <= cell.labels.items()]
+        return [folder for cell in cells if (folder := self.store.cell(cell.cell_id)).result()]
+
+
+@pytest.fixture(scope="module")
+def drawn_grid(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return Drawn(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures that would be saved, without the time that this takes."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+    return kept
+
+
+def draw(store: Store, name: str, collected: list[Figure]) -> Figure:
+    every.FIGURES[name](ReadOnce(store.root), store.root / f"{name}.png")
+    figure = collected[-1]
+    assert colliding(figure) == []
+    return figure
+
+
+def plain_text(text: Text) -> str:
+    return text.get_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def panel(figure: Figure, title: str = "", y: str = "") -> Axes:
+    """The one with the title and the name of its y axis."""
+    found = [axes for axes in figure.axes if title in titles(axes) and y in axes.get_ylabel()]
+    assert found, [titles(axes) for axes in figure.axes]
+    return found[0]
+
+
+def titles(axes: Axes) -> str:
+    return " ".join(axes.get_title(loc) for loc in ("left", "center")).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def row_of(figure: Figure, title: str) -> list[Axes]:
+    """The panels at the height of the one with this title, from left to right."""
+    top = panel(figure, title).get_position().y1
+    return sorted((a for a in figure.axes if abs(a.get_position().y1 - top) < 1e-6), key=lambda a: a.get_position().x0)
+
+
+def colliding(figure: Figure) -> list[tuple[str, str]]:
+    """Texts that stand over one another or over the edge; ticks count within their axis."""
+    figure.draw_without_rendering()
+    found = boxes(shown_texts(figure))
+    edge = figure.bbox.padded(1)
+    over = [(name, "the edge") for name, box in found if not (edge.contains(*box.p0) and edge.contains(*box.p1))]
+    pairs = list(itertools.combinations(found, 2))
+    for axis in (axis for axes in figure.axes if axes.axison for axis in (axes.xaxis, axes.yaxis)):
+        pairs += itertools.pairwise(boxes(axis.get_ticklabels()))
+    return over + [(a, b) for (a, one), (b, other) in pairs if one.overlaps(other)]
+
+
+def shown_texts(figure: Figure) -> list[Text]:
+    """All but ticks and what stands in axes that are not shown."""
+    axes = [axes for axes in figure.axes if axes.get_visible()]
+    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    found += [text for a in axes for text in (a.title, a._left_title, *a.texts)]
+    found += [axis.label for a in axes if a.axison for axis in (a.xaxis, a.yaxis)]
+    return [text for text in found if text.get_text().strip()]
+
+
+def t_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the mean over seeds (seeds, R), by scipy."""
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(axis=0), scale=stats.sem(values, axis=0))
+    return low, high
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def test_every_figure_is_drawn_as_pdf_and_png(drawn_grid):
+    assert drawn_grid.untold == []
+    folder = drawn_grid.store.root / "figures"
+    assert drawn_grid.made == [folder / f"{name}{kind}" for name in DRAWN for kind in (".pdf", ".png")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in drawn_grid.made)
+    assert list(every.FIGURES) == ["overview", "costs", "why", *NEW]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_fonts_of_pdfs_are_truetype_and_no_date_is_written(drawn_grid, name):
+    content = (drawn_grid.store.root / "figures" / f"{name}.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert b"CreationDate" not in content
+    assert picture(drawn_grid.store.root / "figures" / f"{name}.png").std() > 0
+    assert mpl.rcParams["pdf.fonttype"] == mpl.rcParamsDefault["pdf.fonttype"] == 3
+
+
+@pytest.mark.parametrize("name", ["partitions", "schemes"])
+def test_the_same_store_gives_the_same_bytes(drawn_grid, tmp_path, name):
+    for kind in ("pdf", "png"):
+        every.FIGURES[name](Store(drawn_grid.store.root), tmp_path / f"again.{kind}")
+        assert (tmp_path / f"again.{kind}").read_bytes() == (
+            drawn_grid.store.root / "figures" / f"{name}.{kind}"
+        ).read_bytes()
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_figures_are_a_column_or_a_page_wide_and_nothing_in_them_collides(drawn_grid, name):
+    figure = drawn_grid.figures[name]
+    assert figure.get_size_inches()[0] == pytest.approx(6.8, abs=0.01)
+    assert figure.get_size_inches()[1] < 9
+    assert colliding(figure) == []
+    assert {text.get_fontsize() for text in shown_texts(figure)} <= {6, 7}
+    assert "1 cell not finished" in " ".join(" ".join(texts(figure)).split())
+
+
+@pytest.mark.parametrize("name", ["schemes", "clients", "long_run", "quality_cost", "skew", "drift"])
+def test_lines_differ_in_dash_or_marker_too(drawn_grid, name):
+    handles = drawn_grid.figures[name].legends[0].get_lines()
+    looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in handles]
+    assert len(set(looks)) == len(looks) >= 2
+
+
+def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"strategy": ["centralized"], "seed": [0]})
+    (store.root / "figures").mkdir()
+    (store.root / "figures" / "clients.png").write_bytes(b"of an earlier plan")
+    for name in ("steps.jsonl", "samples.safetensors"):
+        (folder_of(store, "centralized").path / name).unlink()
+    made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+    assert not (store.root / "figures" / "clients.png").exists()
+    assert untold == [
+        "partitions: no cell with clients is finished",
+        "clients: no strategy has finished cells at two numbers of clients",
+        "long_run: no cell with clients is finished",
+        "samples: samples.safetensors was removed from every cell that would be shown",
+        "samples_grid: samples.safetensors was removed from every cell that would be shown",
+        "quality_cost: no FID of a strategy with clients is known",
+        "skew: no finished cell with clients tells both its skew and its FID",
+        "client_spread: no finished cell tells how its clients fare",
+        "drift: no round of a finished cell tells how far its clients went",
+        "film: no finished cell that would be shown has its film.gif",
+    ]
+    assert len(made) == 2 * (len(every.FIGURES) - len(untold))
+
+
+def test_of_a_grid_not_run_nothing_is_drawn(tmp_path):
+    store = fake_store.planned_store(tmp_path, {"seed": [0]})
+    made, untold = figures.draw_all(store, tmp_path / "figures")
+    assert made == []
+    assert untold == [f"{name}: no cell is finished, so there is nothing to draw" for name in every.FIGURES]
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_what_is_damaged_is_told_and_costs_only_what_needs_it(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    add_films(store)
+    folder = folder_of(store, "fedavg")
+    for name in ("partition.json", "samples.safetensors", "film.gif"):
+        (folder.path / name).write_bytes(b"{}")
+    with pytest.warns(UserWarning, match=r"partition\.json is broken"):
+        made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+    told = {line.split(":")[0] for line in untold}
+    assert told == {"overview", "clients", "samples", "samples_grid", "skew", "film"}
+    assert all(str(folder.path) in line for line in untold if line.split(":")[0] in ("overview", "samples", "film"))
+    assert store.root / "figures" / "partitions.pdf" in made  # the other strategy has the same split
+
+
+# ------------------------------------------------------------------------------------------ losses
+
+
+def test_schemes_show_means_and_intervals_of_both_losses(drawn_grid):
+    figure = drawn_grid.figures["schemes"]
+    heldout, training = row_of(figure, SPLITS[0])
+    assert (heldout.get_ylabel(), training.get_ylabel()) == ("held-out loss", "running training loss")
+    assert [line.get_color() for line in heldout.lines] == ["black", *COLOURS[:2]]
+    folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
+    losses = np.array([[line["heldout_loss"] for line in folder.rounds()] for folder in folders])
+    assert heldout.lines[1].get_ydata() == pytest.approx(losses.mean(axis=0))
+    assert list(heldout.lines[1].get_xdata()) == [200, 400, 600]
+    corners = heldout.collections[1].get_paths()[0].vertices
+    low, high = t_interval(losses)
+    assert {round(y, 9) for y in corners[:, 1]} == {round(y, 9) for y in (*low, *high)}
+    runs = [running_loss(folder.lines("steps.jsonl"), 600) for folder in folders]
+    assert training.lines[1].get_xdata() == pytest.approx(runs[0][0])
+    assert training.lines[1].get_ydata() == pytest.approx(np.mean([y for _, y in runs], axis=0))
+    note = next(text for text in texts(figure) if "95 % t interval" in text)
+    assert "means of 2 to 3 seeds" in note
+
+
+def test_clients_are_compared_for_each_strategy_and_beta(drawn_grid):
+    figure = drawn_grid.figures["clients"]
+    names = [f"{strategy}, β = {beta}" for strategy in COMPARED[1:] for beta in ("0.1", "1")]
+    assert [name for axes in figure.axes if (name := titles(axes).strip())] == names
+    heldout, _ = row_of(figure, "fedprox(mu=0.1), β = 1")
+    for line, n in zip(heldout.lines[1:], (3, 5), strict=True):
+        folders = drawn_grid.seeds("fedprox(mu=0.1)", n_clients=n, beta=1.0)
+        losses = [[line["heldout_loss"] for line in folder.rounds()] for folder in folders]
+        assert line.get_ydata() == pytest.approx(np.mean(losses, axis=0))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["centralized", "3 clients", "5 clients"]
+
+
+def test_the_longest_run_of_most_clients_is_shown_whole(tmp_path, collected, drawn_grid):
+    heldout, training = row_of(drawn_grid.figures["long_run"], "fedavg, n = 5, β = 0.1")
+    assert list(heldout.lines[1].get_xdata()) == [1, 2, 3]
+    assert (training.lines[1].get_xdata()[-1], heldout.get_xlabel()) == (3, "round")
+    axes = {"strategy": ["centralized", "fedavg"], "n_clients": [5, 3], "seed": [0], "training.rounds": [3, 7]}
+    figure = draw(fake_store.finished_store(tmp_path, axes), "long_run", collected)
+    assert titles(figure.axes[0]).strip() == "fedavg, n = 5, β = 0.1, training.rounds = 7"
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_without_steps_there_is_no_training_loss(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    for cell in store.planned():
+        (store.cell(cell.cell_id).path / "steps.jsonl").unlink()
+    figure = draw(store, "schemes", collected)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["held-out loss"]
+    assert len(figure.axes[0].collections) == 0
+    assert any("one seed; no running training loss: steps.jsonl is not there" in text for text in texts(figure))
+
+
+def test_a_seed_without_steps_is_left_out_of_the_mean(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0, 1]})
+    first, second = (folder_of(store, "fedavg", seed=seed) for seed in (0, 1))
+    (second.path / "steps.jsonl").unlink()
+    _, training = row_of(draw(store, "schemes", collected), "n = 3")
+    assert training.lines[0].get_ydata() == pytest.approx(running_loss(first.lines("steps.jsonl"), 600)[1])
+
+
+# ------------------------------------------------------------------------------------------ splits and images
+
+
+def test_partitions_are_those_of_the_first_seed(drawn_grid):
+    figure = drawn_grid.figures["partitions"]
+    maps = [axes for axes in figure.axes if axes.images]
+    assert [titles(axes).strip() for axes in maps] == [f"{split} (TV 0.50)" for split in SPLITS]
+    wanted = [[20 if k == i % 4 else 2 for k in range(4)] for i in range(5)]
+    assert maps[2].images[0].get_array().tolist() == wanted
+    assert any(text.startswith("seed 0;") for text in texts(figure))
+
+
+def test_sheets_are_in_viridis_a_scheme_each(drawn_grid):
+    sheets = [axes for axes in drawn_grid.figures["samples"].axes if axes.images]
+    assert [titles(axes).strip() for axes in sheets[:3]] == [
+        "centralized",
+        *(f"{s}\n{SPLITS[0]}" for s in COMPARED[1:]),
+    ]
+    assert len(sheets) == 1 + 2 * 4
+    cell = next(c for c in drawn_grid.store.planned() if c.labels["strategy"] == "fedavg")
+    image = figures.coloured(torch.from_numpy(fake_store.fake_images(cell)), "viridis")[5].permute(1, 2, 0)
+    shown = sheets[1].images[0].get_array()  # 4 x 4 images, each pixel four times, lines of 4 between
+    step = 16 * 4 + 4
+    assert (shown[4 + step : 4 + step + 64 : 4, 4 + step : 4 + step + 64 : 4] == image.numpy()).all()
+
+
+def test_samples_of_strategies_stand_below_one_another(drawn_grid):
+    figure = drawn_grid.figures["samples_grid"]
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 3 * 4
+    heights = sorted({round(axes.get_position().y0, 6) for axes in shown}, reverse=True)
+    for cell in drawn_grid.store.planned():
+        if cell.labels["seed"] == 0 and cell.labels["n_clients"] is not None:
+            place = 2 * (cell.labels["n_clients"] == 5) + (cell.labels["beta"] == 1.0)
+            row = [
+                axes
+                for axes in shown
+                if round(axes.get_position().y0, 6) == heights[COMPARED.index(cell.labels["strategy"])]
+            ]
+            row.sort(key=lambda axes: axes.get_position().x0)
+            image = fake_store.fake_images(cell)[0, 0]
+            assert (row[place].images[0].get_array()[4:68:4, 4:68:4, 0] == image).all()
+    assert any("same noise; seed 0" in text for text in texts(figure))
+
+
+def test_samples_of_other_seeds_are_told(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3]}, missing=[2])  # fedavg's first seed
+    told = " ".join(texts(draw(store, "samples_grid", collected)))
+    assert "seed 0, 1: not all from the same noise" in told
+
+
+def test_a_film_runs_from_noise_to_image(drawn_grid):
+    figure = drawn_grid.figures["film"]
+    strips = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(strips) == 9
+    assert strips[0].shape == (64 + 4, 10 * (64 + 4), 3)  # nine schemes: one image each
+    greys = strips[0][10, 10::68, 0]
+    assert (abs(greys - 8 * np.linspace(0, 11, 10).round()) <= 8).all()
+    assert {"noise", "image"} <= set(texts(figure))
+
+
+def test_few_schemes_have_two_images_in_their_film(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    add_films(store)
+    (folder_of(store, "fedavg").path / "film.gif").unlink()
+    figure = draw(store, "film", collected)
+    strips = [axes.images[0].get_array() for axes in figure.axes]
+    assert [strip.shape[0] for strip in strips] == [68, 68]  # a film of two images has them side by side
+    assert any("without film.gif: fedavg" in text for text in texts(figure))
+
+
+# ------------------------------------------------------------------------------------------ quality
+
+
+def curve(costs: list[float], fids: list[float]) -> Curve:
+    values = np.array(fids)
+    return Curve({"megabytes": np.array(costs)}, values, values, values)
+
+
+def test_the_pareto_front_is_of_what_no_other_beats_at_both():
+    curves = {"a": curve([1, 2, 3], [9, 8, 8]), "b": curve([2, 4], [7, 3]), "c": curve([1, 5], [10, 3])}
+    front = quality_cost.pareto(curves, "megabytes")
+    assert (front.cost.tolist(), front.fid.tolist(), front.names) == ([1, 2, 4], [9, 7, 3], ["a", "b"])
+
+
+def test_quality_stands_over_its_costs_along_training(drawn_grid):
+    figure = drawn_grid.figures["quality_cost"]
+    megabytes, rounds, _ = figure.axes[:3]
+    assert [axes.get_xlabel() for axes in figure.axes[-3:]] == ["MB up and down", "round", "seconds of training"]
+    folder = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)[0]
+    spent = [(line["bytes_up"] + line["bytes_down"]) / 1e6 for line in folder.rounds()]
+    line = next(line for line in megabytes.lines if line.get_color() == COLOURS[0])
+    assert line.get_xydata() == pytest.approx(np.column_stack([spent, [92, 47, 32]]))
+    level = next(line for line in megabytes.lines if line.get_color() == "black")
+    assert set(level.get_ydata()) == {30.0}
+    assert [text.get_text() for text in rounds.texts] == ["fedavg"]
+    assert [text.get_text() for text in megabytes.texts][-1] == "fedprox(mu=0.1), fedavg"
+    assert any("FID of 100 images along training" in text for text in texts(figure))
+
+
+def test_what_sends_nothing_stands_at_zero_of_a_logarithmic_axis(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    for name, factor in (("fedavg", 40), ("fedprox(mu=0.1)", 0)):
+        folder = folder_of(store, name)
+        changed = [
+            line | {"bytes_up": factor * line["bytes_up"] * line["round"] ** 2, "bytes_down": 0}
+            for line in folder.rounds()
+        ]
+        lines(folder, "metrics.jsonl", changed)
+    scores = [{"round": n, "fid": 9.0 - n, "n_generated": 5} for n in (1, 2, 3)]
+    for cell in store.planned():
+        write_json(store.cell(cell.cell_id).path / "curve.json", {"curve": scores})
+    megabytes = draw(store, "quality_cost", collected).axes[0]
+    assert megabytes.get_xscale() == "log"
+    assert megabytes.get_xticklabels()[0].get_text() == "0"
+    silent = next(line for line in megabytes.lines if line.get_color() == COLOURS[1])
+    assert set(silent.get_xdata()) == {megabytes.get_xticks()[0]} == {24.0}
+
+
+def test_finished_models_are_a_point_each_where_nothing_was_drawn_along_training(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    rounds = draw(store, "quality_cost", collected).axes[1]
+    line = next(line for line in rounds.lines if line.get_color() == COLOURS[0])
+    assert line.get_xydata().tolist() == [[3.0, folder_of(store, "fedavg").result()["metrics"]["fid"]]]
+
+
+def test_skew_is_held_against_fid_seed_by_seed(drawn_grid):
+    figure = drawn_grid.figures["skew"]
+    axes = panel(figure, "n = 3")
+    found = [drawn_grid.seeds("fedavg", n_clients=3, beta=beta) for beta in (0.1, 1.0)]
+    values = [[[f.result()["metrics"][key] for key in ("skew_tv", "fid")] for f in folders] for folders in found]
+    own = [line for line in axes.lines if line.get_color() == COLOURS[0]]
+    for seeds, line in zip(values, own[:2], strict=True):
+        assert line.get_xydata() == pytest.approx(np.array(seeds))
+    means = sorted(np.mean(seeds, axis=0).tolist() for seeds in values)
+    assert own[2].get_xydata() == pytest.approx(np.array(means))
+    central = np.mean([f.result()["metrics"]["fid"] for f in drawn_grid.seeds("centralized")])
+    assert next(line for line in axes.lines if line.get_color() == "black").get_ydata()[0] == pytest.approx(central)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([0.01, 0.03], "no partition is skewed"), ([0.5, 0.51], "equally skewed"), ([None, None], "its skew and its FID")],
+)
+def test_splits_of_one_skew_are_not_compared(tmp_path, values, reason):
+    axes = {"strategy": ["fedavg"], "n_clients": [3], "beta": [0.1, 1.0], "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes)
+    for cell, value in zip(store.planned(), values, strict=True):
+        rewrite(store.cell(cell.cell_id), metrics={"skew_tv": value})
+    with pytest.raises(NotApplicable, match=reason):
+        every.FIGURES["skew"](store, tmp_path / "skew.png")
+
+
+# ------------------------------------------------------------------------------------------ classes and clients
+
+
+def test_generated_classes_stand_beside_the_data_s(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3]})
+    shares = np.array([[0.1, 0.2, 0.3, 0.4], [0.3, 0.3, 0.1, 0.3]])
+    for seed, own in enumerate(shares.tolist()):
+        rewrite(folder_of(store, "fedavg", seed=seed), class_histogram=own)
+    rewrite(folder_of(store, "fedprox(mu=0.1)"), class_histogram=None)
+    rewrite(folder_of(store, "fedprox(mu=0.1)", seed=1), class_histogram=None)
+    figure = draw(store, "class_histograms", collected)
+    _, fedavg, fedprox = sorted(figure.axes, key=lambda axes: -axes.get_position().y0)
+    assert [bar.get_height() for bar in fedavg.patches] == pytest.approx([0.2, 0.25, 0.2, 0.35])
+    low, high = t_interval(shares)
+    ends = np.array([segment[:, 1] for segment in fedavg.collections[0].get_segments()])
+    assert ends == pytest.approx(np.column_stack([low, high]))
+    counts = np.array([24, 24, 24, 6]) / 78  # three clients hold 20 of one class and 2 of the others
+    assert list(fedavg.lines[-1].get_ydata()) == pytest.approx([*counts, counts[-1]])
+    assert len(fedprox.patches) == 0
+    assert [text.get_text() for text in fedprox.texts] == ["not known"]
+    assert [label.get_text() for label in fedprox.get_xticklabels()] == ["0", "1", "2", "3"]
+
+
+def test_clients_stand_on_their_strategy_s_row_with_their_spread(drawn_grid):
+    figure = drawn_grid.figures["client_spread"]
+    losses, fids = row_of(figure, SPLITS[0])
+    folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
+    clients = [client["fid"] for folder in folders for client in folder.result()["clients"]]
+    dots = next(line for line in fids.lines if line.get_marker() == "o" and line.get_ydata()[0] == 1)
+    assert sorted(dots.get_xdata()) == pytest.approx(sorted(clients))
+    assert f"{np.std(clients, ddof=1):#.3g}" in [text.get_text() for text in fids.texts]
+    own = [loss for folder in folders for loss in folder.result()["diagnostics"]["client_loss"]]
+    dots = next(line for line in losses.lines if line.get_marker() == "o" and line.get_ydata()[0] == 1)
+    assert sorted(dots.get_xdata()) == pytest.approx(sorted(own))
+    assert [plain_text(text) for text in losses.texts][:3] == COMPARED
+
+
+def test_drift_and_cosine_are_drawn_by_round(drawn_grid):
+    figure = drawn_grid.figures["drift"]
+    drift, cosine = row_of(figure, SPLITS[3])
+    assert [list(line.get_ydata()) for line in drift.lines] == [[2.0, 1.0, 2 / 3], [3.0, 1.5, 1.0]]
+    assert cosine.lines[0].get_ydata() == pytest.approx([0.88, 0.43, 0.28])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == COMPARED[1:]
+
+
+# ------------------------------------------------------------------------------------------ any grid
+
+
+CASES: dict[str, dict] = {
+    "many strategies": {"axes": {"strategy": [*MANY[:14], LONG], "n_clients": [3], "seed": [0]}},
+    "many splits": {"axes": {"strategy": ["fedavg"], "n_clients": [3, 10], "beta": [0.1 * k for k in range(1, 8)]}},
+    "recipes": {"axes": fake_store.RECIPE_AXES, "recipes": fake_store.RECIPES},
+    "many clients": {"axes": {"strategy": ["centralized", "fedavg"], "n_clients": [300], "seed": [0]}},
+    "one client, unfinished": {"axes": {"n_clients": [1], "seed": [0]}, "missing": [0, 1]},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_figures_of_any_grid_are_readable(tmp_path, collected, case):
+    settings = dict(CASES[case])
+    store = fake_store.finished_store(tmp_path, {"seed": [0], **settings.pop("axes")}, **settings)
+    fake_store.tell_more(store)
+    add_films(store)
+    by_name, _, untold = draw_figures(store, NEW, collected)
+    assert {name: found for name, figure in by_name.items() if (found := colliding(figure))} == {}
+    assert set(by_name) | {line.split(":")[0] for line in untold} == set(NEW)
+    assert all(figure.get_size_inches()[1] < 9 for figure in by_name.values())
+    if case == "many strategies":
+        assert "in grey: fedprox" in " ".join(texts(by_name["schemes"]))
+        assert "not shown: fedprox" in " ".join(texts(by_name["samples_grid"]))
+    if case == "many splits":
+        assert "10 more splits are not shown" in " ".join(texts(by_name["schemes"]))
+        assert "2 more splits are not shown" in " ".join(texts(by_name["partitions"]))
+
+
+HOSTILE = r"a$\frac{$ {x} %s <b>&amp; ^_# \$x$ " + "w" * 90
+
+
+def test_names_of_a_grid_are_never_formulas(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3, 5], "seed": [0]})
+    fake_store.tell_more(store)
+    add_films(store)
+    vary_skew(store)
+    plan = store.plan()
+    for cell in plan["cells"]:
+        if cell["labels"]["strategy"] == "fedavg":
+            cell["labels"]["strategy"] = HOSTILE
+        cell["labels"]["recipe"] = "$r$_{"
+    store.write_plan(plan | {"extra_axes": ["recipe"]})
+    for cell in store.planned():
+        rewrite(store.cell(cell.cell_id), data={"class_names": ["$a$", "$_$", "c", "d"]})
+    by_name, _, untold = draw_figures(store, list(every.FIGURES), collected)
+    assert [line.split(":")[0] for line in untold] == ["skew"]
+    for name, figure in by_name.items():
+        figure.draw_without_rendering()
+        formulas = [text.get_text() for text in figure.findobj(Text) if cbook.is_math_text(text.get_text())]
+        assert [text for text in formulas if not text.startswith("drift")] == [], name
+        assert name not in NEW or colliding(figure) == []
+
+
+# ------------------------------------------------------------------------------------------ widths of texts
+
+
+@pytest.mark.parametrize("text", ["fedprox(mu=0.123)", "WWW@@@", "n = 3, β = 0.1", "iiii,,,."])
+def test_widths_of_texts_are_known_before_they_are_drawn(text):
+    figure = Figure(dpi=300)
+    shown = figure.text(0, 0, text, fontsize=7)
+    figure.draw_without_rendering()
+    wide = shown.get_window_extent().width / 300
+    assert 0.93 * wide <= widths.inches(text, 7) <= 1.1 * wide + 0.02
+
+
+def test_long_names_lose_their_middle_and_notes_are_broken():
+    cut = widths.shorten("quantised(bits=4, down_bits=8)", 1.0, 7)
+    assert re.fullmatch(r"quan.*….*bits=8\)", cut)
+    assert 0.8 < widths.inches(cut, 7) <= 1.0
+    assert widths.shorten("fedavg", 1.0, 7) == "fedavg"
+    broken = widths.wrap("some words and averyveryveryverylongone " * 5, 1.0, 6)
+    assert max(widths.inches(line, 6) for line in broken) <= 1.0
+    assert "".join(broken).replace(" ", "") == ("somewordsandaveryveryveryverylongone" * 5)
+    assert widths.wrap("", 1.0, 6) == []
+
+
+def test_names_that_are_cut_alike_keep_their_lines_in_the_legend():
+    names = [f"{'a' * 60}{middle}{'b' * 60}" for middle in "xy"]
+    figure, _ = columns.page(1, 1, columns.Room(), {name: Style("black", "-", "") for name in names})
+    assert len({text.get_text() for text in figure.legends[0].get_texts()}) == 1
+    assert len(figure.legends[0].get_texts()) == 2

@@ -1,0 +1,305 @@
+"""LaTeX tables: what stands in them, and that pdflatex sets them, for grids that are whole, broken, odd and long."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench import tables
+from bench.files import write_json
+from bench.store import Store
+from bench.tables import latex
+from tests import fake_store
+from tests.golden.test_tables import change_score, golden_store
+
+HOSTILE = (
+    "[x]*\\input{/etc/passwd}",
+    "$x^2_1$ & 50% #1 ~ {unbalanced",
+    "\\\\[3cm] \n\n\\par \x00\x1b]0;title\x07\x7f",
+    "ü β 漢 <script>|</script> \u202e--",
+    "-1.5",
+)
+
+
+def hostile_store(results: Path) -> Store:
+    """Every text of the plan and the results is made of what LaTeX obeys."""
+    store = fake_store.planned_store(results, {"seed": [0]}, name="hostile")
+    names = iter(HOSTILE * 20)
+    plan = store.plan() | {"name": HOSTILE[1], "extra_axes": ["recipe", HOSTILE[0]]}
+    for cell in plan["cells"]:
+        cell["labels"] |= {"recipe": next(names), HOSTILE[0]: next(names)}
+        if cell["labels"]["n_clients"] is not None:
+            cell["labels"]["strategy"] = f"{next(names)} {cell['cell_id']}"
+    store.write_plan(plan)
+    data = fake_store.DATA | {"name": HOSTILE[3], "fit": HOSTILE[2]}
+    for cell in store.planned():
+        fake_store.run_cell(store, cell, data=data, extractor=fake_store.EXTRACTOR | {"name": HOSTILE[1]})
+    return store
+
+
+def all_failed_but_one(results: Path) -> Store:
+    store = fake_store.planned_store(results, name="failed")
+    cells = store.planned()
+    for cell in cells[:-1]:
+        fake_store.fail(fake_store.begin(store, cell))
+    fake_store.run_cell(store, cells[-1])
+    return store
+
+
+def stores(results: Path) -> list[Store]:
+    """A grid of each kind that tables have to cope with."""
+    many = ["centralized", *(f"fedprox(mu={mu})" for mu in range(1, 41))]
+    wide = {"strategy": ["centralized", "fedavg"], "n_clients": [2, 3, 5], "beta": [0.1, 0.5, 1.0], "seed": [0, 1]}
+    steps = {"sampler.steps": [5, 10], "training.participation": [0.5], "seed": [0], "n_clients": [3]}
+    return [
+        golden_store(results),
+        fake_store.finished_store(results, wide, name="wide"),
+        all_failed_but_one(results),
+        fake_store.planned_store(results, name="nothing"),
+        fake_store.finished_store(results, {"strategy": ["centralized"], "seed": [0, 1]}, name="central"),
+        hostile_store(results),
+        fake_store.finished_store(results, fake_store.RECIPE_AXES, recipes=fake_store.RECIPES, name="recipes"),
+        fake_store.finished_store(results, steps, name="axes"),
+        fake_store.finished_store(results, {"strategy": many, "seed": [0], "n_clients": [3]}, name="long"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[Path]]:
+    """Tables of all stores, by whether siunitx is used."""
+    results = tmp_path_factory.mktemp("results")
+    found: dict[bool, list[Path]] = {False: [], True: []}
+    for store in stores(results):
+        told = tables._contents(store, tables.CENTRALIZED)
+        for siunitx, known in found.items():
+            known.append(store.root / f"tables-{siunitx}")
+            known[-1].mkdir()
+            for name, text in tables._latex(told, siunitx, tables.CENTRALIZED).items():
+                (known[-1] / name).write_text(text)
+    return found
+
+
+def pdflatex(folder: Path, sources: Sequence[Path], packages: Sequence[str]) -> str:
+    """Set all sources in one document; returns what pdflatex said."""
+    assert shutil.which("pdflatex"), (
+        "pdflatex is not installed; on Debian: apt-get install texlive-latex-base texlive-latex-extra texlive-science"
+    )
+    inputs = "\n".join(rf"\input{{{number}.tex}}\clearpage" for number in range(len(sources)))
+    for number, source in enumerate(sources):
+        shutil.copy(source, folder / f"{number}.tex")
+    head = rf"\documentclass{{article}}\usepackage{{{','.join(packages)}}}"
+    (folder / "document.tex").write_text(rf"{head}\begin{{document}}{inputs}\end{{document}}")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=batchmode", "-halt-on-error", "-no-shell-escape", "-recorder", "document.tex"],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    told = (folder / "document.log").read_text(errors="replace")
+    assert done.returncode == 0, told[-3000:]
+    return told
+
+
+@pytest.mark.parametrize("siunitx", [False, True])
+def test_all_tables_of_all_grids_are_set_by_pdflatex(folders, siunitx, tmp_path):
+    sources = [path for folder in folders[siunitx] for path in sorted(folder.glob("*.tex"))]
+    packages = {
+        name for path in sources for name in re.findall(r"\\usepackage\{(.+)\}", path.read_text())[0].split(",")
+    }
+    assert packages == {*latex.PACKAGES, *(["siunitx"] if siunitx else [])}
+    told = pdflatex(tmp_path, sources, sorted(packages))
+    assert "Overfull" not in told
+    assert "too large for page" not in told
+    assert "/etc/passwd" not in (tmp_path / "document.fls").read_text()
+
+
+def test_every_row_has_the_columns_that_are_declared(folders):
+    """pdflatex says nothing of rows that are too short."""
+    for path in (path for known in folders.values() for folder in known for path in folder.glob("*.tex")):
+        for types, body in re.findall(
+            r"\\begin\{tabular\}\{([^\n]+)\}\n\\toprule\n(.*?)\\bottomrule", path.read_text(), re.S
+        ):
+            declared = len(re.sub(r"\[[^]]*\]|@\{\}|>\{[^}]*\}|\{[^}]*\}", "", types))
+            for line in (line for line in body.splitlines() if line.endswith(r"\\")):
+                spans = [int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+                assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) == declared, (path, line)
+
+
+def test_braces_are_balanced(folders):
+    for path in (path for known in folders.values() for folder in known for path in folder.glob("*.tex")):
+        plain = re.sub(r"\\[{}\\]", "", path.read_text())
+        assert plain.count("{") == plain.count("}")
+
+
+# ------------------------------------------------------------------------------------------------ what stands in them
+
+
+def lines_of(store: Store, name: str, **settings) -> list[str]:
+    tables.write_tables(store, **settings)
+    return (store.root / "tables" / name).read_text().splitlines()
+
+
+def row_of(lines: Sequence[str], first: str) -> list[str]:
+    (found,) = [line for line in lines if line.startswith(f"{first} &")]
+    return [cell.strip() for cell in found.removesuffix(r"\\").split(" &")]
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of the golden grid."""
+    store = golden_store(tmp_path_factory.mktemp("golden"))
+    tables.write_tables(store)
+    return store.root / "tables"
+
+
+@pytest.fixture
+def disputed(tmp_path) -> Store:
+    """One split of three strategies: fedavg's seeds are far off the best, fedprox(mu=1.0)'s on both sides of it."""
+    strategies = ["centralized", "fedavg", "fedprox(mu=0.1)", "fedprox(mu=1.0)"]
+    store = fake_store.finished_store(tmp_path, {"strategy": strategies, "n_clients": [3], "seed": [0, 1, 2]})
+    for cell in store.planned():
+        if cell.labels["strategy"] == "fedprox(mu=1.0)":
+            change_score(store, cell, fid=1.0 - cell.labels["seed"] * 0.5)
+    return store
+
+
+def test_the_best_is_bold_and_what_the_seeds_cannot_tell_from_it_is_underlined(disputed):
+    lines = lines_of(disputed, "fid.tex")
+    assert [row_of(lines, name)[1][:7] for name in ("fedavg", "fedprox(mu=0.1)", "fedprox(mu=1.0)")] == [
+        "18.71", r"\textbf", r"\underl",
+    ]  # fmt: skip
+    assert sum("Underlined: not told apart" in line for line in lines) == 1
+    assert "Underlined" not in (disputed.root / "tables" / "seconds.tex").read_text()
+    assert "<ins>16.77</ins> ± " in (disputed.root / "tables" / "summary.md").read_text()
+
+
+def test_with_siunitx_numbers_are_its_own_and_all_else_is_in_braces(disputed):
+    lines = lines_of(disputed, "fid.tex", siunitx=True)
+    cells = [row_of(lines, name)[1] for name in ("centralized", "fedavg", "fedprox(mu=0.1)", "fedprox(mu=1.0)")]
+    assert cells == ["5.45", "18.71", r"\bfseries 16.27", r"{\underline{16.77}}"]
+    assert any("S[table-format=2.2]@{}l" in line for line in lines)
+    assert latex._table_format(["+12.43", "-0.5", ""]) == "+2.2"
+    assert latex._table_format([]) == "1.0"
+
+
+def test_what_is_not_finished_says_why(golden):
+    lines = (golden / "fid.tex").read_text().splitlines()
+    assert row_of(lines, "fedavg")[1:6:2] == ["17.43", "13.80", "failed"]
+    assert row_of(lines, "fedavg")[2] == r"\textsuperscript{1/2}"
+    assert any("Seeds as k/m" in line for line in lines)
+
+
+def test_centralized_training_spans_all_splits_of_which_it_knows_nothing(golden):
+    lines = (golden / "kid.tex").read_text().splitlines()
+    assert row_of(lines, "centralized")[1] == r"\multicolumn{8}{c}{2.10\,{\scriptsize$\pm$\,0.14}}"
+    assert any(r"\multicolumn{4}{c}{n = 3} & \multicolumn{4}{c}{n = 5}" in line for line in lines)
+    assert any(line.startswith(r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}") for line in lines)
+
+
+def test_further_axes_stand_once_for_their_rows(tmp_path):
+    recipes = {"a_1": {"ema": {"mode": "server"}}, "b": {"latent": {"mode": "federated"}}}
+    store = fake_store.finished_store(tmp_path, fake_store.RECIPE_AXES, recipes=recipes)
+    lines = lines_of(store, "fid.tex")
+    assert [line.split(" &")[0] for line in lines if "multirow" in line and "usepackage" not in line] == [
+        r"\multirow{2}{*}{a\_1}", r"\multirow{2}{*}{b}",
+    ]  # fmt: skip
+    only = (store.root / "tables" / "reconstruction_fid.tex").read_text().splitlines()
+    assert not any("{a" in line for line in only if "multirow" in line and "usepackage" not in line)
+
+
+def test_a_p_stands_where_the_seeds_can_reach_it_and_else_a_mark_of_the_reason(tmp_path):
+    axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "beta": [0.1, 1.0], "seed": list(range(8))}
+    store = fake_store.finished_store(tmp_path, axes, missing=[8, 9, 10, 11, 12, 13])
+    lines = lines_of(store, "differences.tex")
+    (few, enough) = [line for line in lines if line.startswith("fedavg")]
+    assert few.count("$^{a}$") == 3
+    assert enough.count("0.016") == 3
+    assert any("No p: a: 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds." in line for line in lines)
+    assert any("p: two-sided sign-flip test, after Holm's" in line for line in lines)
+
+
+def test_where_no_p_can_be_reached_there_is_no_column_but_the_reason(golden):
+    text = (golden / "differences.tex").read_text()
+    assert "$p$" not in text
+    assert "Holm" not in text
+    assert "No p: 1 seed: the smallest p is 1; 7 comparisons need 9 seeds; 2 seeds:" in text
+
+
+def test_differences_are_to_the_baseline_asked_for(disputed):
+    lines = lines_of(disputed, "differences.tex", baseline="fedavg")
+    assert any("Differences to fedavg, paired by seed" in line for line in lines)
+    assert [line.split(" &")[0] for line in lines if line.startswith("fed")] == ["fedprox(mu=0.1)", "fedprox(mu=1.0)"]
+    with pytest.raises(ValueError, match="baseline: got 'nobody'"):
+        tables.write_tables(disputed, baseline="nobody")
+
+
+def test_what_reaches_the_centralized_loss_by_some_seeds_only_says_how_many(disputed):
+    for cell in disputed.planned():
+        folder = disputed.cell(cell.cell_id)
+        if cell.labels["strategy"] == "fedavg" and cell.labels["seed"] == 2:
+            (folder.path / "metrics.jsonl").unlink()
+            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "heldout_loss": 0.0, "time": 1.0}])
+    lines = lines_of(disputed, "rounds_to_centralized.tex")
+    assert [row_of(lines, name)[1] for name in ("fedavg", "fedprox(mu=1.0)")] == ["1 of 3", "never"]
+
+
+def test_ranks_say_how_many_blocks_are_won(golden):
+    lines = (golden / "ranks.tex").read_text().splitlines()
+    assert row_of(lines, "fedprox(mu=0.1)")[1:3] == [r"\textbf{1.00}", r"\,{\scriptsize(3/3)}"]
+    assert row_of(lines, "fedavg")[1:3] == ["2.00", r"\,{\scriptsize(0/3)}"]
+
+
+def test_every_claim_is_answered_by_both_measures(golden):
+    lines = (golden / "claims.tex").read_text().splitlines()
+    heads = [line for line in lines if line.startswith(r"\multicolumn{5}{l}{\textbf{")]
+    assert [line[27] for line in heads] == ["1", "2", "3", "4", "5"]
+    assert [line.split(" &")[0] for line in lines if line.startswith(("paper", "fair"))] == ["paper", "fair"] * 5
+
+
+# --------------------------------------------------------------------------------------------------- long, wide, texts
+
+
+def test_a_long_table_goes_on_in_floats_that_fit_a_page(folders):
+    text = (folders[False][-1] / "summary.tex").read_text()
+    assert text.count(r"\begin{table}") == 4
+    assert text.count(r"\caption") == 1
+    assert text.count(r"Table~\ref{tab:long}, continued") == 3
+    floats = re.findall(r"\\begin\{table\}(.*?)\\end\{table\}", text, re.S)
+    assert max(part.count(r"\\" + "\n") for part in floats) <= latex.MOST_LINES + 2
+    assert sum(part.count("fedprox") for part in floats) == 2 * 40
+
+
+def test_what_is_too_wide_goes_below(folders):
+    text = (folders[False][1] / "fid.tex").read_text()
+    assert text.count(r"\begin{tabular}") == 2
+    assert [text.count(f"n = {n}") for n in (2, 3, 5)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (7, [7]), (8, [4, 4]), (15, [5, 5, 5]), (0, [0])])
+def test_panels_are_of_about_one_size(count, sizes):
+    assert [len(part) for part in latex.panels(range(count), 7)] == sizes
+
+
+def test_pages_keep_blocks_together_if_they_can():
+    most = latex.MOST_LINES
+    assert most == 36
+    blocks = [range(most - 10), range(20), range(most + 5), range(1)]
+    assert [[len(block) for block in page] for page in latex.pages(blocks)] == [[most - 10], [20, 16], [most - 11, 1]]
+
+
+def test_symbols_of_tables_are_set_and_others_are_not():
+    assert latex.typeset("Δ_1 ± β 漢") == r"$\Delta$\_1 $\pm$ $\beta$ ?"
+
+
+def test_a_hostile_grid_name_gives_a_plain_label(folders):
+    (hostile,) = [folder for folder in folders[False] if "hostile" in folder.parts]
+    assert r"\label{tab:x21501unbalanced-fid-infinity}" in (hostile / "fid_infinity.tex").read_text()
+
+
+def test_results_without_a_digest_of_the_data_that_all_share_say_so(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"seed": [0]})
+    folder = store.cell(store.planned()[0].cell_id)
+    result = folder.result()
+    write_json(folder.path / "result.json", result | {"data": result["data"] | {"digest": "e" * 64}})
+    assert tables.caption(store).startswith("mnist5k (several) at 16x16")
