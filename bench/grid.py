@@ -18,12 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import figures, locks, pool, tables
+from bench import locks, pool, tables
 from bench.cell import STORAGE_FULL, CellJob, How
 from bench.config import RESULT_VERSION, ConfigError
 from bench.files import Damaged
@@ -31,8 +30,9 @@ from bench.grid_file import load_grid, shipped_grids
 from bench.options import seconds, whole
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
+from bench.report import show, write_report, writing
 from bench.seeds import numpy_stream
-from bench.store import FAILURES, Store
+from bench.store import FAILURES, ReadOnce, Store
 from bench.tracking import Tracker, TrackingError
 
 LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
@@ -112,17 +112,12 @@ def claim_folder(plan: Plan) -> None:
     """
     try:
         plan.store.root.mkdir(parents=True, exist_ok=True)
-        with writing(plan):
+        with writing(plan.store):
             plan.store.write_plan(plan.describe())
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
         raise ConfigError(f"--results {plan.store.root.parent}: cannot be written: {error}") from error
-
-
-def writing(plan: Plan) -> FileLock:
-    """Held while what is made of all cells is written: two runs in one folder take turns."""
-    return FileLock(plan.store.root / ".tables")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "--break-locks", action="store_true",
         help="take over cells at which processes of other hosts are said to work: all of those must be gone",
     )  # fmt: skip
+    p.add_argument("--tables-only", action="store_true", help="at the end write tables, but no figures and page")
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
     p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
@@ -227,7 +223,9 @@ def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
         view.warn(str(error))
     if watch.syncing:
         view.warn("MLflow does not answer; --sync-only sends it the rest later")
-    return report(plan, None if watch.syncing else tracker, view, console, interrupted)
+    pictures = not (options.tables_only or interrupted)
+    finish(plan, None if watch.syncing else tracker, view, console, pictures)
+    return outcome(plan, interrupted)
 
 
 def mend(plan: Plan, break_locks: bool) -> list[str]:
@@ -344,31 +342,28 @@ def sync(tracker: Tracker, running: bool) -> str | None:
     return None
 
 
-def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, interrupted: bool) -> int:
-    """Write tables and figures, sync MLflow for the last time, print the summary; returns the exit code."""
-    states = plan.states()
-    counts = Counter(states.values())
-    if counts["done"]:
-        with writing(plan):
+def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pictures: bool) -> None:
+    """Write and show the report, if any cell has ended, with `pictures` or without; sync MLflow for the last time."""
+    if any(state in ("done", *FAILURES) for state in plan.states().values()):
+        with writing(plan.store):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
-            paths = tables.write_tables(plan.store)
-            for draw in (figures.overview, figures.costs, figures.why):
-                draw(plan.store, plan.store.root / f"{draw.__name__}.png")
-        tables.print_whole(console, tables.terminal_table(plan.store))
-        console.print(tables.caption(plan.store), style="dim", highlight=False, markup=False)
-        for warning in tables.warnings(plan.store):
-            view.warn(warning)
+            once = ReadOnce(plan.store.root)
+            made = write_report(once, pictures=pictures)
+        show(made, once, console, view.warn)
         if strangers := plan.store.strangers():
             console.print(
                 f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan", markup=False
             )
-        console.print(
-            "tables: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True, markup=False
-        )
     if tracker is not None:
         if (error := sync(tracker, running=False)) is not None:
             view.warn(f"{error}; the next run of this grid syncs them")
         console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
+
+
+def outcome(plan: Plan, interrupted: bool) -> int:
+    """Tell which cells failed and why; returns the exit code."""
+    states = plan.states()
+    done = sum(state == "done" for state in states.values())
     for job in plan.jobs:
         if states[job.cell_id] in FAILURES:
             told = (plan.store.cell(job.cell_id).error() or {}).get("error")
@@ -379,12 +374,12 @@ def report(plan: Plan, tracker: Tracker | None, view: View, console: Console, in
             )
     if interrupted:
         print(
-            f"interrupted: {counts['done']} of {len(plan.jobs)} cells are done and kept; "
+            f"interrupted: {done} of {len(plan.jobs)} cells are done and kept; "
             "the same command goes on with the others",
             file=sys.stderr,
         )
         return INTERRUPTED
-    return DONE if counts["done"] == len(plan.jobs) else FAILED
+    return DONE if done == len(plan.jobs) else FAILED
 
 
 if __name__ == "__main__":

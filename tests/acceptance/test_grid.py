@@ -106,21 +106,21 @@ def test_results_hold_what_a_paper_needs(smoke):
 
 def test_the_tables_stand_beside_the_cells(smoke):
     root = smoke[0] / "smoke"
-    rows = pd.read_csv(root / "summary.csv")
+    rows = pd.read_csv(root / "tables" / "cells.csv")
     assert rows["state"].tolist() == ["done"] * 3
     assert rows["strategy"].tolist() == ["centralized", "fedavg", "fedprox(mu=0.1)"]
-    table = pd.read_csv(root / "summary_table.csv")
+    table = pd.read_csv(root / "tables" / "summary.csv")
     assert table["n"].tolist() == [1, 1, 1]
     assert table["fid_minus_centralized"].tolist()[1] == pytest.approx(table["fid"][1] - table["fid"][0])
-    assert r"\toprule" in (root / "summary_table.tex").read_text()
-    assert (root / "overview.png").read_bytes().startswith(b"\x89PNG")
+    assert r"\toprule" in (root / "tables" / "summary.tex").read_text()
+    assert (root / "figures" / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_second_run_trains_nothing(smoke, capsys):
     results, _ = smoke
     cells = Store(results / "smoke").planned()
     before = {name: when for name, when in files(results / "smoke").items() if "/" in name}
-    assert main(["--grid", "smoke", "--results", str(results), "--no-mlflow"]) == 0
+    assert main(["--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only"]) == 0
     after = {name: when for name, when in files(results / "smoke").items() if "/" in name}
     assert after == before
     assert f"{len(cells)} ended before, 0 to run" in capsys.readouterr().out
@@ -131,7 +131,21 @@ def test_a_new_beta_runs_only_the_new_cells(smoke, tmp_path, capsys):
     shutil.copytree(smoke[0], results)
     before = hashes(results / "smoke")
     assert (
-        main(["--grid", "smoke", "--results", str(results), "--no-mlflow", "--set", "beta=1,5", "--n-jobs", "1"]) == 0
+        main(
+            [
+                "--grid",
+                "smoke",
+                "--results",
+                str(results),
+                "--no-mlflow",
+                "--set",
+                "beta=1,5",
+                "--n-jobs",
+                "1",
+                "--tables-only",
+            ]
+        )
+        == 0
     )
     assert "5 cells, 3 ended before, 2 to run" in capsys.readouterr().out
     after = hashes(results / "smoke")
@@ -144,7 +158,7 @@ def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
     shutil.copytree(smoke[0], results)
     before = hashes(results / "smoke")
     arguments = ["--set", "evaluation.n_samples=30", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
-    assert main(["--grid", "smoke", "--results", str(results), *arguments]) == 0
+    assert main(["--grid", "smoke", "--results", str(results), "--tables-only", *arguments]) == 0
     (cell,) = Store(results / "smoke").planned()
     result = Store(results / "smoke").cell(cell.cell_id).result()
     assert result["metrics"]["n_generated"] == 30
@@ -154,7 +168,12 @@ def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
 
 
 def test_the_number_of_workers_changes_no_bit(smoke, tmp_path):
-    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--n-jobs", "1", "--quiet"]) == 0
+    assert (
+        main(
+            ["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--n-jobs", "1", "--quiet", "--tables-only"]
+        )
+        == 0
+    )
     assert hashes(tmp_path / "smoke") == hashes(smoke[0] / "smoke")
 
 
@@ -210,19 +229,19 @@ def plugin(tmp_path) -> dict[str, str]:
 
 def test_a_users_strategy_runs_by_path_and_by_entry_point(plugin, tmp_path):
     both = "strategy=my_strategies:Mine(pull=0.25),mine"
-    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY, "--set", both, **plugin)
+    done = command("--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY, "--set", both, **plugin)
     assert done.returncode == 0, done.stderr
-    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv")
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv")
     assert rows["strategy"].tolist() == ["my_strategies:Mine(pull=0.25)", "mine(pull=0.5)"]
     assert rows["weight_hash"].nunique() == 1  # both are FedAvg in all but name
 
 
 def test_a_cell_that_raises_or_diverges_costs_no_other(plugin, tmp_path):
-    arguments = ["--grid", "smoke", "--results", tmp_path / "r", *TINY, "--set", "client.optimizer=sgd",
+    arguments = ["--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY, "--set", "client.optimizer=sgd",
                  "--set", "strategy=my_strategies:Broken,fedavg", "--set", "client.lr=0.001,1e30"]  # fmt: skip
     done = command(*arguments, **plugin)
     assert done.returncode == 1
-    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv")
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv")
     states = {(row.strategy, row["client.lr"]): row.state for _, row in rows.iterrows()}
     assert states == {("my_strategies:Broken", 0.001): "failed", ("my_strategies:Broken", 1e30): "diverged",
                       ("fedavg", 0.001): "done", ("fedavg", 1e30): "diverged"}  # fmt: skip
@@ -235,10 +254,10 @@ def test_a_cell_that_raises_or_diverges_costs_no_other(plugin, tmp_path):
 
 def test_a_worker_that_dies_costs_no_other_cell(plugin, tmp_path):
     """With several workers: `tests/reliability/test_isolation.py`."""
-    done = command("--grid", "smoke", "--results", tmp_path / "r", *TINY[:-2], "--n-jobs", "1",
+    done = command("--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY[:-2], "--n-jobs", "1",
                    "--set", "strategy=my_strategies:Deadly,fedavg,centralized", **plugin)  # fmt: skip
     assert done.returncode == 1, done.stderr
-    rows = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv").set_index("strategy")
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv").set_index("strategy")
     assert rows["state"].to_dict() == {"my_strategies:Deadly": "killed", "fedavg": "done", "centralized": "done"}
     assert "its process ended with exit code 9 before the cell did" in done.stderr
 
@@ -306,7 +325,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_p
     process.wait()
     assert gone(process.pid), "a worker is left"
     assert set(Store(tmp_path / "smoke").frame()["state"]) == {"partial"}
-    assert main([*arguments[:-1], "1", "--quiet"]) == 0
+    assert main([*arguments[:-1], "1", "--quiet", "--tables-only"]) == 0
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
@@ -368,14 +387,14 @@ def test_other_data_than_the_extractor_knows_are_refused(tmp_path, capsys, monke
 
 
 def test_quiet_says_nothing(smoke, capsys):
-    assert main(["--grid", "smoke", "--results", str(smoke[0]), "--no-mlflow", "--quiet"]) == 0
+    assert main(["--grid", "smoke", "--results", str(smoke[0]), "--no-mlflow", "--quiet", "--tables-only"]) == 0
     told = capsys.readouterr()
     assert told.out == told.err == ""
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_every_backend_gives_the_same_bits(backend, smoke, tmp_path):
-    arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "2", "--backend", backend]
+    arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--tables-only", "--n-jobs", "2", "--backend", backend]
     done = command("--grid", "smoke", "--results", tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "smoke").items() <= hashes(smoke[0] / "smoke").items()

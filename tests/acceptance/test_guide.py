@@ -56,7 +56,7 @@ def test_the_example_runs_beside_others(monkeypatch, tmp_path):
     sets = [part for text in (chosen, *tiny) for part in ("--set", text)]
     arguments = ["--grid", "smoke", "--results", str(tmp_path), "--n-jobs", "1", "--no-mlflow", "--quiet", *sets]
     assert main(arguments) == 0
-    rows = pd.read_csv(tmp_path / "smoke" / "summary.csv")
+    rows = pd.read_csv(tmp_path / "smoke" / "tables" / "cells.csv")
     assert len(rows) == 4
     assert rows["weight_hash"].nunique() == 4
 

@@ -56,7 +56,7 @@ def test_every_recipe_runs_to_the_end(recipes):
     assert done.returncode == 0, done.stderr
     assert "grid recipes: 10 cells, 0 ended before, 10 to run" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert pd.read_csv(results / "recipes" / "summary.csv")["state"].tolist() == ["done"] * 10
+    assert pd.read_csv(results / "recipes" / "tables" / "cells.csv")["state"].tolist() == ["done"] * 10
 
 
 def test_every_cell_has_its_pictures_and_diagnostics(recipes):
@@ -107,7 +107,7 @@ def test_the_table_has_a_column_for_each_new_score(recipes):
     told = recipes[1].stdout
     for head in ("bits/", "rec.", "asked"):
         assert head in told
-    rows = pd.read_csv(recipes[0] / "recipes" / "summary.csv").set_index(["strategy", "recipe"])
+    rows = pd.read_csv(recipes[0] / "recipes" / "tables" / "cells.csv").set_index(["strategy", "recipe"])
     assert rows["bits_per_dim"].notna().sum() == 8
     assert rows.xs("cosine-latent", level="recipe")["bits_per_dim"].isna().all()
     assert rows["label_accuracy"].notna().sum() == 2
@@ -116,7 +116,7 @@ def test_the_table_has_a_column_for_each_new_score(recipes):
 
 def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
     chosen = [*arguments(tmp_path), "--set", "recipe=cosine-guided,cosine-latent", "--set", "strategy=fedavg"]
-    assert main([*chosen, "--no-mlflow", "--n-jobs", "1", "--quiet"]) == 0
+    assert main([*chosen, "--no-mlflow", "--n-jobs", "1", "--quiet", "--tables-only"]) == 0
     for recipe in ("cosine-guided", "cosine-latent"):
         one, two = (of(Store(root / "recipes"), recipe).result() for root in (tmp_path, recipes[0]))
         assert [one[key] for key in ("cell_id", "weight_hash", "sample_hash")] == [
@@ -145,7 +145,7 @@ def test_damaged_training_is_told_and_made_anew(recipes, tmp_path, name):
     results, before = copied(recipes, tmp_path)
     (before.path / name).write_bytes(b"no tensors")
     chosen = ["--set", "recipe=cosine-latent", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
-    done = command(*arguments(results, **{"evaluation.n_samples": 21}), *chosen)
+    done = command(*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only")
     assert done.returncode == 0, done.stderr
     assert re.search(f"{name} is broken .*its training is not used again", done.stderr)
     after = of(Store(results / "recipes"), "cosine-latent").result()
@@ -161,7 +161,7 @@ def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
     (known.path / "likelihood.json").write_text(text)
     chosen = ["--set", "recipe=cosine-simple-ddim", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
     with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
-        assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen]) == 0
+        assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only"]) == 0
     after = of(Store(results / "recipes"), "cosine-simple-ddim").result()["metrics"]
     assert after["bits_per_dim"] == known.result()["metrics"]["bits_per_dim"]
     with pytest.warns(UserWarning, match=r"likelihood.json is broken"):

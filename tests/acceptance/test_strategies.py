@@ -61,7 +61,7 @@ def by_strategy(results):
 
 
 def test_every_strategy_ends_with_scores(ran):
-    rows = pd.read_csv(ran / "smoke" / "summary.csv")
+    rows = pd.read_csv(ran / "smoke" / "tables" / "cells.csv")
     assert rows["state"].tolist() == ["done"] * (1 + len(FEDERATED))
     assert rows["fid"].notna().all()
     federated = rows[rows["n_clients"].notna()]
@@ -70,7 +70,7 @@ def test_every_strategy_ends_with_scores(ran):
 
 
 def test_only_what_travels_is_counted(ran):
-    rows = pd.read_csv(ran / "smoke" / "summary.csv")
+    rows = pd.read_csv(ran / "smoke" / "tables" / "cells.csv")
     rows["name"] = rows["strategy"].str.split("(").str[0]
     megabytes = rows.set_index("name")["megabytes"]
     assert megabytes["centralized"] == megabytes["local-only"] == 0
@@ -132,7 +132,7 @@ def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
         "evaluation.curve_samples": 10,
         "evaluation.n_samples": 21,
     }
-    assert main([*arguments(ran, **every), "--no-mlflow", "--quiet", "--n-jobs", "1"]) == 0
+    assert main([*arguments(ran, **every), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "1"]) == 0
     (cell,) = Store(ran / "smoke").planned()
     after = Store(ran / "smoke").cell(cell.cell_id)
     assert find_damage(after) is None  # what is broken was not copied: the training was done again
@@ -153,7 +153,7 @@ def split_in_every_way(tmp_path_factory):
     """FedAvg over every partition, in one grid; the folder of each cell by the partition's name."""
     results = tmp_path_factory.mktemp("partitions") / "results"
     changes = {"strategy": "fedavg", "partition": ",".join(PARTITIONS.values()), "training.rounds": 1}
-    assert main([*arguments(results, **changes), "--no-mlflow", "--quiet", "--n-jobs", "2"]) == 0
+    assert main([*arguments(results, **changes), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "2"]) == 0
     store = Store(results / "smoke")
     return {cell.labels["partition"].split("(")[0]: store.cell(cell.cell_id) for cell in store.planned()}
 
@@ -173,8 +173,10 @@ def test_every_partition_ends_with_scores(split_in_every_way, name):
 
 def test_losses_of_updates_are_told(tmp_path):
     changes = {"strategy": "fedavg", "training.failures": 0.5, "training.stragglers": 0.5, "training.rounds": 4}
-    assert main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--n-jobs", "1"]) == 0
-    (row,) = pd.read_csv(tmp_path / "r" / "smoke" / "summary.csv").to_dict("records")
+    assert (
+        main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "1"]) == 0
+    )
+    (row,) = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv").to_dict("records")
     assert row["failed"] > 0
     assert row["dropped"] > 0
     store = Store(tmp_path / "r" / "smoke")
@@ -216,7 +218,9 @@ def test_what_is_missing_or_broken_of_a_training_is_found(ran, name):
 def test_a_client_that_never_came_is_judged_with_the_initial_encoder(tmp_path):
     """The file of shared weights is not touched by the models that are put in turn into the network."""
     changes = {"strategy": 'feddiffuse(mode="udec")', "training.participation": 0.34, "training.rounds": 1}
-    assert main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--n-jobs", "1"]) == 0
+    assert (
+        main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "1"]) == 0
+    )
     store = Store(tmp_path / "r" / "smoke")
     folder = store.cell(store.planned()[0].cell_id)
     (visited,) = {line["client"] for line in folder.lines("clients.jsonl")}

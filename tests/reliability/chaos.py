@@ -271,7 +271,17 @@ class Chaos:
     def _start(self, results: Path, disturbed: bool) -> Run:
         """Start the command, in ways that must not matter."""
         o = self.options
-        command = [sys.executable, "-m", "bench.grid", "--grid", o.grid, "--results", str(results), "--no-mlflow"]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.grid",
+            "--grid",
+            o.grid,
+            "--results",
+            str(results),
+            "--no-mlflow",
+            "--tables-only",
+        ]
         command += [part for setting in o.set for part in ("--set", setting)]
         command += ["--n-jobs", str(o.n_jobs)]
         if disturbed:
@@ -334,9 +344,9 @@ def numbers(store: Store) -> dict[str, Any]:
         folder = store.cell(cell.cell_id)
         found |= {f"{cell.cell_id} {key}": value for key, value in measured(folder).items()}
         found |= {f"{cell.cell_id} {name}": file_hash(folder.path / name) for name in EXACT}
-    table = pd.read_csv(store.root / "summary.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(store.root / "tables" / "cells.csv", dtype=str, keep_default_na=False)
     for column in (name for name in table.columns if "seconds" not in name and name not in MADE_BY):
-        found |= {f"summary.csv row {i} {column}": value for i, value in enumerate(table[column])}
+        found |= {f"cells.csv row {i} {column}": value for i, value in enumerate(table[column])}
     return found
 
 

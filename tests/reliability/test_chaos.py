@@ -64,7 +64,7 @@ def change_the_weights(store, path):
 
 
 def change_the_table(store, path):
-    table = store.root / "summary.csv"
+    table = store.root / "tables" / "cells.csv"
     table.write_text(table.read_text().replace("centralized", "central"))
 
 

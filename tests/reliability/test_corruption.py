@@ -96,7 +96,7 @@ def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
     told = capsys.readouterr()
     assert "0 ended before, 1 to run" in told.out
     assert "samples.png is broken (its content is not what was written); it is kept as" in " ".join(told.out.split())
-    assert main([*line, "--quiet"]) == 0
+    assert main([*line, "--quiet", "--tables-only"]) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -120,7 +120,7 @@ def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
     shutil.copytree(root / copy.cell_id, other.path)
     write_json(other.path / "cell.json", {"cell_id": other.cell_id, "result_version": 3})
     arguments = [part for setting in [*SETTINGS, *CELL] for part in ("--set", setting)]
-    assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", *arguments]) == 0
+    assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", "--tables-only", *arguments]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "1 cells in" in told
     assert f"were made by RESULT_VERSION 3, and this is {RESULT_VERSION}: they are kept, and not used" in told
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x")
 
     monkeypatch.setattr("bench.pool.run", fail)
-    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow"]) == 1
+    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--tables-only"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert "No space left on device" in told

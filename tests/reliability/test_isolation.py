@@ -71,7 +71,7 @@ ENDS = {
 def command(results: Path, *arguments: str, modules: Path) -> subprocess.CompletedProcess[str]:
     settings = [part for setting in SETTINGS if not setting.startswith("strategy") for part in ("--set", setting)]
     return subprocess.run(
-        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(results), "--no-mlflow", *settings,
+        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only", *settings,
          *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(modules)}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 

@@ -161,6 +161,7 @@ def test_two_grids_at_once_run_each_cell_once(tmp_path):
         "--results",
         str(tmp_path),
         "--no-mlflow",
+        "--tables-only",
         "--n-jobs",
         "1",
     ]

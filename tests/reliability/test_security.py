@@ -437,7 +437,7 @@ def test_a_grid_runs_without_the_network(guarded):
     assert done.returncode == 0, done.stderr
     assert "MLflow is not up to date" not in done.stdout + done.stderr
     assert (notes / "results" / "mlflow.db").exists()
-    assert (notes / "results" / "smoke" / "summary_table.tex").exists()
+    assert (notes / "results" / "smoke" / "tables" / "summary.tex").exists()
     assert len(set((notes / "guarded").read_text().split())) >= 2, "the workers were not guarded"
     assert not (notes / "tried").exists(), (notes / "tried").read_text()
 
@@ -517,11 +517,11 @@ def test_a_hostile_stores_terminal_table_is_text(hostile_store):
     assert "\x00" not in out.getvalue()
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_a_hostile_stores_latex_compiles_and_obeys_nothing(hostile_store, tmp_path):
     tables.write_tables(hostile_store)
-    shutil.copy(hostile_store.root / "summary_table.tex", tmp_path / "table.tex")
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table.tex}\end{document}"
+    shutil.copy(hostile_store.root / "tables" / "summary.tex", tmp_path / "table.tex")
+    packages = r"\usepackage{array,booktabs,graphicx,multirow}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"
     (tmp_path / "document.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-recorder", "document.tex"],

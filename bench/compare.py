@@ -1,0 +1,289 @@
+"""The command line: two results folders side by side. ``python -m bench.compare --help`` tells all.
+
+For two versions of the code, or two machines: cells are matched by what they are (strategy, clients, beta, seed and
+further axes), not by their ids, which other versions and devices change.
+
+Exit codes: 0 compared; 2 a mistake, or folders with nothing in common; 130 interrupted.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import figures, tables
+from bench.config import ConfigError, flatten
+from bench.files import Damaged, write_bytes
+from bench.stats import paired_interval
+from bench.store import PlannedCell, ReadOnce, Store
+from bench.summary import AXES, cell_rows
+
+METRICS = ("fid", "kid_mean", "is_mean", "class_tv", "heldout_loss", "train_loss", "megabytes", "seconds")
+SEED = "seed"
+SHOWN = 12  # settings, or values of one, that are printed
+DONE, WRONG, INTERRUPTED = 0, 2, 130
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two grids' finished cells, matched.
+
+    Attributes:
+        a, b: their stores.
+        axes: strategy, n_clients, beta and all further axes of either, without the seed.
+        pairs: a row a matched pair: the axes, seed, cell_a, cell_b, same_weights, and each of `METRICS` with _a and _b.
+        only_a, only_b: cells without a finished partner.
+        differences: settings and circumstances that are not the same, with the values of either and how many pairs
+            have them.
+    """
+
+    a: Store
+    b: Store
+    axes: tuple[str, ...]
+    pairs: pd.DataFrame
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    differences: pd.DataFrame
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    options = parser().parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        made = compare(open_store(options.a), open_store(options.b))
+        show(made, console)
+        if options.out is not None:
+            paths = write(made, options.out)
+            console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+        return DONE
+    except (ConfigError, Damaged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except OSError as error:
+        print(f"error: --out {options.out}: cannot be written: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        "python -m bench.compare", description="Set the results of two folders side by side, pair by pair."
+    )
+    p.add_argument("a", type=Path, metavar="results/A", help="a grid's folder")
+    p.add_argument("b", type=Path, metavar="results/B", help="another one, of the same cells")
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write pairs.csv, comparison.csv, differences.csv and comparison.{md,png,pdf}",
+    )
+    return p
+
+
+def open_store(folder: Path) -> Store:
+    """The store of a grid's folder.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    try:
+        if (folder / "grid.json").is_file():
+            return ReadOnce(folder)
+        inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: cannot be read: {error}") from error
+    hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
+    raise ConfigError(f"{folder} holds no grid.json: no grid has been run into it{hint}")
+
+
+# ------------------------------------------------------------------------------------------------ matching
+
+
+def compare(a: Store, b: Store) -> Comparison:
+    """Match the finished cells of two stores.
+
+    Raises:
+        ConfigError: if no finished cell of one is one of the other, too.
+    """
+    further = tuple(dict.fromkeys([*a.plan()["extra_axes"], *b.plan()["extra_axes"]]))
+    axes = (*AXES, *further)
+    cells_a, cells_b = finished(a, further), finished(b, further)
+    both = [key for key in cells_a if key in cells_b]
+    if not both:
+        raise ConfigError(
+            f"{a.root} and {b.root} have no finished cell in common; {len(cells_a)} and {len(cells_b)} are finished"
+        )
+    rows_a, rows_b = (cell_rows(store).set_index("cell_id") for store in (a, b))
+    pairs = [_pair(axes, cells_a[key], cells_b[key], rows_a, rows_b) for key in both]
+    return Comparison(
+        a,
+        b,
+        axes,
+        pd.DataFrame(pairs),
+        tuple(cell.cell_id for key, cell in cells_a.items() if key not in cells_b),
+        tuple(cell.cell_id for key, cell in cells_b.items() if key not in cells_a),
+        differing([(circumstances(a, cells_a[key]), circumstances(b, cells_b[key])) for key in both]),
+    )
+
+
+def finished(store: Store, further: Sequence[str]) -> dict[str, PlannedCell]:
+    """The finished cells by what they are: their labels, and their values of `further` axes."""
+    found = {}
+    for cell in store.planned():
+        if store.cell(cell.cell_id).state() == "done":
+            config = dict(flatten(cell.config))
+            values = {axis: cell.labels.get(axis, config.get(axis)) for axis in further}
+            named = {key: cell.labels[key] for key in (*AXES, SEED)} | values
+            found[json.dumps(named, sort_keys=True)] = cell
+    return found
+
+
+def _pair(
+    axes: Sequence[str], a: PlannedCell, b: PlannedCell, rows_a: pd.DataFrame, rows_b: pd.DataFrame
+) -> dict[str, Any]:
+    first, second = rows_a.loc[a.cell_id], rows_b.loc[b.cell_id]
+    configs = dict(flatten(b.config)) | dict(flatten(a.config))
+    pair = {axis: a.labels.get(axis, b.labels.get(axis, configs.get(axis))) for axis in (*axes, SEED)}
+    pair |= {"cell_a": a.cell_id, "cell_b": b.cell_id}
+    pair["same_weights"] = first["weight_hash"] == second["weight_hash"]
+    for metric in METRICS:
+        pair |= {f"{metric}_a": first.get(metric), f"{metric}_b": second.get(metric)}
+    return pair
+
+
+def circumstances(store: Store, cell: PlannedCell) -> dict[str, Any]:
+    """What a cell was made of and with, by dotted name: its settings, data, extractor and environment."""
+    result = store.cell(cell.cell_id).result() or {}
+    parts = {key: result.get(key) for key in ("result_version", "config", "data", "extractor", "environment")}
+    return dict(flatten(parts))
+
+
+def differing(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:
+    """Columns name, a, b, pairs: how many pairs have these values under the name, which are not the same."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for a, b in pairs:
+        for name in dict.fromkeys([*a, *b]):
+            values = [json.dumps(side.get(name), sort_keys=True) for side in (a, b)]
+            if values[0] != values[1]:
+                counts[name, values[0], values[1]] += 1
+    rows = [(*key, count) for key, count in counts.items()]
+    return pd.DataFrame(rows, columns=["name", "a", "b", "pairs"])
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+def comparison_table(made: Comparison) -> pd.DataFrame:
+    """One row an experiment and metric.
+
+    Columns: the axes, metric, `n` (pairs of seeds that both have it), `a` and `b` (means over those), `difference`
+    (mean of b - a by seed), `low` and `high` (its 95 % t interval, NaN below two), `same_weights` (how many have).
+    """
+    rows = []
+    for values, group in made.pairs.groupby([*made.axes], dropna=False, sort=False):
+        for metric in METRICS:
+            known = group[[f"{metric}_a", f"{metric}_b"]].astype(float).dropna()
+            if known.empty:
+                continue
+            a, b = (known[f"{metric}_{side}"].to_numpy() for side in "ab")
+            found = paired_interval(b, a)
+            told = {"metric": metric, "n": found.n, "a": a.mean(), "b": b.mean(), "difference": found.mean}
+            told |= {"low": found.low, "high": found.high, "same_weights": int(group["same_weights"].sum())}
+            rows.append(dict(zip(made.axes, values, strict=True)) | told)
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------ what is shown
+
+
+def show(made: Comparison, console: Console) -> None:
+    """Print what is compared, what differs, and the metrics side by side."""
+    same = int(made.pairs["same_weights"].sum())
+    lines = [
+        f"A: {made.a.root}",
+        f"B: {made.b.root}",
+        f"{len(made.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
+        f"{len(made.only_a)} only in A, {len(made.only_b)} only in B",
+        *(_told(row) for row in made.differences.head(SHOWN).itertuples(index=False)),
+    ]
+    if (left := len(made.differences) - SHOWN) > 0:
+        lines.append(f"and {left} more that differ: --out writes them all")
+    table = comparison_table(made)
+    equal = [metric for metric in METRICS if metric in set(table["metric"]) and _is_same(made.pairs, metric)]
+    if equal:
+        lines.append(f"the same to the last digit in all pairs: {', '.join(equal)}")
+    for line in lines:
+        console.print(tables.terminal_text(line), soft_wrap=True)
+    if set(equal) < set(table["metric"]):
+        tables.print_whole(console, terminal_table(made.axes, table[~table["metric"].isin(equal)]))
+
+
+def _is_same(pairs: pd.DataFrame, metric: str) -> bool:
+    return bool(pairs[f"{metric}_a"].equals(pairs[f"{metric}_b"]))
+
+
+def _told(row: Any) -> str:
+    return f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}"
+
+
+def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:
+    """A row an experiment: of each metric A, B and the difference with its interval."""
+    shown = [metric for metric in METRICS if metric in set(table["metric"])]
+    out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for axis in (*axes, "pairs"):
+        out.add_column(tables.terminal_text(axis), justify="left" if axis == "strategy" else "right", no_wrap=True)
+    for metric in shown:
+        for head in (f"{metric}\nA", "\nB", "\nB - A"):
+            out.add_column(head, justify="right", no_wrap=True)
+    for values, group in table.groupby([*axes], dropna=False, sort=False):
+        by_metric = group.set_index("metric")
+        texts = [text for metric in shown for text in _texts(by_metric, metric)]
+        names = [tables.terminal_text(tables.axis_text(value)) for value in values]
+        out.add_row(*names, str(group["n"].max()), *texts)
+    return out
+
+
+def _texts(table: pd.DataFrame, metric: str) -> tuple[str, str, str]:
+    """A, B and their difference with its interval, where there are several pairs."""
+    if metric not in table.index:
+        return "--", "--", "--"
+    row = table.loc[metric]
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.2g}, {row['high']:+.2g}]"
+    return f"{row['a']:.4g}", f"{row['b']:.4g}", f"{row['difference']:+.2g}{interval}"
+
+
+def write(made: Comparison, folder: Path) -> list[Path]:
+    """Write pairs.csv, comparison.csv, differences.csv, comparison.md and the picture; returns their paths."""
+    table = comparison_table(made)
+    texts = {
+        "pairs.csv": made.pairs.to_csv(index=False),
+        "comparison.csv": table.to_csv(index=False),
+        "differences.csv": made.differences.to_csv(index=False),
+        "comparison.md": _markdown(made, table),
+    }
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode())
+    pictures = figures.agreement(made.pairs, METRICS, folder / "comparison")
+    return [*(folder / name for name in texts), *pictures]
+
+
+def _markdown(made: Comparison, table: pd.DataFrame) -> str:
+    head = f"A: {made.a.root}\n\nB: {made.b.root}\n\n{len(made.pairs)} pairs\n\n"
+    return head + tables.markdown_table(table) + "\n\n" + tables.markdown_table(made.differences) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What can be told of the page's file without opening it in a browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from bench.page import write_page
+from bench.page.data import Distinct, flat, looks
+from bench.page.embed import json_text, pictures
+from bench.page.lines import curves, rounded, thinned
+from bench.page.sheets import images_each, sheet
+from bench.store import CellFolder
+from tests import fake_store
+
+
+class Addresses(HTMLParser):
+    """Collects what a page asks for, and its style and scripts."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.styles, self.inside = [], [], None
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag
+        found = dict(attributes)
+        self.asked += [found[name] for name in ("src", "href", "srcset", "data", "action", "poster") if name in found]
+        self.styles.append(found.get("style") or "")
+
+    def handle_data(self, text):
+        if self.inside == "style":
+            self.styles.append(text)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = fake_store.finished_store(tmp_path_factory.mktemp("results"), {"seed": [0]})
+    fake_store.tell_more(made)
+    return made
+
+
+def test_the_page_asks_for_nothing_outside_of_itself(store, tmp_path):
+    (tmp_path / "one.png").write_bytes(b"\x89PNG")
+    (tmp_path / "two.csv").write_bytes(b"a,b\n")
+    path = write_page(store, tmp_path / "report.html", tmp_path, tmp_path)
+    page = Addresses()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert len(page.asked) > 10
+    assert [address[:60] for address in page.asked if not address.startswith(("#", "data:"))] == []
+    assert not re.search(r"@import|url\(", "".join(page.styles))
+    assert path.stat().st_size < 6_000_000
+
+
+def test_the_same_results_make_the_same_page(store, tmp_path):
+    first, second = (write_page(store, tmp_path / name, tmp_path / "no", tmp_path / "no") for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_json_in_the_page_ends_no_script_and_says_the_same():
+    value = {"a": "</script><!-- \u2028\u2029 & 'é'", "b": [float("nan"), 1.5, "\ud800"]}
+    text = str(json_text(value))
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {**value, "b": [None, 1.5, "\ud800"]}
+
+
+def test_curves_are_thinned_to_their_ends_and_rounded():
+    assert thinned(list(range(1000)), 5) == [0, 250, 500, 749, 999]
+    assert thinned([1, 2], 5) == [1, 2]
+    assert rounded([0.123456789, float("inf"), 123456.789]) == [0.12346, None, 123460.0]
+
+
+def test_a_broken_log_is_told_and_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("no json\n")
+    with pytest.warns(UserWarning, match=r"metrics.jsonl is broken"):
+        assert curves(CellFolder(tmp_path))["rounds"] == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_shows_the_first_images_with_few_colours(tmp_path, channels):
+    images = torch.randint(0, 256, (100, channels, 16, 16), dtype=torch.uint8, generator=torch.manual_seed(0))
+    (tmp_path / "samples.safetensors").write_bytes(save({"images": images}))
+    found = sheet(CellFolder(tmp_path), 3)
+    assert (found["count"], found["width"]) == (64, 8 * 17 + 1)
+    assert found["address"].startswith("data:image/png;base64,")
+
+
+def test_a_sheets_grey_levels_are_those_of_the_images(tmp_path):
+    import base64
+    import io
+
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    (tmp_path / "samples.safetensors").write_bytes(save({"images": images}))
+    content = base64.b64decode(sheet(CellFolder(tmp_path), 1)["address"].split(",")[1])
+    shown = np.asarray(Image.open(io.BytesIO(content)).convert("L")).astype(int)[1:17, 1:17]
+    assert abs(shown - images[0, 0].numpy().astype(int)).max() <= 5
+
+
+def test_the_more_cells_the_fewer_images_a_sheet_has():
+    assert [images_each(cells, 32 * 32) for cells in (1, 100, 500, 10_000)] == [64, 64, 16, 8]
+
+
+def test_missing_and_broken_samples_are_told(tmp_path):
+    assert sheet(CellFolder(tmp_path), 1) == {"missing": "samples.safetensors is not there"}
+    (tmp_path / "samples.safetensors").write_bytes(b"no tensors")
+    assert "is broken" in sheet(CellFolder(tmp_path), 1)["missing"]
+
+
+def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.page.embed.PICTURES_BYTES", 10)
+    for name, size in (("a.png", 6), ("b.png", 6), ("c.png", 4)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    shown, left_out = pictures(tmp_path)
+    assert ([file.name for file in shown], left_out) == (["a.png", "c.png"], ["b.png"])
+
+
+def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
+    cells = fake_store.planned_store(tmp_path).planned()
+    found = looks(cells)
+    by_labels = {(c.labels["strategy"], c.labels["n_clients"], c.labels["seed"]): found[c.cell_id] for c in cells}
+    assert by_labels["fedavg", 3, 0] == by_labels["fedavg", 3, 1]
+    assert by_labels["fedavg", 3, 0]["colour"] == by_labels["fedavg", 5, 0]["colour"]
+    assert by_labels["fedavg", 3, 0]["dash"] != by_labels["fedavg", 5, 0]["dash"]
+    assert by_labels["fedavg", 3, 0]["colour"] != by_labels["fedprox(mu=0.1)", 3, 0]["colour"]
+    assert by_labels["centralized", None, 0]["colour"] == ""
+
+
+def test_equal_records_have_one_place_and_nested_ones_dotted_names():
+    places = Distinct()
+    assert [places.place(value) for value in ({"a": 1}, {"b": 2}, {"a": 1}, None, {})] == [0, 1, 0, None, None]
+    assert flat({"a": {"b": [1], "c": {"d": None}}}) == {"a.b": [1], "a.c.d": None}

@@ -1,0 +1,142 @@
+"""The report's command: what it writes where, what it removes, and what it says of mistakes."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.files import write_bytes
+from bench.report import FIGURES, PAGE, TABLES, main, write_report
+from bench.store import ReadOnce, Store
+from tests import fake_store
+
+AXES = {"seed": [0, 1, 2], "n_clients": [3]}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = fake_store.finished_store(tmp_path_factory.mktemp("report") / "results", AXES | {"n_clients": [3, 5]})
+    fake_store.tell_more(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def written(store: Store) -> set[Path]:
+    assert main(["--grid", "fake", "--results", str(store.root.parent)]) == 0
+    return files(store.root)
+
+
+def files(root: Path) -> set[Path]:
+    """Everything but the cells' own files and the grid's plan."""
+    there = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
+    return {path for path in there if not (path.parent / "x").is_relative_to("0") and not _of_cells(path)}
+
+
+def _of_cells(path: Path) -> bool:
+    return path.parts[0].startswith(("0", ".")) or path.name == "grid.json"
+
+
+def test_tables_figures_and_page_lie_in_the_grids_folder(written):
+    assert Path(PAGE) in written
+    tables = {path.name for path in written if path.parts[0] == TABLES}
+    assert {
+        "cells.csv",
+        "summary.csv",
+        "differences.csv",
+        "ranks.csv",
+        "claims.csv",
+        "summary.tex",
+        "summary.md",
+    } <= tables
+    pictures = {path.name for path in written if path.parts[0] == FIGURES}
+    assert {path for path in pictures if path.endswith(".pdf")} == {
+        f"{path[:-4]}.pdf" for path in pictures if path.endswith(".png")
+    }
+    assert {"overview.png", "schemes.png", "clients.png", "quality_cost.png"} <= pictures
+    assert {path.parts[0] for path in written} == {PAGE, TABLES, FIGURES}
+
+
+def test_a_report_leaves_nothing_of_an_earlier_one(store, written):
+    for name in (f"{TABLES}/old.tex", f"{FIGURES}/old.png"):
+        write_bytes(store.root / name, b"of another plan")
+    write_report(ReadOnce(store.root))
+    assert files(store.root) == written
+
+
+def test_tables_alone_leave_pictures_as_they_are(store, written):
+    page = store.root / PAGE
+    before = page.stat().st_mtime_ns
+    made = write_report(ReadOnce(store.root), pictures=False)
+    assert {path.parent.name for path in made.files} == {TABLES}
+    assert page.stat().st_mtime_ns == before
+    assert files(store.root) == written
+
+
+def test_nothing_but_the_report_is_written(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES | {"seed": [0]})
+
+    def cells() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in store.root.glob("*/*") if path.parent.name.startswith("0")}
+
+    before = cells()
+    assert main(["--grid", "fake.toml", "--results", str(tmp_path)]) == 0
+    assert cells() == before
+
+
+def test_differences_are_to_the_baseline_asked_for(store):
+    write_report(ReadOnce(store.root), "fedavg", pictures=False)
+    table = pd.read_csv(store.root / TABLES / "differences.csv")
+    assert set(table["baseline"]) == {"fedavg"}
+    assert "fedavg" not in set(table["strategy"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--grid", "other"], "holds no results of a grid other; there are fake"),
+        (
+            ["--grid", "fake", "--baseline", "fedsgd"],
+            "--baseline fedsgd: no cell is of it; there are centralized, fedavg",
+        ),
+        (["--grid", "fake\0"], "holds no results"),
+    ],
+)
+def test_a_mistake_is_one_message(store, capsys, arguments, told):
+    assert main([*arguments, "--results", str(store.root.parent)]) == 2
+    said = capsys.readouterr()
+    assert told in said.err
+    assert said.out == ""
+
+
+def test_an_empty_folder_is_told(tmp_path, capsys):
+    assert main(["--grid", "default", "--results", str(tmp_path)]) == 2
+    assert "no grid has been run into it" in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_told_and_counts_as_missing(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES)
+    path = store.cell(store.planned()[0].cell_id).path / "result.json"
+    path.write_bytes(path.read_bytes()[:-100])
+    (told,) = write_report(ReadOnce(store.root), pictures=False).told
+    assert f"{path} is broken" in told
+    rows = pd.read_csv(store.root / TABLES / "cells.csv")
+    assert (rows["state"] != "done").sum() == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
+    store = fake_store.finished_store(tmp_path, AXES)
+    (store.root / TABLES).write_text("a file")
+    assert main(["--grid", "fake", "--results", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "the report cannot be written" in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("state", ["failed", "missing"])
+def test_a_grid_without_a_finished_cell_has_a_report_that_says_so(tmp_path, state):
+    store = fake_store.planned_store(tmp_path, AXES | {"seed": [0]})
+    for cell in store.planned() if state == "failed" else ():
+        fake_store.fail(fake_store.begin(store, cell))
+    assert main(["--grid", "fake", "--results", str(tmp_path)]) == 0
+    assert state in (store.root / TABLES / "summary.md").read_text()
+    assert (store.root / PAGE).exists()
