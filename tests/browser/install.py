@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import HOW_TO_INSTALL, NoBrowser, find
 
+STYLES = ("booktabs.sty", "multirow.sty", "siunitx.sty")
 LATEX = ("texlive-latex-base", "texlive-latex-extra", "texlive-science")
 _LIMIT = 900  # seconds that a download may take
 
@@ -41,11 +42,18 @@ def _chromium() -> str | None:
 
 
 def _pdflatex() -> str | None:
-    if shutil.which("pdflatex") is None:
+    if not has_latex():
         _apt(LATEX)
-    if shutil.which("pdflatex"):
+    if has_latex():
         return None
-    return f"the tests of LaTeX tables need pdflatex: install {', '.join(LATEX)} (Debian's names)"
+    styles = ", ".join(STYLES)
+    return f"the tests of LaTeX tables need pdflatex with {styles}: install {', '.join(LATEX)} (Debian's names)"
+
+
+def has_latex() -> bool:
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return all(subprocess.run(["kpsewhich", style], capture_output=True).returncode == 0 for style in STYLES)
 
 
 def _apt(packages: Sequence[str]) -> bool:

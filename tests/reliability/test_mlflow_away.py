@@ -23,10 +23,10 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, event
 
-from bench import locks, tracking
+from bench import locks
 from bench.files import write_bytes
 from bench.store import PlannedCell, Store
-from bench.tracking import Tracker, TrackingError
+from bench.tracking import Tracker, TrackingError, databases, requests
 from tests import fake_store
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
@@ -57,7 +57,7 @@ class Play:
             fake_store.fail(self.store.cell(second.cell_id), "timeout", "it took more than 5 seconds")
             self._begin(third, 2)
             self._held.close()
-            write_bytes(self.store.root / "summary.csv", b"a table")
+            write_bytes(self.store.root / "tables" / "summary.csv", b"a table")
 
     def _begin(self, cell: PlannedCell, rounds: int) -> None:
         self._held.close()
@@ -83,8 +83,8 @@ def play(results: Path, tracker: Tracker | None = None) -> Store:
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new MLflow store, made once: that takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with tracking._quiet():
-        tracking._create_database(f"sqlite:///{path}")
+    with databases.quiet():
+        databases.create_database(f"sqlite:///{path}")
     return path
 
 
@@ -110,11 +110,11 @@ def quick_stores(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New MLflow stores are copies of the empty one."""
 
     def create(uri: str) -> None:
-        path = tracking._database_file(uri)
+        path = databases.database_file(uri)
         if path is not None and not path.exists():
             shutil.copy(empty_database, path)
 
-    monkeypatch.setattr(tracking, "_create_database", create)
+    monkeypatch.setattr(databases, "create_database", create)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,7 @@ def told(client: MlflowClient, run: Run, names: dict[str, str], results: str) ->
         "metrics": {key: sorted((p.step, p.timestamp, p.value) for p in found) for key, found in history.items()},
         "inputs": [(item.dataset.name, item.dataset.digest) for item in inputs],
         "artifacts": {item.path: item.file_size for item in client.list_artifacts(run.info.run_id)},
+        "images": {item.path.split("+timestamp+")[0] for item in client.list_artifacts(run.info.run_id, "images")},
     }
 
 
@@ -191,7 +192,7 @@ def test_the_undisturbed_grid_is_what_its_files_tell(undisturbed):
     assert second["tags"]["error"] == "it took more than 5 seconds"
     assert [len(run["metrics"]["train_loss"]) for run in (first, second, third)] == [3, 1, 2]
     assert {run["parent"] for run in (first, second, third)} == {"grid fake"}
-    assert set(parent["artifacts"]) == {"grid.json", "summary.csv"}
+    assert set(parent["artifacts"]) == {"grid.json", "tables"}
     assert all(run["inputs"] for run in (first, second, third))
 
 
@@ -217,10 +218,11 @@ def test_a_store_that_was_deleted_is_rebuilt(results, undisturbed):
 
 
 def test_an_interrupted_sync_is_completed_by_the_next(results, undisturbed, empty_database, monkeypatch):
-    """After every fourth request: it was answered, and the process died."""
+    """After every ninth request: it was answered, and the process died."""
     store = play(results)
-    monkeypatch.setitem(tracking._BATCH, "params", 40)
-    names = ("create_experiment", "create_run", "log_batch", "set_tag", "log_inputs", "log_artifact", "set_terminated")
+    monkeypatch.setitem(requests.BATCH, "params", 40)
+    names = ["create_experiment", "create_run", "log_batch", "set_tag", "log_inputs"]
+    names += ["log_artifact", "log_image", "set_terminated"]
     left = [0]
 
     def interrupted(request: Callable[..., Any]) -> Callable[..., Any]:
@@ -236,9 +238,9 @@ def test_an_interrupted_sync_is_completed_by_the_next(results, undisturbed, empt
     for name in names:
         monkeypatch.setattr(MlflowClient, name, interrupted(getattr(MlflowClient, name)))
     Tracker(store, address(results)).sync(running=False)
-    requests = -left[0]
-    assert requests > 30
-    for last in range(1, requests + 1, 4):
+    count = -left[0]
+    assert count > 40
+    for last in range(1, count + 1, 9):
         shutil.copy(empty_database, results / "mlflow.db")
         left[0] = last
         with pytest.raises(KeyboardInterrupt):
@@ -412,7 +414,7 @@ def test_a_server_that_never_answers_is_left_after_one_request(results, monkeypa
 
 
 def test_waiting_for_a_server_is_limited_where_the_user_sets_nothing(results, monkeypatch):
-    for name in tracking._SETTINGS:
+    for name in databases.SETTINGS:
         monkeypatch.setenv(name, "")  # so that it is restored
         monkeypatch.delenv(name)
     Tracker(play(results), address(results)).sync(running=False)
@@ -544,6 +546,7 @@ def test_a_cell_that_another_process_works_at_stays_running(results):
         states = {run.info.run_name: run.info.status for run in runs_of(address(results))}
         assert states == {
             "centralized seed=0": "FINISHED",
+            "centralized (1 seed)": "FINISHED",
             "fedavg n=3 beta=0.1 seed=0": "RUNNING",
             "grid fake": "RUNNING",
         }
@@ -592,12 +595,12 @@ def test_trackers_that_sync_at_once_make_no_run_twice(results, undisturbed):
 def test_a_sync_does_not_wait_while_cells_run_but_the_last_one_does(results, undisturbed, monkeypatch):
     store = play(results)
     tracker = Tracker(store, address(results))
-    monkeypatch.setattr(tracking, "_LAST_WAIT", 0.2)
+    monkeypatch.setattr(databases, "LAST_WAIT", 0.2)
     with FileLock(store.root / ".mlflow.lock"):
         tracker.sync(running=True)
         assert MlflowClient(tracking_uri=address(results)).get_experiment_by_name("fake") is None
         assert "another process" in failing(tracker, running=False)
-    monkeypatch.setattr(tracking, "_LAST_WAIT", 60.0)
+    monkeypatch.setattr(databases, "LAST_WAIT", 60.0)
     tracker.sync(running=False)
     assert snapshot(store, address(results)) == undisturbed
 
@@ -616,7 +619,7 @@ def test_grids_that_start_at_once_make_one_store(results, empty_database, monkey
             shutil.copy(empty_database, self._path)
 
     monkeypatch.setattr("mlflow.tracking.MlflowClient", Maker)
-    threads = [threading.Thread(target=tracking._create_database, args=(address(results),)) for _ in range(4)]
+    threads = [threading.Thread(target=databases.create_database, args=(address(results),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -656,7 +659,7 @@ def test_a_resumed_attempt_has_all_rounds_once_at_the_times_they_ended(results):
         fake_store.finish(folder, cell)
     tracker.sync(running=False)
     live = snapshot(store, address(results))
-    (name,) = live.keys() - {"grid fake"}
+    (name,) = (name for name, run in live.items() if run["tags"]["kind"] == "cell")
     times = [round(line["time"] * 1000) for line in folder.rounds()]
     assert [point[:2] for point in live[name]["metrics"]["train_loss"]] == list(zip((1, 2, 3, 4), times, strict=True))
     assert live[name]["tags"]["attempt"] == "second"
@@ -665,11 +668,12 @@ def test_a_resumed_attempt_has_all_rounds_once_at_the_times_they_ended(results):
     assert snapshot(store, address(results)) == live
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "heldout.jsonl", "curve.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "heldout.jsonl", "curve.json", "curve.safetensors"])
 def test_a_damaged_file_of_a_cell_keeps_no_other_from_being_sent(results, name):
     store = fake_store.finished_store(results, {"n_clients": [3], "seed": [0]})
     broken = store.cell(store.planned()[0].cell_id).path / name
     broken.write_bytes(b'{"damaged": 1}\n\x00\xff\n')
     with pytest.warns(UserWarning, match=f"{name} is broken"):
         Tracker(store, address(results)).sync(running=False)
-    assert len([run for run in runs_of(address(results)) if run.info.status == "FINISHED"]) == 4
+    finished = [run.data.tags["kind"] for run in runs_of(address(results)) if run.info.status == "FINISHED"]
+    assert sorted(finished) == ["cell"] * 3 + ["grid"] + ["summary"] * 3

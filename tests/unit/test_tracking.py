@@ -1,22 +1,33 @@
 """MLflow as a mirror of the store, asked what its user interface asks."""
 
 import contextlib
+import html
 import io
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
+from PIL import Image
+from safetensors.torch import save
 
 from bench import locks, tracking
+from bench.config import flatten
+from bench.figures import tile
 from bench.files import write_bytes, write_json
 from bench.store import CellFolder, Store
-from bench.tracking import Tracker, TrackingError
+from bench.summary import cell_rows, summarise
+from bench.tracking import Tracker, TrackingError, databases
+from bench.tracking.grid_run import escape, shorten
+from bench.tracking.values import curves
 from tests import fake_store
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
@@ -28,8 +39,8 @@ ROUND_METRICS = ("train_loss", "heldout_loss", "drift", "samples", "gradient_ste
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new MLflow store, made once: that takes seconds, and is done in silence."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with contextlib.redirect_stderr(io.StringIO()) as told, tracking._quiet():
-        tracking._create_database(f"sqlite:///{path}")
+    with contextlib.redirect_stderr(io.StringIO()) as told, databases.quiet():
+        databases.create_database(f"sqlite:///{path}")
     assert told.getvalue() == ""
     return path
 
@@ -96,7 +107,8 @@ def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(empty_database, folder / "mlflow.db")
     store = fake_store.finished_store(folder, {"seed": [0]})
-    write_bytes(store.root / "summary_table.tex", b"a table")
+    for name in ("tables/summary.tex", "figures/losses.pdf", "figures/losses.png", "figures/notes.txt", "report.html"):
+        write_bytes(store.root / name, b"made of all cells")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         Tracker(store).sync(running=False)
@@ -128,8 +140,6 @@ def test_runs_are_nested_below_one_for_the_grid(finished):
     assert parent.data.tags["cells_done"] == "5 of 5"
     assert parent.data.tags["mlflow.note.content"] == "A grid that nobody trained."
     assert {run.data.tags["mlflow.parentRunId"] for run in children(finished)} == {parent.info.run_id}
-    named = {item.path for item in client_of(finished).list_artifacts(parent.info.run_id)}
-    assert named == {"grid.json", "summary_table.tex"}
 
 
 def test_a_run_holds_the_whole_configuration(finished):
@@ -141,7 +151,7 @@ def test_a_run_holds_the_whole_configuration(finished):
     assert params["data.limit"] == "200"
     assert params["evaluation.extractor_weights"] == "null"
     cell = next(cell for cell in finished.planned() if cell.cell_id == run.data.tags["cell_id"])
-    assert len(params) == len(dict(tracking.flatten(cell.config)))
+    assert len(params) == len(dict(flatten(cell.config)))
 
 
 def test_rounds_are_steps_at_the_time_they_ended(finished):
@@ -169,7 +179,7 @@ def test_scores_stand_at_the_last_round(finished):
 def test_artifacts_are_attached(finished):
     client = client_of(finished)
     for run in children(finished):
-        wanted = {"samples.png", "diagnostics.json", "diagnostics.png", "result.json"}
+        wanted = {"samples.png", "diagnostics.json", "diagnostics.png", "result.json", "images"}
         wanted |= {"partition.png"} if "n_clients" in run.data.tags else set()
         assert {item.path for item in client.list_artifacts(run.info.run_id)} == wanted
     path = client.download_artifacts(run.info.run_id, "result.json")
@@ -259,6 +269,200 @@ def test_a_cell_is_read_again_only_when_its_files_change(small, held, monkeypatc
     assert read == [cell.cell_id]
 
 
+# ------------------------------------------------------------------------------------------ comparing
+
+
+@pytest.fixture(scope="module")
+def seeds(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A finished grid of two strategies and two seeds, with images drawn after each round, after its last sync."""
+    folder = tmp_path_factory.mktemp("seeds")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    store = fake_store.finished_store(folder, {"strategy": ["centralized", "fedavg"], "n_clients": [3]})
+    fake_store.tell_more(store)
+    for cell in store.planned():
+        drawn = {str(n): torch.full((20, 1, 16, 16), 40 * n, dtype=torch.uint8) for n in (1, 2)}
+        write_bytes(store.cell(cell.cell_id).path / "curve.safetensors", save(drawn))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Tracker(store).sync(running=False)
+        yield store
+
+
+def means(store: Store, filter_string: str = "", **options) -> list[Run]:
+    joined = " and ".join(part for part in ("tags.kind = 'summary'", filter_string) if part)
+    return search(store, joined, **options)
+
+
+def history(store: Store, run: Run, key: str) -> list[tuple[int, float]]:
+    return [(p.step, p.value) for p in client_of(store).get_metric_history(run.info.run_id, key)]
+
+
+def test_each_mean_over_seeds_is_a_run_below_the_grids(seeds):
+    (parent,) = search(seeds, "tags.kind = 'grid'")
+    assert {run.info.run_name for run in means(seeds)} == {"centralized (2 seeds)", "fedavg n=3 beta=0.1 (2 seeds)"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in means(seeds)} == {parent.info.run_id}
+    assert {run.info.status for run in means(seeds)} == {"FINISHED"}
+    (run,) = means(seeds, "tags.strategy = 'fedavg' and tags.n_clients = '3' and tags.beta = '0.1'")
+    tags = run.data.tags
+    assert (tags["seeds"], tags["state"], tags["partition"], tags["rounds"]) == ("0 1", "done", "dirichlet", "3")
+    assert not {"seed", "cell_id", "attempt"} & tags.keys()
+
+
+def test_a_mean_has_the_parameters_that_its_seeds_share(seeds):
+    (run,) = means(seeds, "tags.strategy = 'fedavg'")
+    (cell, _) = (cell for cell in seeds.planned() if cell.labels["strategy"] == "fedavg")
+    assert run.data.params.keys() == dict(flatten(cell.config)).keys() - {"seed"}
+    assert run.data.params["strategy.name"] == "fedavg"
+
+
+def test_a_mean_carries_the_numbers_of_the_tables(seeds):
+    table = summarise(cell_rows(seeds), []).set_index("strategy")
+    for run in means(seeds):
+        row, metrics = table.loc[run.data.tags["strategy"]], run.data.metrics
+        for key in ("fid", "heldout_loss", "train_loss", "is_mean", "fid_minus_centralized"):
+            told = [key, *(key + end for end in ("_sd", "_low", "_high") if key + end in row)]
+            assert {name: metrics.get(name) for name in told} == {
+                name: None if math.isnan(row[name]) else pytest.approx(row[name]) for name in told
+            }
+        assert metrics["n"] == 2
+    assert metrics.keys() >= {"fid_sd", "heldout_area"}
+
+
+def test_a_means_curves_are_means_over_seeds(seeds):
+    (run,) = means(seeds, "tags.strategy = 'fedavg'")
+    cells = [seeds.cell(cell.cell_id) for cell in seeds.planned() if cell.labels["strategy"] == "fedavg"]
+    for key in ("heldout_loss", "train_loss"):
+        losses = [[line[key] for line in cell.rounds()] for cell in cells]
+        mean = [pytest.approx(sum(several) / 2) for several in zip(*losses, strict=True)]
+        assert history(seeds, run, key) == list(zip((1, 2, 3), mean, strict=True))
+
+
+def test_losses_stand_on_axes_of_images_seen_and_of_bytes(seeds):
+    for run in (*means(seeds, "tags.strategy = 'fedavg'"), *children(seeds, "tags.strategy = 'fedavg'")):
+        for key in ("heldout_loss", "curve_fid"):
+            values = [value for _, value in history(seeds, run, key)]
+            samples, kilobytes = history(seeds, run, f"vs_samples/{key}"), history(seeds, run, f"vs_kilobytes/{key}")
+            assert samples == list(zip((200, 400, 600), values, strict=True))
+            assert kilobytes == list(zip((1800, 3600, 5400), values, strict=True))
+        assert history(seeds, run, "megabytes") == [(1, 1.8), (2, 3.6), (3, 5.4)]
+
+
+def test_an_autoencoders_bytes_travelled_before_the_first_round():
+    lines = [{"round": 1, "time": 1.0, "samples": 5, "bytes_up": 1000, "bytes_down": 2000, "heldout_loss": None}]
+    result = {"finished": 2.0, "metrics": {"autoencoder_bytes_up": 500.0, "autoencoder_bytes_down": 500.0}}
+    assert curves(lines, [], result) == {1: {"time": 1.0, "samples": 5.0, "kilobytes": 4.0, "megabytes": 0.004}}
+
+
+def test_centralized_training_has_no_axis_of_bytes(seeds):
+    for run in search(seeds, "tags.strategy = 'centralized'"):
+        assert "vs_samples/heldout_loss" in run.data.metrics
+        assert "vs_kilobytes/heldout_loss" not in run.data.metrics
+
+
+def test_the_image_grid_has_a_sheet_of_the_same_images_by_round(seeds):
+    client = client_of(seeds)
+    for run in children(seeds):
+        assert run.data.tags["mlflow.loggedImages"] == "True"
+        paths = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+        whole = {int(path.split("+")[2]): path for path in paths if path.endswith(".png")}
+        small = {int(path.split("+")[2]) for path in paths if path.endswith("+compressed.webp")}
+        assert small == whole.keys() == {1, 2, 3}
+        assert len(paths) == 6
+        sheets = {n: np.asarray(Image.open(client.download_artifacts(run.info.run_id, whole[n]))) for n in whole}
+        assert len({sheet.shape for sheet in sheets.values()}) == 1  # 12 images: no more were drawn at the end
+        assert [(sheets[n] == 40 * n).any() for n in (1, 2)] == [True, True]
+        images = fake_store.fake_images(next(c for c in seeds.planned() if c.cell_id == run.data.tags["cell_id"]))
+        assert np.array_equal(sheets[3], tile(torch.from_numpy(images), 8, 3))
+
+
+def test_syncing_means_and_images_again_changes_nothing(seeds):
+    def everything() -> tuple[object, ...]:
+        runs = search(seeds, view=ViewType.ALL)
+        images = [i.path for run in runs for i in client_of(seeds).list_artifacts(run.info.run_id, "images")]
+        return sorted(str(run.data.tags) + run.info.run_id for run in runs), points(seeds), sorted(images)
+
+    before = everything()
+    Tracker(seeds).sync(running=False)
+    assert everything() == before
+
+
+def test_another_seed_makes_another_mean_and_the_old_one_goes_to_the_bin(results):
+    store = fake_store.finished_store(results, {"strategy": ["fedavg"], "n_clients": [3]}, missing=[1])
+    tracker = Tracker(store)
+    tracker.sync(running=False)
+    (old,) = means(store)
+    assert (old.info.run_name, old.data.metrics["n"]) == ("fedavg n=3 beta=0.1 (1 seed)", 1)
+    assert (old.data.tags["state"], old.data.tags["unfinished"]) == ("partial", "1 missing")
+    assert "fid_sd" not in old.data.metrics
+    fake_store.run_cell(store, store.planned()[1])
+    tracker.sync(running=True)
+    assert [run.info.run_id for run in means(store)] == [old.info.run_id]
+    tracker.sync(running=False)
+    (new,) = means(store)
+    assert (new.info.run_name, new.data.tags["state"]) == ("fedavg n=3 beta=0.1 (2 seeds)", "done")
+    assert [run.info.run_id for run in means(store, view=ViewType.DELETED_ONLY)] == [old.info.run_id]
+    assert len(history(store, new, "fid")) == 1
+
+
+def test_what_the_plan_names_no_more_is_tagged_and_its_mean_goes_to_the_bin(results):
+    axes = {"n_clients": [3], "seed": [0]}
+    store = fake_store.finished_store(results, axes | {"strategy": ["centralized", "fedavg"]})
+    Tracker(store).sync(running=False)
+    assert {run.data.tags["in_plan"] for run in children(store)} == {"true"}
+    for run in children(store):  # as an earlier version made them
+        client_of(store).delete_tag(run.info.run_id, "in_plan")
+        client_of(store).delete_tag(run.info.run_id, "kind")
+    fake_store.planned_store(results, axes | {"strategy": ["centralized"]})
+    Tracker(store).sync(running=False)
+    told = {run.data.tags["strategy"]: run.data.tags["in_plan"] for run in children(store, "tags.kind = 'cell'")}
+    assert told == {"centralized": "true", "fedavg": "false"}
+    assert [run.info.run_name for run in means(store)] == ["centralized (1 seed)"]
+    fake_store.planned_store(results, axes | {"strategy": ["centralized", "fedavg"]})
+    Tracker(store).sync(running=False)
+    assert {run.data.tags["in_plan"] for run in children(store)} == {"true"}
+    assert len(means(store)) == 2
+
+
+def test_tables_figures_and_page_are_artifacts_of_the_grids_run(finished):
+    (parent,) = search(finished, "tags.grid = 'fake'")
+    client = client_of(finished)
+    named = [item.path for top in ("", "tables", "figures") for item in client.list_artifacts(parent.info.run_id, top)]
+    assert {path for path in named if "." in path} == {
+        "grid.json", "report.html", "tables/summary.tex", "figures/losses.pdf", "figures/losses.png",
+    }  # fmt: skip
+
+
+def test_the_grids_run_is_described_by_its_tables(small):
+    tracker = Tracker(small)
+    for rows in (2, 3):
+        table = "\n".join(["| strategy | FID |", "|---|---|", *["| fedavg | 1.0 |"] * rows])
+        write_bytes(small.root / "tables" / "summary.md", table.encode())
+        write_bytes(
+            small.root / "tables" / "claims.md", rb"It <script>holds</script> \<b\> \& \$ <ins>so</ins> ![x](y)."
+        )
+        tracker.sync(running=False)
+        note = search(small, "tags.kind = 'grid'")[0].data.tags["mlflow.note.content"]
+        claims = r"It &lt;script>holds&lt;/script> &lt;b\> &amp; $ <ins>so</ins> &#33;[x](y)."
+        assert note == f"A grid that nobody trained.\n\n{table}\n\n{claims}"
+
+
+def test_a_description_means_nothing_to_markdown_or_html():
+    hostile = "a *b* _c_ <img src=x onerror=alert(1)>\n# d\n| e | [f](javascript:g) `h` :octocat: ~~i~~ é"
+    escaped = escape(hostile)
+    assert html.unescape(escaped) == " ".join(hostile.split())
+    assert not set(re.sub(r"&#\d+;", "", escaped)) & set("*_<>#|[]`:~!\\\n\"'")
+
+
+def test_a_long_table_is_cut_at_a_line_and_says_so():
+    table = "\n".join(f"| row {k} |" for k in range(2000))
+    short = shorten(table, 8000)
+    assert len(short) <= 8000
+    *rows, told = short.splitlines()
+    assert rows[-2:] == [f"| row {len(rows) - 2} |", ""]
+    assert told == f"({2000 - len(rows) + 1} more lines: see the artifacts in the folder tables)"
+    assert shorten(table[:8000], 8000) == table[:8000]
+
+
 # ------------------------------------------------------------------------------------------ while it runs
 
 
@@ -324,7 +528,7 @@ def test_a_new_attempt_takes_the_place_of_the_failed_one(small):
     (old,) = search(small, view=ViewType.DELETED_ONLY)
     assert (old.data.tags["attempt"], old.data.tags["superseded_by"]) == ("first", "second")
     Tracker(small).sync(running=False)
-    assert len(search(small, view=ViewType.ALL)) == 3
+    assert len(search(small, view=ViewType.ALL)) == 4
 
 
 def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small, held):
@@ -449,6 +653,9 @@ def test_extra_axes_are_tags(results):
     Tracker(store).sync(running=False)
     (run,) = children(store, "tags.`sampler.steps` = '10' and tags.`model.widths` = '[8, 16]'")
     assert run.info.run_name == "fedavg n=3 beta=0.1 seed=0 sampler.steps=10 model.widths=[8, 16]"
+    (mean,) = means(store, "tags.`sampler.steps` = '10' and tags.`model.widths` = '[8, 16]'")
+    assert mean.info.run_name == "fedavg n=3 beta=0.1 sampler.steps=10 model.widths=[8, 16] (1 seed)"
+    assert mean.data.metrics["fid"] == run.data.metrics["fid"]
 
 
 def test_two_results_folders_may_share_one_mlflow(small, tmp_path):
@@ -472,7 +679,7 @@ def test_a_deleted_store_is_rebuilt(small, empty_database, results):
     Tracker(small, uri).sync(running=False)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("fake")
-    assert [r.data.metrics for r in client.search_runs([experiment.experiment_id], "tags.state = 'done'")] == before
+    assert [r.data.metrics for r in client.search_runs([experiment.experiment_id], "tags.kind = 'cell'")] == before
 
 
 def test_a_new_store_is_put_in_place_whole_or_not_at_all(results, monkeypatch):
@@ -484,7 +691,7 @@ def test_a_new_store_is_put_in_place_whole_or_not_at_all(results, monkeypatch):
 
     monkeypatch.setattr("mlflow.tracking.MlflowClient", killed)
     with pytest.raises(KeyboardInterrupt):
-        tracking._create_database(f"sqlite:///{results / 'mlflow.db'}")
+        databases.create_database(f"sqlite:///{results / 'mlflow.db'}")
     assert [path.name for path in results.iterdir()] == [".mlflow.db.lock"]
 
 
