@@ -1,6 +1,6 @@
-"""The report's five claims about FedAvg, each answered twice with a number, an interval and a verdict.
+"""Five claims of the paper that the harness starts from, about FedAvg: each is answered twice with a number, an interval and a verdict.
 
-By the report's own measure, the running training loss (local losses in the order in which batches are executed, one
+By the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
 client after another), and by the fair one, the global model's loss on held-out images with common noise after every
 round. Answered from plain FedAvg, paired with centralized training of the same seed.
 """

@@ -1,4 +1,4 @@
-"""The report's claims on grids in which effects are planted, so that the verdicts are known."""
+"""The paper's claims on grids in which effects are planted, so that the verdicts are known."""
 
 import math
 from collections.abc import Callable
