@@ -1,4 +1,4 @@
-"""Five claims of the paper that the harness starts from, about FedAvg: each is answered twice with a number, an interval and a verdict.
+"""Five claims about FedAvg, of the paper this harness starts from: twice each a number, an interval and a verdict.
 
 By the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
 client after another), and by the fair one, the global model's loss on held-out images with common noise after every
