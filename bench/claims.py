@@ -79,24 +79,29 @@ class Part:
         quantity: what the number is.
         values: by seed (rows) and block (columns).
         side: 1 if the claim is that it is above the threshold, -1 if below.
+        strict: whether a number that is the threshold in every seed refutes the claim; if not it agrees with it.
+        scope: of what the verdict is, where that is not what is claimed.
     """
 
     quantity: str
     values: pd.DataFrame
     side: int = 1
     threshold: float = 0.0
+    strict: bool = True
+    scope: str = ""
 
 
 def claims(store: Store) -> pd.DataFrame:
     """A row a claim and measure, over all blocks of one (n_clients, beta, further axes).
 
-    A seed counts with its mean over the blocks, if in it all blocks have a number that have one in any seed; the
-    interval is a t interval over those seeds.
+    A seed counts with its mean over the blocks. Where numbers are missing, those blocks and seeds are pooled that have
+    the most without a gap; `quantity` names the blocks left out. The interval is a t interval over those seeds.
 
     Returns:
         `COLUMNS`: claim (1 to 5), statement, measure ("paper" or "fair"), quantity (what number is given), value, low,
         high (95 %), n (seeds), verdict: "holds" or "does not hold" where the interval lies on one side of the
-        threshold, "undecided at n seeds" where it does not or there is one seed; or why there is no answer, with NaN.
+        threshold, "undecided at n seeds" where it does not or there is one seed, with its scope where that is not the
+        claim's; or why there is no answer, with NaN.
     """
     found = claims_by_block(store)
     return found.loc[found["block"] == ALL, list(COLUMNS)].reset_index(drop=True)
@@ -114,28 +119,34 @@ def _rows(evidence: Evidence, claim: int, measure: str) -> list[dict[str, Any]]:
     nothing = {"block": ALL, "quantity": "", "value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
     try:
         parts = _QUESTIONS[claim](evidence, measure)
-        pooled = _answer(parts, [_pooled(part.values) for part in parts])
+        pooled = _answer(parts, *zip(*(_pooled(part.values) for part in parts), strict=True))
     except Unanswered as why:
         return [told | nothing | {"verdict": str(why)}]
     blocks = [block for block in parts[0].values if all(block in part.values for part in parts)]
-    single = [{"block": block} | _answer(parts, [part.values[block] for part in parts]) for block in blocks]
+    single = [
+        {"block": block} | _answer(parts, [part.values[block] for part in parts], [""] * len(parts)) for block in blocks
+    ]
     return [told | row for row in ({"block": ALL} | pooled, *single)]
 
 
-def _pooled(values: pd.DataFrame) -> pd.Series:
-    complete = values.dropna()
-    if complete.empty:
-        raise Unanswered("no seed has all its cells finished")
-    return complete.mean(axis=1)
+def _pooled(values: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Means by seed over the blocks and seeds with the most numbers without a gap, and which blocks are left out."""
+    counts = values.notna().sum()
+    choices = [values.loc[:, counts >= least].dropna() for least in sorted(set(counts) - {0}, reverse=True)]
+    complete = max(choices, key=lambda table: table.size)  # of equals the first, which has the most seeds
+    left = [str(block) for block in values.columns if block not in complete]
+    note = f" ({complete.shape[1]} of {len(counts)} blocks: too few seeds for {'; '.join(left)})" if left else ""
+    return complete.mean(axis=1), note
 
 
-def _answer(parts: Sequence[Part], values: Sequence[pd.Series]) -> dict[str, Any]:
+def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[str]) -> dict[str, Any]:
     """Number, interval and verdict; of several parts those of the first, with the others told in `quantity`."""
     found = [stats.t_interval(seeds) for seeds in values]
-    also = [f"; {part.quantity}: {_told(interval)}" for part, interval in zip(parts[1:], found[1:], strict=True)]
+    named = [part.quantity + note for part, note in zip(parts, notes, strict=True)]
+    also = [f"; {name}: {_told(interval)}" for name, interval in zip(named[1:], found[1:], strict=True)]
     first = found[0]
     return {
-        "quantity": parts[0].quantity + "".join(also),
+        "quantity": named[0] + "".join(also),
         "value": first.mean,
         "low": first.low,
         "high": first.high,
@@ -151,14 +162,19 @@ def _told(interval: stats.Interval) -> str:
 
 def _verdict(parts: Sequence[Part], found: Sequence[stats.Interval]) -> str:
     """All parts must hold; one that does not is enough for the claim not to."""
-    sides = [
-        [part.side * (end - part.threshold) for end in (interval.low, interval.high)]
-        for part, interval in zip(parts, found, strict=True)
-    ]
-    if any(max(ends) < 0 for ends in sides):
-        return "does not hold"
+    sides = [_side(*pair) for pair in zip(parts, found, strict=True)]
     n = min(interval.n for interval in found)
-    return "holds" if all(min(ends) > 0 for ends in sides) else f"undecided at {n} seed{'' if n == 1 else 's'}"
+    undecided = f"undecided at {n} seed{'' if n == 1 else 's'}"
+    verdict = "does not hold" if -1 in sides else "holds" if set(sides) == {1} else undecided
+    return " ".join([verdict, *dict.fromkeys(part.scope for part in parts if part.scope)])
+
+
+def _side(part: Part, interval: stats.Interval) -> int:
+    """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
+    ends = sorted(part.side * (end - part.threshold) for end in (interval.low, interval.high))
+    if ends == [0.0, 0.0]:
+        return -1 if part.strict else 1
+    return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
 
 
 # ----------------------------------------------------------------------------------------------------- the claims
@@ -192,21 +208,28 @@ def _reaches(evidence: Evidence, measure: str) -> list[Part]:
 def _longer(evidence: Evidence, measure: str) -> list[Part]:
     """Long runs against short ones where there are both, else the second half of runs against their first."""
     lengths = sorted({run.rounds for run in evidence.fedavg})
-    short_of = "" if lengths and lengths[-1] >= CLAIMED_ROUNDS else f", not the claim's {CLAIMED_ROUNDS}"
+    told = "/".join(map(str, lengths)) + " rounds"
+    short = not lengths or lengths[-1] < CLAIMED_ROUNDS
+    scope = f"({told}; {CLAIMED_ROUNDS} were not run)" if short else ""
     if len({run.axes.get(ROUNDS) for run in evidence.fedavg}) > 1:
         few, many = _ends(evidence, ROUNDS)
         smooth = _contrast(evidence, ROUNDS, f"{measure} roughness")
         better = _contrast(evidence, ROUNDS, "fid")
         which = f"{many:g} rounds minus {few:g}"
         return [
-            Part(f"{_roughness(measure)}, {which}{short_of}", smooth, -1),
+            Part(f"{_roughness(measure)}, {which}", smooth, -1, strict=False, scope=scope),
             Part(f"FID, {which}", better, -1),
         ]
-    rounds = f"{'/'.join(map(str, lengths))} rounds{short_of}"
     smooth = _within(evidence, f"{measure} unrest")
     better = _within(evidence, "drawn fid")
     return [
-        Part(f"ups and downs of the {_LOSS[measure]} over its fall, last half minus first ({rounds})", smooth, -1),
+        Part(
+            f"ups and downs of the {_LOSS[measure]} over its fall, last half of {told} minus first",
+            smooth,
+            -1,
+            strict=False,
+            scope=scope,
+        ),
         Part("FID of the last images drawn along training minus the first", better, -1),
     ]
 
@@ -268,15 +291,16 @@ def _others(run: Run, axis: str) -> tuple[Any, ...]:
 
 
 def _table(found: Sequence[tuple[tuple[Run, ...], float]], name: str, without: str = "") -> pd.DataFrame:
-    """Values, each of one or two runs, by seed (rows) and block (columns) of the first; blocks without any left out."""
+    """Values, each of one or two runs, by seed (rows) and block (columns) of the first."""
     if not found:
         raise Unanswered(_NO_FEDAVG)
     columns: dict[str, dict[Any, float]] = {}
     for (run, *_), value in found:
         columns.setdefault(_block(run, without), {})[run.axes["seed"]] = value
-    table = pd.DataFrame(columns).dropna(axis=1, how="all")
-    if table.empty:
-        raise Unanswered(next(run.why[name] for runs, _ in found for run in runs if name in run.why))
+    table = pd.DataFrame(columns)
+    if table.isna().all(axis=None):
+        reasons = (run.why[name] for runs, _ in found for run in runs if name in run.why)
+        raise Unanswered(next(reasons, "centralized training has a loss of 0"))
     return table
 
 
@@ -338,7 +362,11 @@ def _of_curve(measure: str, x: Array, y: Array, end: float) -> dict[str, float]:
 
 def _drawn(folder: CellFolder) -> float:
     """FID of the last images drawn along training minus that of the first."""
-    curve = (read_json(folder.path / "curve.json") or {}).get("curve", [])
+    try:
+        curve = (read_json(folder.path / "curve.json") or {}).get("curve", [])
+    except Damaged as error:
+        warnings.warn(f"{folder.path / 'curve.json'} is broken ({error}) and is not used", stacklevel=2)
+        return math.nan
     points = sorted((point["round"], _number(point.get("fid"))) for point in curve)
     return points[-1][1] - points[0][1] if len(points) > 1 else math.nan
 

@@ -42,12 +42,13 @@ def area(x: ArrayLike, y: ArrayLike) -> float:
 def roughness(y: ArrayLike) -> float:
     """Total variation over fall, first value minus last: 1 for a curve that only falls, more the more it goes up, too.
 
+    It is 1 + 2 rises / fall, which is taken: curves that only fall then have exactly 1, and no rounding differs.
     NaN where the curve does not fall: there is nothing that its ups and downs could be measured by. Places without a
     value are passed over.
     """
     values = _finite(y)
     fall = values[0] - values[-1] if len(values) > 1 else 0.0
-    return float(np.abs(np.diff(values)).sum() / fall) if fall > 0 else math.nan
+    return float(1 + 2 * _rises(values) / fall) if fall > 0 else math.nan
 
 
 def unrest(y: ArrayLike) -> float:
@@ -65,7 +66,13 @@ def unrest(y: ArrayLike) -> float:
 
 
 def _detours(values: Array) -> float:
-    return float(np.abs(np.diff(values)).sum() - abs(values[-1] - values[0]))
+    """Total variation less net change: twice what goes up or what goes down, whichever is less."""
+    return 2 * min(_rises(values), _rises(-values))
+
+
+def _rises(values: Array) -> float:
+    steps = np.diff(values)
+    return float(steps[steps > 0].sum())
 
 
 def _finite(y: ArrayLike) -> Array:
@@ -116,7 +123,7 @@ def running_mean(losses: ArrayLike, stretches: int = STRETCHES) -> Array:
 
 
 def running_loss(lines: Sequence[Mapping[str, Any]], samples: float, stretches: int = STRETCHES) -> tuple[Array, Array]:
-    """The training loss as the report plots it: images seen at the end of each stretch, and the mean local loss in it.
+    """The training loss as the paper plots it: images seen at the end of each stretch, and the mean local loss in it.
 
     Args:
         lines: of steps.jsonl.

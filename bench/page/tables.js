@@ -119,7 +119,7 @@ function floorText(columns) {
   const numbers = ["claim", "value", "low", "high", "n"];
   const kinds = (key) => (numbers.includes(key) ? "number" : ["statement", "quantity", "verdict"].includes(key) ? "long" : "text");
   const columns = keys.map((key) => ({ key, head: key, kind: kinds(key), badge: key === "verdict" }));
-  const verdict = (text) => (text === "holds" ? "holds" : text === "does not hold" ? "fails" : "undecided");
+  const verdict = (text) => (text.startsWith("holds") ? "holds" : text.startsWith("does not hold") ? "fails" : "undecided");
   const field = (key, value) => {
     if (value == null) return [null, "--", "", ""];
     const text = typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
