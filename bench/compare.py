@@ -22,7 +22,8 @@ from rich.table import Table
 
 from bench import figures, tables
 from bench.config import ConfigError, flatten
-from bench.files import Damaged, write_bytes
+from bench.files import write_bytes
+from bench.report import ODD
 from bench.stats import paired_interval
 from bench.store import PlannedCell, ReadOnce, Store
 from bench.summary import AXES, cell_rows
@@ -66,11 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = write(made, options.out)
             console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
         return DONE
-    except (ConfigError, Damaged) as error:
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
+    except ODD as error:
+        told = f"{type(error).__name__}: {error}: were they written by another version?"
+        print(f"error: a record of the two folders is not as it should be: {told}", file=sys.stderr)
+        return WRONG
     except OSError as error:
-        print(f"error: --out {options.out}: cannot be written: {error}", file=sys.stderr)
+        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

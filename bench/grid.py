@@ -30,7 +30,7 @@ from bench.grid_file import load_grid, shipped_grids
 from bench.options import seconds, whole
 from bench.plan import Plan, describe, make_plan
 from bench.progress import View, Watcher, clock, make_view
-from bench.report import show, write_report, writing
+from bench.report import ODD, show, write_report, writing
 from bench.seeds import numpy_stream
 from bench.store import FAILURES, ReadOnce, Store
 from bench.tracking import Tracker, TrackingError
@@ -159,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
         "--break-locks", action="store_true",
         help="take over cells at which processes of other hosts are said to work: all of those must be gone",
     )  # fmt: skip
-    p.add_argument("--tables-only", action="store_true", help="at the end write tables, but no figures and page")
+    p.add_argument(
+        "--tables-only", action="store_true", help="the report at the end has tables, but no figures and page"
+    )
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
     p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
@@ -348,8 +350,11 @@ def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pi
         with writing(plan.store):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
             once = ReadOnce(plan.store.root)
-            made = write_report(once, pictures=pictures)
-        show(made, once, console, view.warn)
+            try:
+                show(write_report(once, pictures=pictures), once, console, view.warn)
+            except ODD as odd:
+                told = f"{type(odd).__name__}: {odd}"
+                view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")
         if strangers := plan.store.strangers():
             console.print(
                 f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan", markup=False

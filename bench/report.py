@@ -17,12 +17,15 @@ from rich.console import Console
 
 from bench import figures, tables
 from bench.config import ConfigError
-from bench.files import Damaged
+from bench.files import Damaged, read_json, remove, write_json
+from bench.grid_file import load_grid
 from bench.page import write_page
 from bench.store import ReadOnce, Store
+from bench.summary import CENTRALIZED, baselines
 
-CENTRALIZED = "centralized"
 TABLES, FIGURES, PAGE = "tables", "figures", "report.html"  # in the grid's folder
+WRITTEN = ".report.json"  # names the files of the last report
+ODD = (Damaged, KeyError, IndexError, TypeError, ValueError, ArithmeticError)  # of records that are not as they should
 DONE, WRONG, INTERRUPTED = 0, 2, 130
 
 
@@ -53,8 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = write_report(store, options.baseline, options.siunitx)
         show(made, store, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
         return DONE
-    except (ConfigError, Damaged) as error:
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except ODD as error:
+        told = f"{type(error).__name__}: {error}: were they written by another version?"
+        print(f"error: a record in {options.results} is not as it should be: {told}", file=sys.stderr)
         return WRONG
     except OSError as error:
         print(f"error: the report cannot be written: {error}", file=sys.stderr)
@@ -72,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--grid", required=True, metavar="NAME", help="a grid that was run, by its name or its TOML file")
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where results lie (results)")
     p.add_argument(
-        "--baseline", metavar="STRATEGY",
+        "--baseline", default=CENTRALIZED, metavar="STRATEGY",
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
@@ -85,7 +92,7 @@ def find_store(results: Path, grid: str) -> ReadOnce:
     Raises:
         ConfigError: if no grid of that name was run into the folder.
     """
-    name = Path(grid).stem if grid.endswith(".toml") else grid
+    name = load_grid(grid, []).name if grid.endswith(".toml") else grid
     try:
         there = sorted(path.parent.name for path in results.glob("*/grid.json"))
     except (OSError, ValueError) as error:
@@ -101,13 +108,13 @@ def writing(store: Store) -> FileLock:
     return FileLock(store.root / ".tables")
 
 
-def write_report(store: ReadOnce, baseline: str | None = None, siunitx: bool = False, pictures: bool = True) -> Report:
-    """Write tables/, figures/ and report.html into the grid's folder, and remove what an earlier report left there.
+def write_report(store: ReadOnce, baseline: str = CENTRALIZED, siunitx: bool = False, pictures: bool = True) -> Report:
+    """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
     Args:
-        baseline: label of the strategy that the others' differences are to; None for centralized training.
+        baseline: label of the strategy that the others' differences are to.
         siunitx: whether LaTeX tables have that package's columns.
-        pictures: whether figures and the page are written, too; if not, those of an earlier report stay as they are.
+        pictures: whether figures and the page are written, too.
     Raises:
         ConfigError: if no cell uses the baseline.
         Damaged: if grid.json is.
@@ -115,12 +122,11 @@ def write_report(store: ReadOnce, baseline: str | None = None, siunitx: bool = F
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        strategies = list(dict.fromkeys(cell.labels["strategy"] for cell in store.planned()))
-        if baseline is not None and baseline not in strategies:
-            raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(strategies)}")
-        written = tables.write_tables(store, store.root / TABLES, siunitx, baseline or CENTRALIZED)
-        _forget_others(store.root / TABLES, written)
+        if baseline not in baselines(store):
+            raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(store))}")
+        written = tables.write_tables(store, store.root / TABLES, siunitx, baseline)
         drawn, left_out = _draw(store) if pictures else ([], [])
+        _forget_others(store.root, [*written, *drawn])
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return Report(store.root, (*written, *drawn), tuple(left_out), tuple(dict.fromkeys(told)))
 
@@ -128,17 +134,21 @@ def write_report(store: ReadOnce, baseline: str | None = None, siunitx: bool = F
 def _draw(store: ReadOnce) -> tuple[list[Path], list[str]]:
     """Figures and page; what does not apply, with the reason."""
     drawn, left_out = figures.draw_all(store, store.root / FIGURES)
-    _forget_others(store.root / FIGURES, drawn)
     page = write_page(store, store.root / PAGE, store.root / TABLES, store.root / FIGURES)
     return [*drawn, page], left_out
 
 
-def _forget_others(folder: Path, made: Iterable[Path]) -> None:
-    """Remove files of an earlier report: what they show may not be so any more."""
-    kept = {path.name for path in made}
-    for path in folder.iterdir():
-        if path.is_file() and path.name not in kept:
-            path.unlink()
+def _forget_others(root: Path, made: Iterable[Path]) -> None:
+    """Remove files of the last report that this one does not write: what they show may not be so any more."""
+    names = [str(path.relative_to(root)) for path in made]
+    try:
+        last = (read_json(root / WRITTEN) or {}).get("files", [])
+    except Damaged as error:
+        warnings.warn(f"{root / WRITTEN} is broken ({error}); files of the last report may be left", stacklevel=2)
+        last = []
+    for name in set(last) - set(names):
+        remove(root / name)
+    write_json(root / WRITTEN, {"files": names})
 
 
 def show(report: Report, store: ReadOnce, console: Console, warn: Callable[[str], None]) -> None:

@@ -26,12 +26,19 @@ SHOWN = (
 _DIFFERENCES = ("fid", "heldout_loss")
 # What is reached or not: a mean over those seeds alone that reach it would flatter the others.
 _TO_CENTRALIZED = ("rounds_to_centralized", "samples_to_centralized", "megabytes_to_centralized")
-_ALSO_SUMMARISED = (
-    "fid_bias",
+# What has a table of its own beside them.
+FURTHER = (
     "fid_infinity",
+    "heldout_area",
+    "heldout_roughness",
+    "train_roughness",
+    "reached_centralized",
+    *_TO_CENTRALIZED,
+)
+_ALSO_SUMMARISED = (
+    *FURTHER,
+    "fid_bias",
     "fid_images_sd",
-    "fid_images_low",
-    "fid_images_high",
     "fid_images_bias",
     "is_std",
     "kid_std",
@@ -41,11 +48,6 @@ _ALSO_SUMMARISED = (
     "samples",
     "train_seconds",
     "heldout_loss_raw",
-    "heldout_area",
-    "heldout_roughness",
-    "train_roughness",
-    "reached_centralized",
-    *_TO_CENTRALIZED,
     "heldout_client_mean",
     "heldout_client_sd",
     "heldout_client_max",
@@ -61,27 +63,6 @@ _ALSO_SUMMARISED = (
     "bytes_down",
     "reconstruction_mse",
 )
-# Whether lower (-1) or higher (1) is better, of the metrics of which one is.
-BETTER: Mapping[str, int] = {
-    "fid": -1,
-    "fid_infinity": -1,
-    "fid_avg": -1,
-    "reconstruction_fid": -1,
-    "kid_mean": -1,
-    "is_mean": 1,
-    "class_tv": -1,
-    "label_accuracy": 1,
-    "bits_per_dim": -1,
-    "heldout_loss": -1,
-    "heldout_area": -1,
-    "heldout_roughness": -1,
-    "train_loss": -1,
-    "train_roughness": -1,
-    "epsilon": -1,
-    "megabytes": -1,
-    "seconds": -1,
-    **dict.fromkeys(_TO_CENTRALIZED, -1),
-}
 # What a total is made of, in its unit: what every cell has, and what only latent diffusion has.
 _TOTALS = {
     "megabytes": (1e6, ["bytes_up", "bytes_down"], ["autoencoder_bytes_up", "autoencoder_bytes_down"]),
@@ -270,7 +251,8 @@ def differences(
     """Differences to a baseline, paired by seed: a row a metric and (strategy, n_clients, beta, further axes).
 
     A row's partner is the baseline's of the same seed, n_clients, beta and further axes; centralized training's has the
-    same seed and those further axes that mean something to it. Metrics that no cell has are left out. The family of
+    same seed and those further axes that mean something to it. Metrics that no cell has are left out, and what it costs
+    to reach centralized training, which only those have that reach it. The family of
     Holm's adjustment are all comparisons of one metric that have a pair.
 
     Args:
@@ -287,7 +269,7 @@ def differences(
     """
     rows = _plain_axes(rows, extra_axes).reset_index(drop=True)
     _check_baseline(rows, baseline)
-    metrics = [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
+    metrics = [m for m in metrics if m in rows and rows[m].notna().any() and m not in _TO_CENTRALIZED]
     deltas = _minus_partners(rows, extra_axes, metrics, baseline).to_numpy()
     pairs = list(zip(rows["cell_id"], rows["cell_id"].reindex(_partners(rows, extra_axes, baseline)), strict=True))
     groups = [
@@ -366,7 +348,7 @@ def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: in
     """How federated strategies stand over blocks of one (n_clients, beta, further axes), best mean rank first.
 
     Ranked are means over the seeds that all strategies of the grid have finished in the block, so blocks in which one
-    has nothing do not count; a strategy that has finished nothing anywhere is not ranked.
+    has nothing do not count; a strategy that has finished nothing anywhere is not ranked, and one alone neither.
 
     Args:
         better: -1 if lower is better, 1 if higher is.
@@ -376,6 +358,7 @@ def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: in
     """
     tables = [block for _, block in _blocks(rows, extra_axes, metric)]
     names = list(dict.fromkeys(name for block in tables for name in block.columns[block.notna().any()]))
+    names = names if len(names) > 1 else []
     common = [block.reindex(columns=names).dropna() for block in tables]
     places = [stats.average_ranks(block.mean(), better) for block in common if names and len(block)]
     table = pd.DataFrame(places, columns=names, dtype=float)
@@ -422,7 +405,10 @@ def _groups(
 
 
 def _blocks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """(n_clients, beta, further axes) of federated rows, and the metric by seed (rows) and strategy (columns)."""
+    """(n_clients, beta, further axes) of federated rows, and the metric by seed (rows) and strategy (columns).
+
+    Of what it costs to reach centralized training a strategy has nothing unless all its finished seeds reach it.
+    """
     rows = _plain_axes(rows, extra_axes)
     rows = rows[rows["n_clients"].notna()]
     axes = ["n_clients", "beta", *extra_axes]
@@ -430,6 +416,9 @@ def _blocks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str) -> list[
     made = []
     for told, places in _groups(rows, axes, extra_axes):
         block = values.iloc[places]
+        if metric in _TO_CENTRALIZED:
+            never = block[metric].isna() & (rows["state"].iloc[places] == "done")
+            block = block.assign(**{metric: block[metric].mask(never.groupby(block["strategy"]).transform("any"))})
         made.append((told, block.pivot(index="seed", columns="strategy", values=metric)[block["strategy"].unique()]))
     return made
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench.config import flatten
 from bench.store import CellFolder, PlannedCell, ReadOnce, Store
-from bench.summary import AXES, BETTER, SHOWN, cell_rows, summarise
+from bench.summary import AXES, FURTHER, SHOWN, cell_rows, summarise
 from bench.tracking.requests import cut, log, send_params
 from bench.tracking.values import (
     Curves,
@@ -130,7 +130,7 @@ def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:
     MLflow's comparison is a list of all metrics in the order of their names, so it has no others.
     """
     told: dict[str, Any] = {}
-    for name in dict.fromkeys((*SHOWN, *BETTER)):
+    for name in (*SHOWN, *FURTHER):
         told |= {name + end: row.get(name + end) for end in ("", *(SPREADS if name in SHOWN else ()))}
     told["n"] = row["n"]
     return {key: float(value) for key, value in told.items() if value is not None and is_finite(float(value))}

@@ -116,7 +116,7 @@ def test_a_mistake_is_one_message(ours, tmp_path, capsys, make, told):
 def test_a_folder_that_cannot_be_written_is_one_message(ours, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([str(ours.root), str(ours.root), "--out", str(tmp_path / "file")]) == 2
-    assert "--out" in capsys.readouterr().err
+    assert "File exists" in capsys.readouterr().err
 
 
 def test_hostile_settings_are_printed_as_they_are(ours, tmp_path):

@@ -56,20 +56,13 @@ def test_tables_figures_and_page_lie_in_the_grids_folder(written):
     assert {path.parts[0] for path in written} == {PAGE, TABLES, FIGURES}
 
 
-def test_a_report_leaves_nothing_of_an_earlier_one(store, written):
-    for name in (f"{TABLES}/old.tex", f"{FIGURES}/old.png"):
-        write_bytes(store.root / name, b"of another plan")
+def test_a_report_removes_what_only_the_last_one_wrote_and_nothing_else(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES)
     write_report(ReadOnce(store.root))
-    assert files(store.root) == written
-
-
-def test_tables_alone_leave_pictures_as_they_are(store, written):
-    page = store.root / PAGE
-    before = page.stat().st_mtime_ns
-    made = write_report(ReadOnce(store.root), pictures=False)
+    write_bytes(store.root / TABLES / "mine.tex", b"by hand")
+    made = write_report(ReadOnce(store.root), pictures=False)  # an older page would contradict the new tables
+    assert files(store.root) == {path.relative_to(store.root) for path in made.files} | {Path(TABLES) / "mine.tex"}
     assert {path.parent.name for path in made.files} == {TABLES}
-    assert page.stat().st_mtime_ns == before
-    assert files(store.root) == written
 
 
 def test_nothing_but_the_report_is_written(tmp_path):
@@ -79,7 +72,10 @@ def test_nothing_but_the_report_is_written(tmp_path):
         return {str(path): path.read_bytes() for path in store.root.glob("*/*") if path.parent.name.startswith("0")}
 
     before = cells()
-    assert main(["--grid", "fake.toml", "--results", str(tmp_path)]) == 0
+    (tmp_path / "mine.toml").write_text(
+        'name = "fake"\npartition = "iid"\n[axes]\nstrategy = ["fedavg"]\nn_clients = [2]\n'
+    )
+    assert main(["--grid", str(tmp_path / "mine.toml"), "--results", str(tmp_path)]) == 0
     assert cells() == before
 
 

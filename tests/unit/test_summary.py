@@ -159,7 +159,7 @@ def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
     rows = summary.cell_rows(fake_store.planned_store(tmp_path, SMALL))
     assert rows["heldout_area"].isna().all()
     assert list(summary.summarise(rows)["n"]) == [0, 0]
-    assert summary.differences(rows, [], list(summary.BETTER)).empty
+    assert summary.differences(rows, [], list(summary.SHOWN)).empty
     assert summary.ranks(rows, [], "fid", -1).empty
     assert not summary.best_and_ties(rows, [], "fid", -1)[["best", "tied"]].any(axis=None)
 
@@ -212,7 +212,7 @@ def test_what_reaching_costs_has_a_mean_only_where_every_seed_reaches_it():
 def test_new_scores_and_those_of_curves_are_summarised(tmp_path):
     rows = summary.cell_rows(fake_store.finished_store(tmp_path, SMALL))
     table = summary.summarise(rows)
-    told = ("fid_infinity", "fid_images_sd", "fid_images_low", "fid_images_bias", "heldout_area", "train_roughness")
+    told = ("fid_infinity", "fid_images_sd", "fid_images_bias", "heldout_area", "train_roughness")
     for key in told:
         assert table.loc[1, key] == pytest.approx(rows.loc[rows["strategy"] == "fedavg", key].mean())
         assert table.loc[1, f"{key}_low"] <= table.loc[1, key]
@@ -438,6 +438,23 @@ def test_who_finished_nothing_is_not_ranked_and_keeps_nobody_from_being():
     apart = summary.ranks(rows_of({("a", 3, 0.1): [1.0], ("b", 5, 0.1): [2.0]}), [], "fid", -1)
     assert list(apart["blocks"]) == [0, 0]
     assert apart["mean_rank"].isna().all()
+
+
+def test_a_strategy_alone_is_not_ranked():
+    assert summary.ranks(rows_of({central: [0.0], ("a", 3, 0.1): [1.0], ("a", 5, 0.1): [1.0]}), [], "fid", -1).empty
+
+
+def test_who_reaches_centralized_training_in_one_seed_only_has_no_cost_to_be_compared():
+    """Its one number would flatter it: the seeds in which it never gets there have none."""
+    metric = "rounds_to_centralized"
+    rows = rows_of(
+        {("a", 3, 0.1): [2.0, 9.0, 9.0], ("b", 3, 0.1): [4.0, 5.0, 6.0], ("c", 3, 0.1): [5.0, 6.0, 6.0]}, metric
+    )
+    rows.loc[(rows["strategy"] == "a") & (rows["seed"] > 0), metric] = math.nan
+    found = summary.best_and_ties(rows, [], metric, -1).set_index("strategy")
+    assert found["best"].to_dict() == {"a": False, "b": True, "c": False}
+    assert list(summary.ranks(rows, [], metric, -1)["strategy"]) == ["b", "c"]
+    assert summary.differences(rows, [], [metric], "b").empty
 
 
 @settings(max_examples=30)
