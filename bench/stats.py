@@ -156,7 +156,7 @@ def average_ranks(values: ArrayLike, better: int = -1) -> Array:
 
 
 def bootstrap_interval(replicates: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
-    """Where `value` would lie with other samples: that far from it as the replicates are from their mean.
+    """A bootstrap's interval for the mean of `value`: that far from it as the replicates are from their mean.
 
     From their mean and not from `value`, because a statistic of resamples may be biased against that of the sample, as
     FID is. NaN below two replicates, or where `value` is missing.
