@@ -74,8 +74,8 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
     Returns:
         fid_images_sd: standard deviation over resamples of N images with replacement.
         fid_images_low, fid_images_high: `fid` and 95 % of the resamples' deviations from their mean: an interval for
-        the FID that N images of this model have in the mean. A little narrow (about 90 % in simulations), and too wide
-        where nearly all of the FID is bias.
+        the FID that N images of this model have in the mean. It covers that in 88 to 95 % of simulations, and always
+        where nearly all of the FID is bias: there it is too wide.
         fid_images_bias: how much higher than `fid` resamples score, the bootstrap's own estimate of the bias.
         fid_infinity: see `fid_infinity`.
         bootstrap: {"fid": B distances}. The k-th resample takes the same images in every cell with N of them, and

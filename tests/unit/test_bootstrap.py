@@ -51,6 +51,14 @@ def test_spread_and_bias_are_those_of_other_samples_of_the_same_model():
         assert width == pytest.approx(2 * 1.96 * found["fid_images_sd"], rel=0.3)
 
 
+@pytest.mark.parametrize(("shift", "least"), [(0.5, 0.88), (0.0, 0.99)])
+def test_the_interval_covers_what_such_samples_score_in_the_mean(shift, least):
+    samples = [drawn(200, f"of many {k}", shift) for k in range(100)]
+    scores = np.array([distance(sample) for sample in samples])
+    told = [fid_uncertainty(fid, x, *REFERENCE, replicates=60) for fid, x in zip(scores, samples, strict=True)]
+    assert np.mean([a["fid_images_low"] <= scores.mean() <= a["fid_images_high"] for a in told]) >= least
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_fid_infinity_has_lost_the_bias(shift):
     features = drawn(1000, "many", shift)
