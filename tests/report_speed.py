@@ -1,13 +1,21 @@
-"""How long a report takes: ``python -m tests.report_speed --cells 500``. A made-up store, nothing is trained."""
+"""How long a report takes: ``python -m tests.report_speed --cells 500``. A made-up store, nothing is trained.
+
+Its cells have as many local losses and images as those of the default grid.
+"""
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
+from safetensors.torch import save
+
 from bench import figures, tables
+from bench.files import write_bytes
 from bench.page import write_page
-from bench.store import ReadOnce
+from bench.store import ReadOnce, Store
 from tests import fake_store
 
 STRATEGIES = [
@@ -15,6 +23,21 @@ STRATEGIES = [
     "fedavgm(momentum=0.9)", "scaffold", "fednova", "feddyn(alpha=0.1)", "median",
 ]  # fmt: skip
 SPLITS = {"n_clients": [3, 5], "beta": [0.1, 0.5, 1.0]}
+
+
+STEPS, IMAGES = 2_800, 500  # of a cell
+
+
+def fill(store: Store) -> None:
+    """Give every cell that many local losses and images."""
+    for cell in store.planned():
+        folder, n = store.cell(cell.cell_id), cell.labels["n_clients"] or 1
+        losses = np.array_split(0.1 + np.exp(-np.arange(STEPS) / 300), fake_store.ROUNDS * n)
+        (folder.path / "steps.jsonl").unlink()
+        told = [{"round": 1 + k // n, "client": k % n, "loss": part.tolist()} for k, part in enumerate(losses)]
+        folder.append("steps.jsonl", told)
+        images = torch.from_numpy(fake_store.fake_images(cell, IMAGES))
+        write_bytes(folder.path / "samples.safetensors", save({"images": images}), sync=False)
 
 
 def main() -> None:
@@ -27,10 +50,12 @@ def main() -> None:
         axes = SPLITS | {"strategy": STRATEGIES, "seed": list(range(seeds))}
         made = fake_store.finished_store(Path(folder), axes)
         fake_store.tell_more(made)
+        fill(made)
         store, total = ReadOnce(made.root), 0.0
         parts = {
             "tables": lambda: tables.write_tables(store, store.root / "tables"),
             "figures": lambda: figures.draw_all(store, store.root / "figures"),
+            "terminal": lambda: (tables.terminal_table(store), tables.claims_table(store), tables.caption(store)),
             "page": lambda: write_page(
                 store, store.root / "report.html", store.root / "tables", store.root / "figures"
             ),
