@@ -4,17 +4,18 @@ Both ask for the distance of many resamples to one reference, so the reference's
 matrices of the smaller of the two sides (images, features) are decomposed.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.seeds import numpy_stream
-from bench.stats import bootstrap_interval
 
 SIZES = 15  # of the subsets through whose FIDs the line is drawn (Chong & Forsyth 2020, section 4)
+LEVEL = 0.95  # of intervals
 LEAST = 4  # images a feature, below which the FID is no line in 1/N
 
 Array = NDArray[np.float64]
@@ -92,6 +93,19 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
         "fid_infinity": fid_infinity(distances, replicates),
         "bootstrap": {"fid": found.tolist()},
     }
+
+
+def bootstrap_interval(replicates: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
+    """A bootstrap's interval for the mean of `value`: that far from it as the replicates are from their mean.
+
+    From their mean and not from `value`, because a statistic of resamples may be biased against that of the sample, as
+    FID is. NaN below two replicates, or where `value` is missing.
+    """
+    array = np.asarray(replicates, dtype=float)
+    if len(array) < 2 or not math.isfinite(value):
+        return math.nan, math.nan
+    low, high = np.quantile(array - array.mean(), [(1 - level) / 2, (1 + level) / 2])
+    return value + float(low), value + float(high)
 
 
 def _resamples(count: int, replicates: int) -> Iterator[NDArray[np.int64]]:

@@ -153,16 +153,3 @@ def average_ranks(values: ArrayLike, better: int = -1) -> Array:
     ranks = np.full(array.shape, np.nan)
     ranks[known] = stats.rankdata(-better * array[known])
     return ranks
-
-
-def bootstrap_interval(replicates: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
-    """A bootstrap's interval for the mean of `value`: that far from it as the replicates are from their mean.
-
-    From their mean and not from `value`, because a statistic of resamples may be biased against that of the sample, as
-    FID is. NaN below two replicates, or where `value` is missing.
-    """
-    array = present(replicates)
-    if len(array) < 2 or not math.isfinite(value):
-        return math.nan, math.nan
-    low, high = np.quantile(array - array.mean(), [(1 - level) / 2, (1 + level) / 2])
-    return value + float(low), value + float(high)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench import curves, stats
+from bench.bootstrap import bootstrap_interval
 from bench.files import Damaged
 from bench.grid_file import FEDERATED_ONLY
 from bench.store import CellFolder, Store
@@ -340,7 +341,7 @@ def _image_interval(
         cells = [np.asarray(replicates[cell], dtype=float) for pair in pairs for cell in pair]
         if len({len(fids) for fids in cells}) == 1:
             ours, theirs = np.mean(cells[::2], axis=0), np.mean(cells[1::2], axis=0)
-            low, high = stats.bootstrap_interval(ours - theirs, value)
+            low, high = bootstrap_interval(ours - theirs, value)
     return {"images_low": low, "images_high": high}
 
 

@@ -1,8 +1,12 @@
 """The bootstrap over images and FID-infinity: against torch-fidelity's distance, closed forms and repeated sampling."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bench import bootstrap
@@ -12,6 +16,7 @@ from bench.seeds import numpy_stream
 
 Array = NDArray[np.float64]
 WIDTH = 8
+numbers = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda value: round(value, 6))
 SPREADS = np.exp(-np.arange(WIDTH) / 4)  # eigenvalues of the reference's covariance
 REFERENCE = np.zeros(WIDTH), np.diag(SPREADS)
 
@@ -82,3 +87,18 @@ def test_resamples_pair_cells_with_as_many_images():
     assert [part.tolist() for part in bootstrap._resamples(5, 2)] != [
         part.tolist() for part in bootstrap._resamples(5, 4)
     ][2:]
+
+
+@given(st.lists(numbers, min_size=2, max_size=30), numbers, numbers)
+def test_bootstrap_intervals_follow_the_value_and_not_the_bias(replicates, value, bias):
+    low, high = bootstrap.bootstrap_interval(replicates, value)
+    assert low <= high
+    assert bootstrap.bootstrap_interval(np.array(replicates) + bias, value) == pytest.approx((low, high), abs=1e-6)
+    assert bootstrap.bootstrap_interval(replicates, value + bias) == pytest.approx((low + bias, high + bias), abs=1e-6)
+
+
+def test_a_bootstrap_interval_is_as_skewed_as_its_replicates():
+    low, high = bootstrap.bootstrap_interval([0.0] * 90 + [10.0] * 10, 5.0)
+    assert (low, high) == (4.0, 14.0)
+    assert np.isnan(bootstrap.bootstrap_interval([1.0], 5.0)).all()
+    assert np.isnan(bootstrap.bootstrap_interval([1.0, 2.0], math.nan)).all()

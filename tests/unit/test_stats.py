@@ -184,21 +184,3 @@ def test_ranks_share_ties_and_pass_over_what_is_missing():
     assert len(stats.average_ranks([])) == 0
     with pytest.raises(ValueError, match="better"):
         stats.average_ranks([1.0], 0)
-
-
-# -------------------------------------------------------------------------------------------------- bootstrap
-
-
-@given(st.lists(numbers, min_size=2, max_size=30), numbers, numbers)
-def test_bootstrap_intervals_follow_the_value_and_not_the_bias(replicates, value, bias):
-    low, high = stats.bootstrap_interval(replicates, value)
-    assert low <= high
-    assert stats.bootstrap_interval(np.array(replicates) + bias, value) == pytest.approx((low, high), abs=1e-6)
-    assert stats.bootstrap_interval(replicates, value + bias) == pytest.approx((low + bias, high + bias), abs=1e-6)
-
-
-def test_a_bootstrap_interval_is_as_skewed_as_its_replicates():
-    low, high = stats.bootstrap_interval([0.0] * 90 + [10.0] * 10, 5.0)
-    assert (low, high) == (4.0, 14.0)
-    assert np.isnan(stats.bootstrap_interval([1.0], 5.0)).all()
-    assert np.isnan(stats.bootstrap_interval([1.0, 2.0], math.nan)).all()
