@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.claims import ALL, claims_by_block
+from bench.claims import ALL, MEASURES, STATEMENTS, claims_by_block
 from bench.files import write_bytes
 from bench.store import Store
 from bench.summary import CENTRALIZED, cell_rows, differences, fid_replicates, ranks
@@ -89,13 +89,13 @@ def _contents(store: Store, baseline: str) -> Contents:
 
 
 def _ranks(rows: pd.DataFrame, shown: Shown, metrics: Sequence[Column]) -> pd.DataFrame:
-    """Ranks by every metric of which some block has all strategies' numbers."""
+    """Ranks by every metric of which some block has the numbers of all strategies, two or more."""
     columns = ["metric", "strategy", "blocks", "mean_rank", "wins"]
     found = [
         ranks(rows, shown.extra_axes, metric.key, metric.better).assign(metric=metric.key)[columns]
         for metric in metrics
     ]
-    ranked = [table for table in found if len(table) and table["blocks"].iloc[0]]
+    ranked = [table for table in found if len(table) > 1 and table["blocks"].iloc[0]]
     return pd.concat(ranked, ignore_index=True) if ranked else pd.DataFrame(columns=columns)
 
 
@@ -122,10 +122,10 @@ def _latex(told: Contents, siunitx: bool, baseline: str) -> dict[str, str]:
         made[column.file] = latex_summary.metric_table(frame, shown, column, what)
     what = f"Differences to {baseline}, paired by seed"
     made["differences"] = latex_compared.differences_table(
-        frame, shown, told.differences, text(what, _difference_notes(told.differences))
+        frame, shown, told.differences, text(what, latex_compared.difference_notes(told.differences))
     )
     made["ranks"] = latex_compared.ranks_table(
-        frame, shown, told.ranks, text("Mean ranks of federated strategies", RANKS)
+        frame, shown, told.ranks, text("Mean ranks of federated strategies", RANKS if len(told.ranks) else NO_RANKS)
     )
     made["claims"] = latex_compared.claims_table(frame, _pooled(told.answers), text("Claims on FedAvg", CLAIMS))
     return {f"{name}.tex": content for name, content in made.items()}
@@ -138,19 +138,12 @@ def _what(column: Column) -> str:
     return f"{column.name[0].upper()}{column.name[1:]}{about}{way}"
 
 
-def _difference_notes(differences: pd.DataFrame) -> list[str]:
-    told = ["Mean differences with 95 % t intervals over seeds."] if differences["low"].notna().any() else []
-    if differences["p_holm"].notna().any():
-        told.append("p: two-sided sign-flip test, after Holm's adjustment over all comparisons of a metric.")
-    if differences["images_low"].notna().any():
-        told.append("Of images: 95 % interval of what the images alone leave open, by a bootstrap.")
-    return told
-
-
 RANKS = ("In parentheses: how many blocks of one (n, β) and further axes a strategy wins, of those that count.",)
+NO_RANKS = ("Nothing to rank: no block has the numbers of two strategies or more.",)
 CLAIMS = (
     "Measure: paper is the running training loss, fair the global model's loss on held-out images.",
-    "Values with 95 % t intervals over seeds.",
+    f"Values with t intervals over seeds: {len(STATEMENTS) * len(MEASURES)} answers, each at 95 % by itself and not "
+    "adjusted for their number.",
 )
 
 

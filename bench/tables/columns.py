@@ -61,7 +61,7 @@ COLUMNS = (
     Column("fid_minus_centralized", "ΔFID", "ΔFID", like="fid", spread="written", signed=True),
     Column(
         "fid_infinity", "FID∞", "FID∞", -1, like="fid", alone=True,
-        about="FID extrapolated to infinitely many images",
+        about="FID extrapolated to infinitely many generated images, with the bias of the finite reference",
     ),
     Column(
         "fid_avg", "FID\navg", "FID-avg", -1, like="fid", spread="written",
@@ -90,7 +90,7 @@ COLUMNS = (
         "heldout_loss_minus_centralized", "Δ held-\nout", "Δheld-out", digits=4, spread="written", signed=True
     ),
     Column(
-        "train_loss", "train\nloss", "train", digits=4,
+        "train_loss", "train\nloss", "train", digits=4, spread="written",
         about="local models' loss on their own images in the last round",
     ),
     Column(
@@ -148,6 +148,8 @@ class Shown:
     Attributes:
         table, rows: of `bench.summary.summarise`, as it is and row by row.
         digits, counts, best, tied: by column; how many seeds each row has, and the indices of marked rows.
+        untested: by column, indices of rows that share fewer than two seeds with the best of their block.
+        reach_known: of how many seeds of each row it is known whether they reach centralized training.
     """
 
     table: pd.DataFrame
@@ -158,6 +160,8 @@ class Shown:
     counts: dict[str, list[int]]
     best: dict[str, set[int]]
     tied: dict[str, set[int]]
+    untested: dict[str, set[int]]
+    reach_known: list[int]
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -180,7 +184,7 @@ class Shown:
         if row["n"] == 0:
             return Entry(why=state_of(row["unfinished"]))
         if math.isnan(row[key]):
-            return Entry(why=_reached(row) if column.goal else MISSING)
+            return Entry(why=_reached(row, self.reach_known[index]) if column.goal else MISSING)
         sd, count = row[f"{key}_sd"], self.counts[key][index]
         return Entry(
             mean=number(row[key] * column.scale, digits, column.signed),
@@ -208,8 +212,13 @@ def prepare(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> Shown:
     digits = {column.key: _digits(table, column) for column in columns}
     best = {column.key: best_rows(table, column, digits[column.key], extra_axes) for column in columns}
     tied = {column.key: _tied_rows(rows, table, column, extra_axes) - best[column.key] for column in columns}
-    counts = {column.key: _counts(rows, table, column, extra_axes) for column in columns}
-    return Shown(table, table.to_dict("records"), tuple(extra_axes), columns, digits, counts, best, tied)
+    seeds = {column.key: _seeds(rows, table, column.key, extra_axes) for column in columns if column.key in rows}
+    counts = {key: [len(known) for known in of_rows] for key, of_rows in seeds.items()}
+    own = {c.key: list(table["n"]) for c in columns if c.key not in rows}  # differences, made of what rows have
+    untested = {c.key: _untested(table, c, best[c.key], seeds.get(c.key, []), extra_axes) for c in columns}
+    reach_known = [len(known) for known in _seeds(rows, table, "reached_centralized", extra_axes)]
+    records = table.to_dict("records")
+    return Shown(table, records, tuple(extra_axes), columns, digits, counts | own, best, tied, untested, reach_known)
 
 
 def _digits(table: pd.DataFrame, column: Column) -> int:
@@ -231,15 +240,20 @@ def best_rows(table: pd.DataFrame, column: Column, digits: int, extra_axes: Sequ
     Rows tie that show the same number.
     """
     best: set[int] = set()
-    if not column.better:
-        return best
-    federated = table[table["n_clients"].notna() & table[column.key].notna()]
-    for _, block in federated.groupby(["n_clients", "beta", *extra_axes], dropna=False):
+    for block in _rivals(table, column, extra_axes):
         values = (block[column.key] * column.scale).round(digits)
         top = values.max() if column.better > 0 else values.min()
-        if len(block) > 1:
-            best |= set(block.index[values == top])
+        best |= set(block.index[values == top])
     return best
+
+
+def _rivals(table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> list[pd.DataFrame]:
+    """Federated rows with a mean, of each (n_clients, beta, further axes) that has two or more of them."""
+    if not column.better:
+        return []
+    federated = table[table["n_clients"].notna() & table[column.key].notna()]
+    blocks = federated.groupby(["n_clients", "beta", *extra_axes], dropna=False)
+    return [block for _, block in blocks if len(block) > 1]
 
 
 def _tied_rows(rows: pd.DataFrame, table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> set[int]:
@@ -252,21 +266,39 @@ def _tied_rows(rows: pd.DataFrame, table: pd.DataFrame, column: Column, extra_ax
     return {index for index, key in zip(table.index, keys(table, axes), strict=True) if key in tied}
 
 
-def _counts(rows: pd.DataFrame, table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> list[int]:
-    """How many finished seeds have the number, row by row of the table."""
+def _seeds(rows: pd.DataFrame, table: pd.DataFrame, key: str, extra_axes: Sequence[str]) -> list[set[int]]:
+    """The finished seeds that have the number, row by row of the table."""
     axes = [*AXES, *extra_axes]
-    if column.key not in rows:  # a difference, made of what the row itself has
-        return list(table["n"])
-    there = rows[(rows["state"] == "done") & rows[column.key].notna()]
-    counted = pd.Series(keys(there, axes)).value_counts().to_dict()
-    return [counted.get(key, 0) for key in keys(table, axes)]
+    there = rows[(rows["state"] == "done") & rows[key].notna()]
+    found: dict[tuple[str, ...], set[int]] = {}
+    for row, seed in zip(keys(there, axes), there["seed"], strict=True):
+        found.setdefault(row, set()).add(seed)
+    return [found.get(row, set()) for row in keys(table, axes)]
 
 
-def _reached(row: Mapping[str, Any]) -> str:
-    """Of a row that has no mean cost of reaching centralized training: how many of its seeds did."""
-    if math.isnan(share := row["reached_centralized"]):
+def _untested(
+    table: pd.DataFrame, column: Column, best: set[int], seeds: Sequence[set[int]], extra_axes: Sequence[str]
+) -> set[int]:
+    """Index of the rows that share fewer than two seeds with the best: no interval tells whether that is better."""
+    found: set[int] = set()
+    for block in _rivals(table, column, extra_axes):
+        top = best & set(block.index)
+        found |= {i for i in block.index if i not in top and max(len(seeds[i] & seeds[j]) for j in top) < 2}
+    return found
+
+
+def _reached(row: Mapping[str, Any], known: int) -> str:
+    """Of a row that has no mean cost of reaching centralized training: how many of its seeds did.
+
+    Args:
+        known: number of the row's seeds of which that is known, as centralized training of the same seed is finished.
+    """
+    if known == 0:
         return MISSING
-    return f"{round(share * row['n'])} of {row['n']}" if share else "never"
+    reached = round(row["reached_centralized"] * known)
+    if known < row["n"]:
+        return f"{reached} of {known} known"
+    return f"{reached} of {known}" if reached else "never"
 
 
 def keys(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, ...]]:

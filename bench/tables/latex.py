@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 PACKAGES = ("array", "booktabs", "graphicx", "multirow")
-MOST_LINES = 36  # of a table that shall fit on a page with its caption
+MOST_LINES = 32  # of a table that shall fit on a page with its caption, which may take a third of it
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -32,10 +32,24 @@ def differences_table(frame: Frame, shown: Shown, differences: pd.DataFrame, cap
         if len(part) and column.key in DIFFERENCES
     }
     told = [record for records in found.values() for record in records.values()]
-    marks = _marks(told) if any(not record["note"] for record in told) else {}
+    marks = _marks(told)
+    tested = any(not record["note"] for record in told)
     blocks = [list(group) for _, group in groupby(next(iter(found.values()), ()), key=lambda key: key[1:])]
-    tabulars = [_differences_part(frame, shown, found, page, marks) for page in pages(blocks)]
-    return frame.table(tabulars or [_nothing()], caption + _why_no_p(told, marks), "differences")
+    tabulars = [_differences_part(frame, shown, found, page, marks, tested) for page in pages(blocks)]
+    return frame.table(tabulars or [_nothing("compare")], caption + _why_no_p(marks), "differences")
+
+
+def difference_notes(differences: pd.DataFrame) -> list[str]:
+    """Sentences on what stands in the table of differences."""
+    table = differences[differences["metric"].isin(DIFFERENCES)]
+    told = ["Mean differences with 95 % t intervals over seeds."] if table["low"].notna().any() else []
+    if table["p_holm"].notna().any():
+        told.append("p: two-sided sign-flip test, after Holm's adjustment over all comparisons of a metric.")
+    if table["images_low"].notna().any():
+        told.append(
+            "Of images: 95 % bootstrap interval of the difference between the models' expected FIDs at as many images."
+        )
+    return told
 
 
 def _marks(told: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -44,20 +58,24 @@ def _marks(told: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {"": ""} | {note: ascii_lowercase[i % 26] * (1 + i // 26) for i, note in enumerate(notes)}
 
 
-def _why_no_p(told: Sequence[Mapping[str, Any]], marks: Mapping[str, str]) -> str:
-    notes = [note for note in unique(record["note"] for record in told) if note]
-    texts = [f"{marks[note]}: {note}" if marks else note for note in notes]
-    return f" No p: {'; '.join(texts)}." if texts else ""
+def _why_no_p(marks: Mapping[str, str]) -> str:
+    notes = [f"({mark}) {note}." for note, mark in marks.items() if mark]
+    return f" No p where a letter stands: {' '.join(notes)}" if notes else ""
 
 
-def _nothing() -> Tabular:
-    return Tabular("c", [], [["nothing to compare"]], rules=1)
+def _nothing(what: str) -> Tabular:
+    return Tabular("c", [], [[f"nothing to {what}"]], rules=1)
 
 
 def _differences_part(
-    frame: Frame, shown: Shown, found: Mapping[Column, Records], page: Sequence[Sequence[Key]], marks: Mapping[str, str]
+    frame: Frame,
+    shown: Shown,
+    found: Mapping[Column, Records],
+    page: Sequence[Sequence[Key]],
+    marks: Mapping[str, str],
+    tested: bool,
 ) -> Tabular:
-    """`marks`: none where no comparison has a p, which then has no column."""
+    """`tested`: whether any comparison has a p, which else has no column."""
     rows = [key for block in page for key in block]
     axes = ["strategy", "$n$", r"$\beta$", *map(typeset, shown.extra_axes)]
     fields: list[Field] = [
@@ -66,7 +84,7 @@ def _differences_part(
     fields.append(("pairs", "r", ["/".join(unique(str(of[key]["n"]) for of in found.values())) for key in rows]))
     for metric, records in found.items():
         told = [records[key] for key in rows]
-        fields += _difference_fields(frame, metric, told, shown.digits[metric.key], marks)
+        fields += _difference_fields(frame, metric, told, shown.digits[metric.key], marks, tested)
     lines = dict(zip(rows, map(row, zip(*(cells for _, _, cells in fields), strict=True)), strict=True))
     return Tabular(
         "".join(types for _, types, _ in fields),
@@ -77,22 +95,24 @@ def _differences_part(
 
 
 def _difference_fields(
-    frame: Frame, metric: Column, told: Sequence[Mapping[str, Any]], digits: int, marks: Mapping[str, str]
+    frame: Frame,
+    metric: Column,
+    told: Sequence[Mapping[str, Any]],
+    digits: int,
+    marks: Mapping[str, str],
+    tested: bool,
 ) -> list[Field]:
     """The difference with its interval, p where any comparison has one, and what the images leave open of FID's."""
     ends = [_interval(record, "low", "high", metric, digits) for record in told]
-    places = [
-        Place(why=MISSING)
-        if math.isnan(record["mean"])
-        else Place(
-            number(record["mean"] * metric.scale, digits, signed=True),
-            beside=rf"\,{{\scriptsize {end}}}" if end else "",
-        )
+    beside = [
+        (rf"\,{{\scriptsize {end}}}" if end else "") + ("" if tested else _superscript(marks[record["note"]]))
         for record, end in zip(told, ends, strict=True)
     ]
+    means = ["" if math.isnan(of["mean"]) else number(of["mean"] * metric.scale, digits, signed=True) for of in told]
+    places = [Place(mean, "" if mean else MISSING, text) for mean, text in zip(means, beside, strict=True)]
     column = numbers(places, frame.siunitx)
     fields = [(column.head(f"Δ{metric.name}"), column.columns, [column.cell(place) for place in places])]
-    if marks:
+    if tested:
         fields.append(("$p$", "r", [_p(record, marks) for record in told]))
     images = [_interval(record, "images_low", "images_high", metric, digits) for record in told]
     if any(images):
@@ -102,8 +122,12 @@ def _difference_fields(
 
 def _p(told: Mapping[str, Any], marks: Mapping[str, str]) -> str:
     if told["note"]:
-        return f"$^{{{marks[told['note']]}}}$"
+        return _superscript(marks[told["note"]])
     return f"{told['p_holm']:.3f}" if told["p_holm"] >= 0.001 else "$<$0.001"
+
+
+def _superscript(mark: str) -> str:
+    return f"$^{{{mark}}}$" if mark else ""
 
 
 def _interval(told: Mapping[str, Any], low: str, high: str, metric: Column, digits: int) -> str:
@@ -131,7 +155,7 @@ def ranks_table(frame: Frame, shown: Shown, ranks: pd.DataFrame, caption: str) -
             blocks = [[_ranked(name, panel, columns, found) for name in block] for block in page]
             types = "l" + "".join(column.columns for column in columns)
             tabulars.append(Tabular(types, [line(["strategy", *heads])], blocks, rules=1))
-    return frame.table(tabulars or [_nothing()], caption, "ranks")
+    return frame.table(tabulars or [_nothing("rank")], caption, "ranks")
 
 
 def _ranked(name: str, panel: Sequence[Column], columns: Sequence[Numbers], found: Mapping[str, Any]) -> str:
@@ -141,7 +165,7 @@ def _ranked(name: str, panel: Sequence[Column], columns: Sequence[Numbers], foun
 
 def _by_strategy(ranks: pd.DataFrame, column: Column) -> dict[str, Place]:
     part = ranks[ranks["metric"] == column.key]
-    top = part["mean_rank"].min() if len(part) > 1 else math.nan
+    top = part["mean_rank"].min()
     return {
         told["strategy"]: Place(why=MISSING)
         if math.isnan(told["mean_rank"])

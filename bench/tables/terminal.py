@@ -13,7 +13,7 @@ from rich.text import Text
 from bench.claims import claims
 from bench.store import Store
 from bench.summary import AXES, cell_rows
-from bench.tables.caption import floor_of
+from bench.tables.caption import floor_of, real_images, untested_note
 from bench.tables.claims import CLAIM_HEADS, claim_blocks
 from bench.tables.columns import Column, Entry, Shown, number, prepare, seeds_text
 
@@ -62,6 +62,7 @@ def _legend(shown: Shown) -> Text | None:
         told.append(Text.assemble(("bold", "bold"), ": best federated strategy of its split"))
     if any(shown.tied.values()):
         told.append(Text.assemble(("underlined", "underline"), ": not told apart from it by the seeds"))
+    told += map(Text, untested_note(shown, shown.together))
     return Text("; ").join(told) if told else None
 
 
@@ -76,7 +77,7 @@ def _add_floor(made: Table, floor: Mapping[str, Any] | None, shown: Shown) -> No
         texts = ["" if v is None else number(v * c.scale, shown.digits[c.key]) for v, c in values]
         made.add_section()
         blanks = [""] * (len(shown.axes) - len(AXES) + 3)
-        made.add_row(f"{floor['n_generated']} real images", *blanks, *texts, style="dim")
+        made.add_row(real_images(floor), *blanks, *texts, style="dim")
 
 
 def claims_table(store: Store) -> Table:

@@ -269,6 +269,7 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
     assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
     assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
     assert "\x1b[4munderlined\x1b[0m: not told apart from it by the seeds" in out.getvalue()
+    assert "Where a row shares fewer than two seeds with the best, nothing tells" in " ".join(out.getvalue().split())
     assert "underlined" not in "".join(printed(fake_store.planned_store(store.root / "empty"), 120))
 
 
@@ -364,6 +365,71 @@ def test_the_caption_tells_how_the_numbers_came_about(store):
         "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine noise, "
         "eps-prediction, simple loss, small variance, no EMA; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
     )
+
+
+def without(tree: dict, *paths: str) -> dict:
+    """A record as an earlier version wrote it, which had nothing at these paths."""
+    for path in paths:
+        *sections, last = path.split(".")
+        found = tree
+        for section in sections:
+            found = found.get(section, {})
+        found.pop(last, None)
+    return tree
+
+
+def older(store: Store, *paths: str) -> Store:
+    for cell in store.planned():
+        folder = store.cell(cell.cell_id)
+        write_json(folder.path / "result.json", without(folder.result(), *paths))
+    return store
+
+
+def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
+    first = (
+        "floor", "config.ema", "config.latent", "config.training.stragglers", "config.training.failures",
+        "config.training.sampling", "config.model.class_conditional", "config.sampler.guidance_scale",
+        "config.sampler.spacing", "config.evaluation.nll", "config.evaluation.nll_steps",
+        *(f"config.diffusion.{key}" for key in ("prediction", "variance", "loss", "timesteps", "min_snr_gamma")),
+    )  # fmt: skip
+    store = older(one_seed(tmp_path), *first)
+    assert tables.caption(store) == (
+        "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, "
+        "batch 32, adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine "
+        "noise; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); "
+        "seed 0"
+    )
+    assert "real held-out" not in latex(store)
+    assert not any("real" in line for line in printed(store, 120))
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (("data", "extractor", "config"), "no setting is recorded"),
+        (("config",), "mnist5k (dddddddd) at 16x16, 200 training and 100 held-out images; "
+         "features of mnist-cnn (01234567, test accuracy 0.99)"),
+        (("data.digest", "extractor", "config"), "mnist5k at 16x16, 200 training and 100 held-out images"),
+        (("data", "extractor", "config.training", "config.diffusion", "config.sampler", "config.ema"),
+         "(pad-pool); adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; "
+         "100 samples; seed 0"),
+    ],
+)  # fmt: skip
+def test_what_no_record_tells_is_left_out_of_the_caption(tmp_path, lost, told):
+    assert tables.caption(older(one_seed(tmp_path), *lost)) == told
+
+
+def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
+    store = one_seed(tmp_path)
+    folder = store.cell(store.planned()[0].cell_id)
+    write_json(folder.path / "result.json", without(folder.result(), "config.training.rounds", "floor.n_generated"))
+    assert "several rounds of 1 local epoch" in tables.caption(store)
+
+
+def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
+    store = older(one_seed(tmp_path), "floor.n_generated")
+    assert "For comparison, real held-out images score FID 1.25" in latex(store)
+    assert any(line.startswith("real images") for line in printed(store, 120))
 
 
 def caption_of(results: Path, name: str = "other", **sections: dict) -> str:

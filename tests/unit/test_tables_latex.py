@@ -1,17 +1,19 @@
 """LaTeX tables: what stands in them, and that pdflatex sets them, for grids that are whole, broken, odd and long."""
 
+import math
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench import tables
 from bench.files import write_json
 from bench.store import Store
-from bench.tables import latex
+from bench.tables import latex, latex_compared
 from tests import fake_store
 from tests.golden.test_tables import change_score, golden_store
 
@@ -174,6 +176,44 @@ def test_the_best_is_bold_and_what_the_seeds_cannot_tell_from_it_is_underlined(d
     assert "<ins>16.77</ins> ± " in (disputed.root / "tables" / "summary.md").read_text()
 
 
+SHARED = "Where a row shares fewer than two seeds with the best, nothing tells whether the best is better."
+
+
+def test_where_seeds_are_too_few_to_tell_the_best_from_others_the_caption_says_so(disputed, golden, tmp_path):
+    single = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]}, name="single")
+    told = "strategy of each (n, $\\beta$) in bold. One seed: nothing tells whether the best is better than the others."
+    assert any(told in line for line in lines_of(single, "fid.tex"))
+    assert "One seed: nothing tells" in (single.root / "tables" / "summary.md").read_text()
+    assert SHARED in (golden / "fid.tex").read_text()  # fedavg with n = 3 and β = 0.1 has one of two seeds
+    text = "".join(lines_of(disputed, "fid.tex"))
+    assert "in bold" in text
+    assert "nothing tells" not in text
+
+
+def test_two_rows_that_share_no_seed_are_not_told_apart(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2, 3]}, missing=[4, 5, 10, 11])
+    assert SHARED in "".join(lines_of(store, "fid.tex"))
+
+
+def test_bias_of_fid_is_told_by_the_closed_form_and_by_the_bootstrap(golden):
+    told = (
+        "FID, for its number of images: bias by the closed form for Gaussian features with the reference's covariance "
+        "0.75; bias by a bootstrap over images 0.8; standard deviation over resampled images 0.4."
+    )
+    assert told in (golden / "fid.tex").read_text()
+    assert told in (golden / "summary.md").read_text()
+    assert "with the bias of the finite reference" in (golden / "fid_infinity.tex").read_text()
+    assert (
+        "bootstrap interval of the difference between the models' expected FIDs"
+        in (golden / "differences.tex").read_text()
+    )
+
+
+def test_training_losses_have_their_deviation_in_the_summary(golden):
+    assert r"0.1772 & $_{\pm 0.0007}$" in (golden / "summary.tex").read_text()
+    assert "| 0.1772 ± 0.0007 |" in (golden / "summary.md").read_text()
+
+
 def test_with_siunitx_numbers_are_its_own_and_all_else_is_in_braces(disputed):
     lines = lines_of(disputed, "fid.tex", siunitx=True)
     cells = [row_of(lines, name)[1] for name in ("centralized", "fedavg", "fedprox(mu=0.1)", "fedprox(mu=1.0)")]
@@ -215,15 +255,34 @@ def test_a_p_stands_where_the_seeds_can_reach_it_and_else_a_mark_of_the_reason(t
     (few, enough) = [line for line in lines if line.startswith("fedavg")]
     assert few.count("$^{a}$") == 3
     assert enough.count("0.016") == 3
-    assert any("No p: a: 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds." in line for line in lines)
+    why = "No p where a letter stands: (a) 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds.}"
+    assert any(line.endswith(why) for line in lines)
     assert any("p: two-sided sign-flip test, after Holm's" in line for line in lines)
 
 
-def test_where_no_p_can_be_reached_there_is_no_column_but_the_reason(golden):
+def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons(golden):
     text = (golden / "differences.tex").read_text()
     assert "$p$" not in text
     assert "Holm" not in text
-    assert "No p: 1 seed: the smallest p is 1; 7 comparisons need 9 seeds; 2 seeds:" in text
+    assert (
+        "No p where a letter stands: (a) 1 seed: the smallest p is 1; 7 comparisons need 9 seeds. "
+        "(b) 2 seeds: the smallest p is 0.5; 7 comparisons need 9 seeds. (c) no seed has both cells finished.}"
+    ) in text
+    rows = [line.removesuffix(r" \\\\").split(" & ") for line in text.splitlines() if line.startswith("fed")]
+    letters = [re.findall(r"\$\^\{(\w)\}\$", " ".join(row)) for row in rows]
+    assert letters == [["a"] * 3, *[["b"] * 3] * 3, ["c"] * 3, *[["b"] * 3] * 3]
+    assert rows[1][5] == r"\,{\scriptsize {[}+5.12, +15.69{]}}$^{b}$"
+
+
+def test_notes_of_differences_speak_only_of_metrics_that_the_table_shows():
+    told = {"low": math.nan, "p_holm": None, "images_low": math.nan}
+    other = {"metric": "is_mean", "low": 0.1, "p_holm": 0.01, "images_low": 0.1}
+    frame = pd.DataFrame([told | {"metric": "fid"}, other])
+    assert latex_compared.difference_notes(frame) == []
+    means, p, images = latex_compared.difference_notes(frame.replace("is_mean", "kid_mean"))
+    assert "t intervals" in means
+    assert "Holm" in p
+    assert "95 % bootstrap interval of the difference between the models' expected FIDs" in images
 
 
 def test_differences_are_to_the_baseline_asked_for(disputed):
@@ -244,10 +303,44 @@ def test_what_reaches_the_centralized_loss_by_some_seeds_only_says_how_many(disp
     assert [row_of(lines, name)[1] for name in ("fedavg", "fedprox(mu=1.0)")] == ["1 of 3", "never"]
 
 
+def test_of_seeds_without_centralized_training_nobody_knows_whether_they_reach_it(tmp_path):
+    strategies = ["centralized", "fedavg", "fedprox(mu=0.1)", "fedprox(mu=1.0)"]
+    axes = {"strategy": strategies, "n_clients": [3], "seed": [0, 1, 2]}
+    store = fake_store.finished_store(tmp_path, axes, missing=[2])
+    reach = {("fedavg", 0), ("fedavg", 1), ("fedprox(mu=0.1)", 1)}
+    for cell in store.planned():
+        if (cell.labels["strategy"], cell.labels["seed"]) in reach:
+            folder = store.cell(cell.cell_id)
+            (folder.path / "metrics.jsonl").unlink()
+            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "heldout_loss": 0.0, "time": 1.0}])
+    lines = lines_of(store, "rounds_to_centralized.tex")
+    assert [row_of(lines, name)[1] for name in strategies[1:]] == ["2 of 2 known", "1 of 2 known", "0 of 2 known"]
+    assert any("Known: of seeds whose centralized training is finished." in line for line in lines)
+
+
 def test_ranks_say_how_many_blocks_are_won(golden):
     lines = (golden / "ranks.tex").read_text().splitlines()
     assert row_of(lines, "fedprox(mu=0.1)")[1:3] == [r"\textbf{1.00}", r"\,{\scriptsize(3/3)}"]
     assert row_of(lines, "fedavg")[1:3] == ["2.00", r"\,{\scriptsize(0/3)}"]
+
+
+def test_one_strategy_is_not_ranked_and_an_earlier_table_of_ranks_does_not_stay(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"strategy": ["centralized", "fedavg"], "n_clients": [3]})
+    stale = store.root / "tables" / "ranks.tex"
+    stale.parent.mkdir()
+    stale.write_text("fedavg won")
+    text = "".join(lines_of(store, "ranks.tex"))
+    assert "nothing to rank" in text
+    assert "Nothing to rank: no block has the numbers of two strategies or more." in text
+    assert "fedavg" not in text
+    assert "In parentheses" not in text
+    assert (store.root / "tables" / "ranks.csv").read_text() == "metric,strategy,blocks,mean_rank,wins\n"
+
+
+def test_claims_say_that_their_intervals_are_not_adjusted_for_their_number(golden):
+    for name, percent in (("claims.tex", r"\%"), ("claims.md", "%")):
+        told = f"10 answers, each at 95 {percent} by itself and not adjusted for their number."
+        assert told in (golden / name).read_text()
 
 
 def test_every_claim_is_answered_by_both_measures(golden):
@@ -283,9 +376,9 @@ def test_panels_are_of_about_one_size(count, sizes):
 
 def test_pages_keep_blocks_together_if_they_can():
     most = latex.MOST_LINES
-    assert most == 36
+    assert most == 32
     blocks = [range(most - 10), range(20), range(most + 5), range(1)]
-    assert [[len(block) for block in page] for page in latex.pages(blocks)] == [[most - 10], [20, 16], [most - 11, 1]]
+    assert [[len(block) for block in page] for page in latex.pages(blocks)] == [[most - 10], [20, 12], [25, 1]]
 
 
 def test_symbols_of_tables_are_set_and_others_are_not():
