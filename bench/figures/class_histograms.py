@@ -32,18 +32,21 @@ def class_histograms(store: Store, *paths: Path) -> None:
         raise NotApplicable("no finished cell tells which classes it generated")
     real = {name: _real(store, [e for (_, at), e in table.cells.items() if at == name]) for name in table.columns}
     several = any(len(shares) > 1 for shares in found.values())
-    bars = "bars: shares of generated images, means over seeds with their 95 % t interval" if several else ""
+    bars = (
+        "bars: shares of generated images, means over seeds with their 95 % t interval, within 0 and 1"
+        if several
+        else ""
+    )
     line = "line: shares of the training images" if any(map(len, real.values())) else ""
     figure, panels = frame(table, 0.36, 0.12, [bars, line, *table.notes], below=0.14, ticks=0.14)
-    highest = max(
-        max(shares.mean(axis=0).max() for shares in found.values()), *(max(r, default=0) for r in real.values())
-    )
+    ends = [shares.mean(axis=0) + _half(shares) for shares in found.values()]
+    highest = np.concatenate([*ends, *real.values()]).max()
     for (strategy, name), axes in panels.items():
         if (strategy, name) in found:
             _draw(axes, found[strategy, name], real[name], table.shown.styles[strategy])
         else:
             say(axes, "not known" if (strategy, name) in table.cells else "not finished")
-        _finish(axes, 1.15 * highest, first=name == table.columns[0])
+        _finish(axes, 1.05 * min(highest, 1.0), first=name == table.columns[0])
     _name_classes(store, table.cells, [panels[table.rows[-1], name] for name in table.columns])
     save(figure, *paths, dpi=DPI)
 
@@ -63,12 +66,17 @@ def _real(store: Store, experiments: list[Experiment]) -> Array:
     return np.empty(0)
 
 
+def _half(shares: Array) -> Array:
+    """Of the 95 % t interval of the means over seeds (K,); 0 for one seed."""
+    seeds, K = shares.shape
+    return half_width(shares.std(axis=0, ddof=1), np.full(K, seeds)) if seeds > 1 else np.zeros(K)
+
+
 def _draw(axes: Axes, shares: Array, real: Array, style: Style) -> None:
     seeds, K = shares.shape
     axes.bar(range(K), shares.mean(axis=0), color=style.colour, alpha=0.7, width=0.8)
     if seeds > 1:
-        half = half_width(shares.std(axis=0, ddof=1), np.full(K, seeds))
-        axes.errorbar(range(K), shares.mean(axis=0), half, fmt="none", ecolor="#444444", elinewidth=0.6)
+        axes.errorbar(range(K), shares.mean(axis=0), _half(shares), fmt="none", ecolor="#444444", elinewidth=0.6)
     if len(real) == K:
         axes.step(np.arange(-0.5, K + 0.5), [*real, real[-1]], where="post", color="black", lw=0.8)
 

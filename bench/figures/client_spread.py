@@ -18,7 +18,7 @@ from bench.figures.widths import shorten
 from bench.store import Store
 
 SPLITS_SHOWN = 4
-_STEP = 0.135  # inches of a row
+_STEP = 0.125  # inches of a row
 _NUMBER = 0.4  # inches, of a standard deviation at the right of its row
 
 
@@ -31,8 +31,8 @@ def client_spread(store: Store, *paths: Path) -> None:
     shown = compared(store, SPLITS_SHOWN)
     blocks = [[row for row in read_rows(store, split) if _leads(row, shown.styles)] for split in shown.splits]
     rows = [row for block in blocks for row in block]
-    names = ["held-out loss by client"] * any(len(row.client_loss) for row in rows)
-    names += ["FID by client"] * any(len(row.client_fid) for row in rows)
+    names = ["held-out loss by client"] * any((row.client_loss > 0).any() for row in rows)
+    names += ["FID by client"] * any((row.client_fid > 0).any() for row in rows)
     if not names:
         raise NotApplicable("no finished cell tells how its clients fare")
     many = any(max(len(row.client_loss), len(row.client_fid)) > DOTS_SHOWN for row in rows)
@@ -40,14 +40,14 @@ def client_spread(store: Store, *paths: Path) -> None:
     notes = [f"{marks} of all seeds, a bar at their mean, the standard deviation at the right"]
     notes += ["of centralized training: its loss on the clients' mixes of classes"] * any(map(_central, rows))
     high = _STEP * max(map(len, blocks)) + 0.06
-    room = Room(left=NAME + 0.1, between=_NUMBER + 0.1, above=0.2, high=high, below=0.3, right=_NUMBER)
-    figure, panels = page(len(blocks), len(names), room, {}, [*notes, *shown.notes, not_shown(shown)], foot=0.02)
+    room = Room(left=NAME + 0.1, between=_NUMBER + 0.1, above=0.2, high=high, right=_NUMBER)
+    figure, panels = page(len(blocks), len(names), room, {}, [*notes, *shown.notes, not_shown(shown)])
     for split, block, line in zip(shown.splits, blocks, panels, strict=True):
         title(line[0], split.name or "centralized training", loc="left", weight="bold")
         _name_rows(line[0], block)
         for axes, name in zip(line, names, strict=True):
             _draw(axes, [_values(row, name) for row in block], [shown.styles[row.experiment.strategy] for row in block])
-            name_axes(axes, name)
+            name_axes(axes, name if line is panels[-1] else "")
     for column, name in enumerate(names):
         _share([line[column] for line in panels], [_values(row, name) for row in rows])
     save(figure, *paths, dpi=DPI)

@@ -1,4 +1,8 @@
-"""Pictures as wide as a paper's column or page: a legend above, panels in rows, a note below; lines with seed bands."""
+"""Pictures for a paper of two columns: a legend above, panels in rows, a note below; lines with seed bands.
+
+They are as wide as a column where there is one panel, or one below the other, and else as the text. Only the overview,
+costs and why are not: those are sheets for a screen, 9.6 inches wide and as high as their rows are many.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ from bench.figures.style import REFERENCE, Style, literal
 from bench.figures.widths import inches, shorten, wrap
 from bench.store import Store
 
-COLUMN, PAGE = 3.3, 6.8  # inches: one and two columns of a paper
+COLUMN, PAGE = 3.3, 6.8  # inches: a column's width, and that of the text
 SIZE, SMALL = 7.0, 6.0  # points
 _LABEL = 2.7  # inches of a name in a legend, at most
 DPI = 200

@@ -40,7 +40,7 @@ from bench.figures.split_parts import (
     wrapped,
     write,
 )
-from bench.figures.style import REFERENCE, Style, literal, save
+from bench.figures.style import REFERENCE, NotApplicable, Style, literal, save
 from bench.store import Store
 
 _NAMES = ("MB up and down", "round", "images seen", "sequential steps", "seconds of training")
@@ -70,12 +70,14 @@ def costs(store: Store, *paths: Path) -> None:
     horizontal line over bytes. A note says what is left out.
 
     Raises:
-        NotApplicable: if no cell is finished.
+        NotApplicable: if no cell is finished, or no round tells both of quality and of its costs.
     """
     splits = finished_splits(store)
     shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
     along, counts = fid_samples(store, (e for split in shown for e in split.experiments))
     blocks = [read_block(store, split, along) for split in shown]
+    if not any(block.curves(0) or block.curves(1) for block in blocks):
+        raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
     missing = [label for block in blocks for label, curve in block.fid.items() if curve is None]
     notes = [
         *unfinished(store),

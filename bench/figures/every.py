@@ -1,5 +1,6 @@
 """All figures of a grid: a name, and what draws it to given paths or says why it does not apply."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,9 @@ FIGURES: dict[str, Callable[..., None]] = {
     "film": films,
 }
 
+# What records of other versions, or of runs that went wrong, bring about; other errors are the code's own.
+_ODD = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError)
+
 
 def draw(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
     """See `bench.figures.draw_all`."""
@@ -50,8 +54,12 @@ def draw(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
             figure(store, *paths)
         except (NotApplicable, Damaged) as reason:
             untold.append(f"{name}: {reason}")
-            for path in paths:  # of other results, which stood here before
-                remove(path)
+        except _ODD as error:
+            untold.append(f"{name}: could not be drawn: {type(error).__name__}: {error}")
+            warnings.warn(untold[-1], stacklevel=2)
         else:
             made += paths
+            continue
+        for path in paths:  # of other results, which stood here before
+            remove(path)
     return made, untold

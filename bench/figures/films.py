@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.figures.columns import DPI, SIZE, SMALL, Room, page
+from bench.figures.columns import DPI, PAGE, SIZE, SMALL, Room, page
 from bench.figures.film import FILM_SCALE
 from bench.figures.overview_data import Experiment
 from bench.figures.records import film_frames
@@ -36,7 +36,7 @@ def films(store: Store, *paths: Path) -> None:
     lost = [e.strategy for e in shown.experiments if e not in strips]
     notes = [f"{MOMENTS} moments of the reverse chain, {seed_note(store, strips)}; film.gif of a cell has all of them"]
     notes += [f"without film.gif: {', '.join(dict.fromkeys(lost))}"] if lost else []
-    wide = 6.8 - _NAME - 0.2
+    wide = PAGE - _NAME - 0.2
     shape = next(iter(strips.values())).shape
     high = wide * shape[0] / shape[1]
     room = Room(left=_NAME + 0.1, above=0.0, high=high, below=0.09)
@@ -49,7 +49,7 @@ def films(store: Store, *paths: Path) -> None:
         write(figure, _NAME + 0.04, top, "\n".join(filter(None, names)), ha="right", va="center", fontsize=SIZE)
     place: dict[str, Any] = {"va": "bottom", "fontsize": SMALL, "color": "#555555"}
     write(figure, _NAME + 0.1, 0.14, "noise", **place)
-    write(figure, 6.8 - 0.08, 0.14, "image", ha="right", **place)
+    write(figure, PAGE - 0.08, 0.14, "image", ha="right", **place)
     save(figure, *paths, dpi=DPI)
 
 

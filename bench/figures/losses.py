@@ -121,7 +121,7 @@ def _draw(blocks: Sequence[Block], styles: Mapping[str, Style], notes: Sequence[
     panels = [Panel("held-out loss", log=True), Panel("running training loss", log=True)]
     if not any(block.left or block.right for block in blocks):
         raise NotApplicable("no round of a finished cell tells of its loss")
-    running = f"right: mean local loss over stretches of 1/{STRETCHES} of the run, one client after another"
+    running = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, one client after another"
     if not any(block.right for block in blocks):
         running = "no running training loss: steps.jsonl is not there"
         del panels[1]

@@ -142,7 +142,7 @@ def _make_row(
 
 def scores(store: Store, experiment: Experiment, metric: str) -> NDArray[np.float64]:
     """The metric of those seeds that have it."""
-    found = [(store.cell(cell).result() or {})["metrics"].get(metric) for cell in experiment.cells]
+    found = [((store.cell(cell).result() or {}).get("metrics") or {}).get(metric) for cell in experiment.cells]
     return np.array([score for score in found if score is not None], dtype=float)
 
 

@@ -15,7 +15,8 @@ ROWS_SHOWN = 24  # of experiments or of recipes, with their samples
 
 def draw_curve(axes: Axes, store: Store, experiment: Experiment, style: Style) -> Any:
     """The mean of the seeds' curves and the range in which they lie; returns the line."""
-    losses = [{line["round"]: line["heldout_loss"] for line in store.cell(cell).rounds()} for cell in experiment.cells]
+    logs = [store.cell(cell).rounds() for cell in experiment.cells]
+    losses = [{line["round"]: loss for line in log if (loss := line.get("heldout_loss")) is not None} for log in logs]
     rounds = sorted(set.intersection(*(set(known) for known in losses)))
     curves = np.array([[known[number] for number in rounds] for known in losses])
     if len(curves) > 1:

@@ -60,7 +60,11 @@ def _styles(experiments: Sequence[Experiment]) -> dict[str, Style]:
     """By label: black for centralized training, a colour, dash and marker for each strategy."""
     central = list(dict.fromkeys(_line_label(e) for e in experiments if e.central))
     others = list(dict.fromkeys(e.strategy for e in experiments if not e.central))
-    styles = {label: Style(REFERENCE, DASHES[i % len(DASHES)], "") for i, label in enumerate(central)}
+    marks = ("", *MARKERS)
+    styles = {
+        label: Style(REFERENCE, DASHES[i % len(DASHES)], marks[i // len(DASHES) % len(marks)])
+        for i, label in enumerate(central)
+    }
     for i, label in enumerate(others):
         dash = DASHES[(i + i // len(COLOURS)) % len(DASHES)]
         styles[label] = Style(COLOURS[i % len(COLOURS)], dash, MARKERS[i % len(MARKERS)])

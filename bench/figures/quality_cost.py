@@ -57,14 +57,17 @@ def quality_cost(store: Store, *paths: Path) -> None:
     FID is along training, of few images, where `evaluation.curve_every` had them drawn; else the finished models'.
 
     Raises:
-        NotApplicable: if no FID of a strategy with clients is known.
+        NotApplicable: if no FID of a strategy with clients is known, or none is above 0.
     """
     shown = compared(store, SPLITS_SHOWN)
     along, counts = fid_samples(store, (e for split in shown.splits for e in split.experiments))
     blocks = [(split, _curves(store, split, along)) for split in shown.splits if split.federated]
     blocks = [(split, curves) for split, curves in blocks if any(e.strategy in curves for e in split.federated)]
     if not blocks:
-        raise NotApplicable("no FID of a strategy with clients is known")
+        raise NotApplicable("no FID of a strategy with clients is known with its costs")
+    fids = np.concatenate([curve.mean for _, curves in blocks for curve in curves.values()])
+    if not (fids > 0).any():
+        raise NotApplicable("no FID is above 0")
     drawn = {label for _, curves in blocks for label in curves}
     legend: dict[str, Style | Line2D] = {label: s for label, s in shown.told.items() if label in drawn}
     legend["Pareto front"] = Line2D([], [], **_FRONT)
@@ -75,7 +78,6 @@ def quality_cost(store: Store, *paths: Path) -> None:
     room = Room(above=0.42, high=1.25, between=0.1)
     figure, panels = page(len(blocks), len(COSTS), room, legend, [*notes, *shown.notes, grey(shown)])
     scales = {cost: _scale([_federated(*block) for block in blocks], cost) for cost in COSTS}
-    fids = np.concatenate([curve.mean for _, curves in blocks for curve in curves.values()])
     for number, ((split, curves), row) in enumerate(zip(blocks, panels, strict=True)):
         row[0].annotate(literal(split.name), (0, 1), (0, 18), **_above(7.0), weight="bold")
         for axes, cost in zip(row, COSTS, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from bench.figures.columns import DPI, SIZE, Room, compared, not_shown, page
+from bench.figures.columns import COLUMN, DPI, PAGE, SIZE, Room, compared, not_shown, page
 from bench.figures.overview_data import Experiment
 from bench.figures.records import first_images
 from bench.figures.sheets import coloured, filled, tile
@@ -20,7 +20,8 @@ from bench.store import Store
 SCHEMES_SHOWN = 12
 COLUMNS_SHOWN = 4
 SHEET = 4  # images, across and down
-_ACROSS = 4  # sheets
+_ACROSS = {COLUMN: 2, PAGE: 4}  # sheets, by width
+_GAP = 0.12  # inches between them
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ def samples(store: Store, *paths: Path) -> None:
     shown = schemes_shown(store, SCHEMES_SHOWN)
     found = {e: first_images(store.cell(e.cells[0]), SHEET**2) for e in shown.experiments}
     _check(found.values())
-    across = min(_ACROSS, len(found))
+    width = COLUMN if len(found) <= _ACROSS[COLUMN] else PAGE
+    across = _ACROSS[width]
     rows = -(-len(found) // across)
     notes = [f"the first {SHEET**2} images, {seed_note(store, found)}", *shown.notes]
-    wide = (6.8 - 0.1 - 0.12 * (_ACROSS - 1)) / _ACROSS
-    width = across * wide + 0.12 * (across - 1) + 0.1
-    room = Room(left=0.05, between=0.12, above=0.33, high=wide, below=0.04, right=0.05)
+    wide = (width - 0.1 - _GAP * (across - 1)) / across
+    room = Room(left=0.05, between=_GAP, above=0.33, high=wide, below=0.04, right=0.05)
     figure, panels = page(rows, across, room, {}, notes, width, foot=0.02)
     places = [axes for row in panels for axes in row]
     for axes, (experiment, images) in zip(places, found.items(), strict=False):
@@ -100,7 +101,7 @@ def samples_grid(store: Store, *paths: Path) -> None:
         NotApplicable: if no finished cell has its images.
     """
     table = read_table(store, COLUMNS_SHOWN)
-    wide = (6.8 - NAME - 0.18 - 0.1 * (len(table.columns) - 1)) / len(table.columns)
+    wide = (PAGE - NAME - 0.18 - 0.1 * (len(table.columns) - 1)) / len(table.columns)
     count = min(12, int(wide / 0.32))
     found = {place: first_images(store.cell(e.cells[0]), count) for place, e in table.cells.items()}
     _check(found.values())

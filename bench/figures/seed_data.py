@@ -58,7 +58,7 @@ def _line(seeds: Sequence[Mapping[int, tuple[float, float]]]) -> Line | None:
 
 
 def training_line(store: Store, experiment: Experiment, x: str = "samples") -> Line | None:
-    """The running mean of local batches' losses over `x`, of the seeds whose every step was kept; None without any."""
+    """The running mean of local batches' losses over `x`, of the seeds that kept every step; None without any."""
     found = [line for cell in experiment.cells if (line := _running(store.cell(cell), x)) is not None]
     if not found:
         return None
@@ -67,7 +67,7 @@ def training_line(store: Store, experiment: Experiment, x: str = "samples") -> L
 
 def _running(folder: CellFolder, x: str) -> tuple[Array, Array] | None:
     steps, rounds = folder.lines("steps.jsonl"), folder.rounds()
-    if not steps or not rounds:
+    if not steps or not rounds or rounds[-1].get(x) is None:
         return None
     a, b = running_loss(steps, rounds[-1][x])
     return (a, b) if np.isfinite(b).all() else None

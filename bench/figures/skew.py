@@ -34,7 +34,7 @@ def skew(store: Store, *paths: Path) -> None:
     """FID over skew, a panel a number of clients: a mark a seed, lines through the means over seeds.
 
     Raises:
-        NotApplicable: if no partition is skewed, all are alike, or no FID is known.
+        NotApplicable: if no partition is skewed, all are alike, or no FID above 0 is known.
     """
     shown = compared(store, splits=10**6)
     panels = _read(store, shown.splits)
@@ -45,6 +45,9 @@ def skew(store: Store, *paths: Path) -> None:
         raise NotApplicable("no partition is skewed")
     if all(_span(found) < _APART for found, _ in panels.values()):
         raise NotApplicable("all partitions of the same number of clients are equally skewed")
+    fids = np.concatenate([*(points.fid for points in every), *(fid for _, fid in panels.values())])
+    if not (fids > 0).any():
+        raise NotApplicable("no FID is above 0")
     names = list(panels)[:PANELS_SHOWN]
     notes = ["small marks: seeds; lines: means over seeds", left_out(len(panels) - PANELS_SHOWN, "panel", "panels")]
     width = COLUMN if len(names) == 1 else PAGE
@@ -52,14 +55,13 @@ def skew(store: Store, *paths: Path) -> None:
     drawn = {points.strategy for points in every} | {"centralized"}
     legend = {label: style for label, style in shown.told.items() if label in drawn or style.colour == REFERENCE}
     figure, (row,) = page(1, len(names), room, legend, [*notes, *shown.notes, grey(shown)], width)
-    fids = [*(points.fid for points in every), *(fid for _, fid in panels.values())]
     for axes, name in zip(row, names, strict=True):
         _draw(axes, *panels[name], shown.styles)
         title(axes, name)
         name_axes(axes, "label skew (mean total variation)", "FID" if axes is row[0] else "")
         axes.set_xlim(0, 1.08 * max(points.skew.max() for points in every))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        log_axis(axes, "y", np.concatenate(fids).min(), np.concatenate(fids).max())
+        log_axis(axes, "y", fids[fids > 0].min(), fids.max())
         axes.tick_params(labelleft=axes is row[0])
     save(figure, *paths, dpi=DPI)
 

@@ -16,6 +16,7 @@ from bench.store import CellFolder, Store
 Array = NDArray[np.float64]
 
 COSTS = ("megabytes", "round", "samples", "sequential_steps", "seconds")
+_LOGGED = ("bytes_up", "bytes_down", "samples", "sequential_steps", "seconds")
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,13 @@ def loss_curve(store: Store, experiment: Experiment) -> Curve | None:
     """Held-out loss by round."""
     folders = [store.cell(cell) for cell in experiment.cells]
     lines = [_by_round(folder.rounds()) for folder in folders]
-    return _curve(folders, [{n: line["heldout_loss"] for n, line in known.items()} for known in lines])
+    return _curve(folders, [{n: line.get("heldout_loss") for n, line in known.items()} for known in lines])
 
 
 def fid_curve(store: Store, experiment: Experiment) -> Curve | None:
     """FID of the few images that were drawn after some rounds; None where none were."""
     folders = [store.cell(cell) for cell in experiment.cells]
-    return _curve(folders, [{n: scores["fid"] for n, scores in _drawn(folder).items()} for folder in folders])
+    return _curve(folders, [{n: scores.get("fid") for n, scores in _drawn(folder).items()} for folder in folders])
 
 
 def final_fid(store: Store, experiment: Experiment) -> Curve | None:
@@ -159,7 +160,7 @@ def _curve(folders: Sequence[CellFolder], qualities: Sequence[Mapping[int, float
 
 
 def _spent(folder: CellFolder) -> dict[int, dict[str, float]]:
-    """Of each round the totals so far."""
+    """The totals so far, of each round that tells all of them."""
     before = (folder.result() or {}).get("metrics") or {}
     megabytes = (before.get("autoencoder_bytes_up", 0) + before.get("autoencoder_bytes_down", 0)) / 1e6
     seconds = before.get("autoencoder_seconds", 0)
@@ -172,4 +173,5 @@ def _spent(folder: CellFolder) -> dict[int, dict[str, float]]:
             "seconds": seconds + line["seconds"],
         }
         for n, line in _by_round(folder.rounds()).items()
+        if all(line.get(key) is not None for key in _LOGGED)
     }

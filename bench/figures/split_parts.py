@@ -13,7 +13,7 @@ from bench.figures.split_data import Split, leaders, strategies
 from bench.figures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, literal
 from bench.store import Store
 
-WIDTH = 9.6  # inches, of a picture
+WIDTH = 9.6  # inches: for a screen, wider than a paper's text
 SPLITS_SHOWN = 6
 TOLD_APART = 12  # so many lines have a colour, dash and marker each
 LEADERS = 8  # that stand out where there are more lines

@@ -1,7 +1,7 @@
 """Colours, dashes and markers that all pictures share, and how a picture is saved.
 
 The colours are Okabe and Ito's, safe for colour-blind readers; lines also differ in dash and marker, so that grey
-prints read.
+prints read. How wide pictures are stands in `columns`, and for the sheets that are wider in `split_parts.WIDTH`.
 """
 
 import io

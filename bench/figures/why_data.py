@@ -62,9 +62,9 @@ def read_rows(store: Store, split: Split) -> list[Row]:
 
 def _seed(folder: CellFolder, partition: dict[str, Any] | None) -> _Seed:
     result, lines = folder.result() or {}, folder.lines("heldout.jsonl")
-    told = (result.get("diagnostics") or {}).get("class_loss") or (lines[-1]["class_loss"] if lines else [])
+    told = (result.get("diagnostics") or {}).get("class_loss") or (lines[-1].get("class_loss") if lines else None)
     own = record(folder, "partition.json")
-    return _Seed(folder.rounds(), result, np.array(told, dtype=float), own or partition)
+    return _Seed(folder.rounds(), result, np.array(told or [], dtype=float), own or partition)
 
 
 def _row(experiment: Experiment, seeds: Sequence[_Seed]) -> Row:

@@ -33,14 +33,26 @@
     const name = controls.y.value;
     const [at, y] = name === "steps" ? steps : name === "fid" ? fid : [rounds, cell.curves[name]];
     const x = controls.x.value === "rounds" ? at : at.map((round) => along(cell, controls.x.value, round));
-    return { x, y: smoothed(y, Number(controls.smooth.value)) };
+    return { cell, at, x, y: smoothed(y, Number(controls.smooth.value)) };
   }
 
-  function lineOf(ids, name) {
-    const drawn = ids.map((id) => points(cellsById.get(id))).filter(({ y }) => y.some((value) => value !== null));
-    if (!drawn.length) return null;
-    const length = Math.min(...drawn.map(({ y }) => y.length));
-    const mean = (key) => Array.from({ length }, (_, k) => {
+  // Those that have the same rounds as most of the others; of as many, those that came furthest.
+  function together(drawn) {
+    const groups = new Map();
+    for (const one of drawn) {
+      const rounds = one.at.join();
+      groups.set(rounds, [...(groups.get(rounds) || []), one]);
+    }
+    const better = (a, b) => a.length - b.length || a[0].at.at(-1) - b[0].at.at(-1);
+    return [...groups.values()].reduce((best, group) => better(group, best) > 0 ? group : best);
+  }
+
+  function lineOf(chosenIds, name, leftOut) {
+    const known = chosenIds.map((id) => points(cellsById.get(id))).filter(({ y }) => y.some((value) => value !== null));
+    if (!known.length) return null;
+    const drawn = together(known), ids = drawn.map(({ cell }) => cell.id);
+    leftOut.push(...known.filter((one) => !drawn.includes(one)).map(({ cell }) => cell.label));
+    const mean = (key) => drawn[0].y.map((_, k) => {
       const values = drawn.map((one) => one[key][k]);
       return values.includes(null) ? null : values.reduce((a, b) => a + b, 0) / values.length;
     });
@@ -64,8 +76,8 @@
 
   function draw() {
     byId("curves-smooth-value").textContent = controls.smooth.value;
-    const wanted = groups();
-    const lines = wanted.map(({ ids, name }) => lineOf(ids, name)).filter(Boolean);
+    const wanted = groups(), leftOut = [];
+    const lines = wanted.map(({ ids, name }) => lineOf(ids, name, leftOut)).filter(Boolean);
     const layout = chartLayout({
       showlegend: false,
       margin: { l: 60, r: 15, t: 10, b: 45 },
@@ -75,7 +87,11 @@
     });
     Plotly.react(chart, lines, layout, chartOptions);
     const missing = wanted.length - lines.length;
-    told.textContent = `${lines.length} curve${lines.length === 1 ? "" : "s"}` + (missing ? `; ${missing} chosen without this curve` : "");
+    told.textContent = [
+      `${lines.length} curve${lines.length === 1 ? "" : "s"}`,
+      ...(missing ? [`${missing} chosen without this curve`] : []),
+      ...(leftOut.length ? [`not in a mean, as their rounds are not those of the other seeds: ${leftOut.join("; ")}`] : []),
+    ].join("; ");
   }
 
   function swatch(item) {

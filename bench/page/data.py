@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.claims import claims
+from bench.config import flatten
+from bench.figures.records import record
 from bench.figures.style import COLOURS, DASHES
-from bench.page.lines import curves, log, record
+from bench.page.lines import curves, log
 from bench.page.results import results
 from bench.page.sheets import sheet
 from bench.store import CellFolder, PlannedCell, Store
@@ -73,7 +75,8 @@ def cell_data(
     result, error = folder.result() or {}, folder.error() or {}
     known = result or folder.manifest() or {}
     lines = log(folder, "metrics.jsonl")
-    finished = result.get("finished") or error.get("time") or (lines[-1]["time"] if lines else None)
+    last = lines[-1] if lines else {}
+    finished = result.get("finished") or error.get("time") or last.get("time")
     made = {key: known.get(key) or {} for key in ("data", "extractor", "environment")}
     return {
         "id": cell.cell_id,
@@ -81,11 +84,11 @@ def cell_data(
         "labels": {name: _text(value) for name, value in cell.labels.items()},
         "state": folder.state(),
         "reason": "" if result else str(error.get("error", ""))[:REASON],
-        "round": lines[-1]["round"] if lines else 0,
+        "round": last.get("round", 0),
         "rounds": cell.config["training"]["rounds"],
-        "seconds": lines[-1]["seconds"] if lines else None,
+        "seconds": last.get("seconds"),
         "time": None if finished is None else f"{datetime.fromtimestamp(finished, UTC):%Y-%m-%d %H:%M:%S}",
-        "config": flat(cell.config) | flat({key: made[key] for key in ("data", "extractor")}, "of the run."),
+        "config": dict(flatten(cell.config | {"of the run": {key: made[key] for key in ("data", "extractor")}})),
         "environment": environments.place(made["environment"]),
         "partition": partitions.place(partition(folder, cell, made["data"].get("class_names"))),
         "curves": curves(folder),
@@ -123,9 +126,9 @@ def looks(cells: list[PlannedCell]) -> dict[str, dict[str, str]]:
 
 
 def partition(folder: CellFolder, cell: PlannedCell, class_names: list[str] | None) -> dict[str, Any] | None:
-    """A split of the data: its name and counts (clients, classes), and how skewed it is; None where there is none."""
-    found = record(folder.path / "partition.json")
-    if found is None:
+    """A split of the data: its name and counts (clients, classes), and how skewed it is; None where none is known."""
+    found = record(folder, "partition.json") or {}
+    if not found.get("histogram"):
         return None
     names = {name: cell.labels.get(name) for name in ("n_clients", "beta", "seed")}
     kind = (cell.config.get("partition") or {}).get("name", "")
@@ -136,10 +139,3 @@ def partition(folder: CellFolder, cell: PlannedCell, class_names: list[str] | No
         "classes": class_names or list(map(str, range(len(found["histogram"][0])))),
         "skew": found.get("total_variation_mean"),
     }
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested record as one of dotted names; lists are values."""
-    if not isinstance(value, Mapping):
-        return {prefix.rstrip("."): value}
-    return {name: item for key, inner in value.items() for name, item in flat(inner, f"{prefix}{key}.").items()}

@@ -2,17 +2,16 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.curves import column, running_mean, step_losses
-from bench.files import Damaged, read_json
+from bench.curves import column, running_loss
+from bench.figures.records import record
+from bench.files import Damaged
 from bench.store import CellFolder
 
-STRETCHES = 200  # at most so many points of the running training loss
 POINTS = 400  # at most so many rounds of a curve
 DIGITS = 5
 
@@ -40,15 +39,13 @@ def curves(folder: CellFolder) -> dict[str, Any]:
 
 
 def _running(folder: CellFolder, lines: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:
-    losses = step_losses(log(folder, "steps.jsonl"))
-    y = running_mean(losses, min(STRETCHES, max(len(losses), 1)))
-    last = lines[-1]["round"] if lines else 0
-    return [rounded(last * np.arange(1, len(y) + 1) / max(len(y), 1)), rounded(y)]
+    x, y = running_loss(log(folder, "steps.jsonl"), lines[-1]["round"] if lines else 0)
+    return [rounded(x), rounded(y)]
 
 
 def _scores(folder: CellFolder) -> list[list[float | None]]:
     """Rounds and FIDs of the images drawn along training."""
-    scores = (record(folder.path / "curve.json") or {}).get("curve", [])
+    scores = (record(folder, "curve.json") or {}).get("curve") or []
     return [_column(scores, "round"), _column(scores, "fid")]
 
 
@@ -59,15 +56,6 @@ def log(folder: CellFolder, name: str) -> list[dict[str, Any]]:
     except Damaged as error:
         warnings.warn(f"{folder.path / name} is broken ({error}) and not shown", stacklevel=2)
         return []
-
-
-def record(path: Path) -> dict[str, Any] | None:
-    """A sealed record; None if there is none, and, with a warning, if it is broken."""
-    try:
-        return read_json(path)
-    except Damaged as error:
-        warnings.warn(f"{path} is broken ({error}) and not shown", stacklevel=2)
-        return None
 
 
 def thinned(lines: Sequence[Any], count: int) -> list[Any]:

@@ -162,6 +162,30 @@ def test_curves_of_several_seeds_make_a_mean(page):
     assert mean == pytest.approx([sum(pair) / 2 for pair in zip(*two, strict=True)])
 
 
+def test_a_cell_that_stopped_is_left_out_of_its_mean_and_named(open_page, tmp_path, troubles):
+    store = fake_store.finished_store(
+        tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0, 1, 2]}, missing=[2]
+    )
+    stopped = store.planned()[2]
+    fake_store.add_rounds(fake_store.begin(store, stopped), stopped, 1, 1)
+    path = write_page(ReadOnce(store.root), store.root / "report.html", store.root / "no", store.root / "no")
+    page = open_page(path)
+    page.locator("#curves-cells").get_by_role("button", name="all found").click()
+    page.locator("#curves-y").select_option("steps")
+    each = list(lines(page).values())
+    assert [line["x"][-1] for line in each] == [3, 3, 1]
+    page.get_by_label("mean over seeds", exact=True).last.check()
+    [mean] = lines(page).values()
+    assert mean["y"] == pytest.approx([(a + b) / 2 for a, b in zip(each[0]["y"], each[1]["y"], strict=True)])
+    assert mean["x"] == each[0]["x"]
+    expect(page.locator("#curves-told")).to_have_text(
+        "1 curve; not in a mean, as their rounds are not those of the other seeds: fedavg, n 3, beta 0.1, seed 2"
+    )
+    page.locator("#curves-x").select_option("seconds")
+    assert len(next(iter(lines(page).values()))["y"]) == 200
+    assert troubles.none(), troubles
+
+
 def test_settings_of_two_cells_show_what_differs(page):
     page.locator("#differences-a").select_option(label=FEDAVG)
     page.locator("#differences-b").select_option(label=FEDPROX)
@@ -169,6 +193,7 @@ def test_settings_of_two_cells_show_what_differs(page):
     few = len(rows(page, "differences-table"))
     page.get_by_label("equal settings, too").check()
     assert ["training.batch_size", "32", "32"] in rows(page, "differences-table")
+    assert ["of the run.data.name", "mnist5k", "mnist5k"] in rows(page, "differences-table")
     assert len(rows(page, "differences-table")) > few + 20
 
 

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from bench.curves import STRETCHES, running_loss
+from bench.files import write_json
 from bench.page import write_page
-from bench.page.data import Distinct, flat, looks
+from bench.page.data import Distinct, cell_data, looks
 from bench.page.embed import json_text, pictures
 from bench.page.lines import curves, rounded, thinned
 from bench.page.sheets import images_each, sheet
@@ -129,7 +131,29 @@ def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
     assert by_labels["centralized", None, 0]["colour"] == ""
 
 
-def test_equal_records_have_one_place_and_nested_ones_dotted_names():
+def test_equal_records_have_one_place():
     places = Distinct()
     assert [places.place(value) for value in ({"a": 1}, {"b": 2}, {"a": 1}, None, {})] == [0, 1, 0, None, None]
-    assert flat({"a": {"b": [1], "c": {"d": None}}}) == {"a.b": [1], "a.c.d": None}
+
+
+def test_the_running_loss_is_that_of_the_tables_and_figures(store):
+    folder = store.cell(store.planned()[1].cell_id)
+    x, y = curves(folder)["steps"]
+    wanted = running_loss(folder.lines("steps.jsonl"), fake_store.ROUNDS)
+    assert len(x) == len(y) == STRETCHES
+    assert x == pytest.approx(wanted[0].tolist(), rel=1e-4)
+    assert y == pytest.approx(wanted[1].tolist(), rel=1e-4)
+
+
+def test_keys_that_a_cell_s_records_lack_show_as_missing(tmp_path):
+    store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
+    (cell,) = store.planned()
+    folder = fake_store.begin(store, cell)
+    folder.append("metrics.jsonl", [{"round": 1}])
+    for name in ("partition.json", "curve.json"):
+        write_json(folder.path / name, {"of": "another version"})
+    told = cell_data(folder, cell, 1, Distinct(), Distinct())
+    assert [told[key] for key in ("round", "seconds", "time", "partition")] == [1, None, None, None]
+    assert told["curves"]["heldout"] == told["curves"]["axes"]["images"] == [None]
+    assert told["curves"]["fid"] == [[], []]
+    assert told["config"]["of the run.extractor.name"] == "mnist-cnn"

@@ -10,16 +10,19 @@ import pytest
 import torch
 from matplotlib import cbook
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
 from bench import figures
 from bench.curves import running_loss
-from bench.figures import columns, every, quality_cost, widths
+from bench.figures import columns, every, overview_splits, quality_cost, split_parts, widths
 from bench.figures.film import film
+from bench.figures.overview_data import Experiment
 from bench.figures.split_data import Curve
-from bench.figures.style import COLOURS, NotApplicable, Style
+from bench.figures.style import COLOURS, REFERENCE, NotApplicable, Style
 from bench.files import write_json
 from bench.store import CellFolder, ReadOnce, Store
 from tests import fake_store
@@ -102,6 +105,7 @@ def draw(store: Store, name: str, collected: list[Figure]) -> Figure:
     every.FIGURES[name](ReadOnce(store.root), store.root / f"{name}.png")
     figure = collected[-1]
     assert colliding(figure) == []
+    assert name in ("overview", "costs", "why") or is_of_a_paper(figure), figure.get_size_inches()
     return figure
 
 
@@ -147,6 +151,33 @@ def shown_texts(figure: Figure) -> list[Text]:
     return [text for text in found if text.get_text().strip()]
 
 
+def is_of_a_paper(figure: Figure) -> bool:
+    """Whether it is as wide as a column or as the text, and fits on a page."""
+    wide, high = figure.get_size_inches()
+    return min(abs(wide - columns.COLUMN), abs(wide - columns.PAGE)) < 0.01 and high <= 9
+
+
+def alike_in_grey(lines: list[Line2D]) -> list[tuple[Line2D, Line2D]]:
+    """Pairs with the same dash and marker whose luminances are near."""
+    looks = [(line.get_linestyle(), str(line.get_marker()), luminance(line)) for line in lines]
+    pairs = itertools.combinations(zip(lines, looks, strict=True), 2)
+    return [(a, b) for (a, one), (b, other) in pairs if one[:2] == other[:2] and abs(one[2] - other[2]) < 0.15]
+
+
+def luminance(line: Line2D) -> float:
+    """Rec. 709's of the line's colour on white, from 0 to 1."""
+    *rgb, alpha = to_rgba(line.get_color(), line.get_alpha())
+    shown = 1 - alpha * (1 - np.array(rgb))
+    return float(
+        np.array([0.2126, 0.7152, 0.0722]) @ np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    )
+
+
+def keys(figure: Figure) -> list[Line2D]:
+    """Of its legends."""
+    return [line for legend in figure.legends for line in legend.get_lines()]
+
+
 def t_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the mean over seeds (seeds, R), by scipy."""
     low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(axis=0), scale=stats.sem(values, axis=0))
@@ -187,8 +218,7 @@ def test_the_same_store_gives_the_same_bytes(drawn_grid, tmp_path, name):
 @pytest.mark.parametrize("name", NEW)
 def test_figures_are_a_column_or_a_page_wide_and_nothing_in_them_collides(drawn_grid, name):
     figure = drawn_grid.figures[name]
-    assert figure.get_size_inches()[0] == pytest.approx(6.8, abs=0.01)
-    assert figure.get_size_inches()[1] < 9
+    assert is_of_a_paper(figure), figure.get_size_inches()
     assert colliding(figure) == []
     assert {text.get_fontsize() for text in shown_texts(figure)} <= {6, 7}
     assert "1 cell not finished" in " ".join(" ".join(texts(figure)).split())
@@ -199,6 +229,20 @@ def test_lines_differ_in_dash_or_marker_too(drawn_grid, name):
     handles = drawn_grid.figures[name].legends[0].get_lines()
     looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in handles]
     assert len(set(looks)) == len(looks) >= 2
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_lines_of_a_figure_are_told_apart_in_grey(drawn_grid, name):
+    assert alike_in_grey(keys(drawn_grid.figures[name])) == []
+
+
+def test_styles_of_many_strategies_are_told_apart_in_grey():
+    styles = [Style(REFERENCE, "-", ""), split_parts.OTHER, *map(split_parts.distinct, range(split_parts.TOLD_APART))]
+    assert alike_in_grey([split_parts.key(style) for style in styles]) == []
+    recipes = [Experiment("centralized", f"recipe = {k}", True, ()) for k in range(10)]
+    assert alike_in_grey([split_parts.key(style) for style in overview_splits._styles(recipes).values()]) == []
+    near = [split_parts.key(Style(colour, "-", "o")) for colour in COLOURS[1:3]]  # of much the same grey
+    assert len(alike_in_grey(near)) == 1
 
 
 def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collected):
@@ -215,7 +259,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collecte
         "long_run: no cell with clients is finished",
         "samples: samples.safetensors was removed from every cell that would be shown",
         "samples_grid: samples.safetensors was removed from every cell that would be shown",
-        "quality_cost: no FID of a strategy with clients is known",
+        "quality_cost: no FID of a strategy with clients is known with its costs",
         "skew: no finished cell with clients tells both its skew and its FID",
         "client_spread: no finished cell tells how its clients fare",
         "drift: no round of a finished cell tells how far its clients went",
@@ -244,6 +288,68 @@ def test_what_is_damaged_is_told_and_costs_only_what_needs_it(tmp_path, collecte
     assert told == {"overview", "clients", "samples", "samples_grid", "skew", "film"}
     assert all(str(folder.path) in line for line in untold if line.split(":")[0] in ("overview", "samples", "film"))
     assert store.root / "figures" / "partitions.pdf" in made  # the other strategy has the same split
+
+
+def test_one_figure_that_fails_costs_no_other(tmp_path, collected, monkeypatch):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+
+    def broken(*_: object) -> None:
+        raise KeyError("samples")
+
+    (store.root / "figures").mkdir()
+    (store.root / "figures" / "broken.png").write_bytes(b"of an earlier version")
+    monkeypatch.setattr(every, "FIGURES", {"broken": broken, "partitions": every.FIGURES["partitions"]})
+    with pytest.warns(UserWarning, match="broken: could not be drawn"):
+        made, untold = figures.draw_all(store, store.root / "figures")
+    assert untold == ["broken: could not be drawn: KeyError: 'samples'"]
+    assert {path.stem for path in made} == {"partitions"}
+    assert not (store.root / "figures" / "broken.png").exists()
+
+
+def without(store: Store, *keys: str) -> None:
+    """Take the keys out of all records, as if an older version had written them."""
+    for cell in store.planned():
+        folder = store.cell(cell.cell_id)
+        lines(folder, "metrics.jsonl", [{k: v for k, v in r.items() if k not in keys} for r in folder.rounds()])
+        result = folder.result()
+        metrics = {key: value for key, value in result["metrics"].items() if key not in keys}
+        write_json(folder.path / "result.json", result | {"metrics": metrics})
+
+
+@pytest.mark.filterwarnings("error:.*could not be drawn")
+@pytest.mark.parametrize(
+    ("keys", "lost"),
+    [
+        (["samples"], {"costs", "schemes", "clients", "quality_cost"}),
+        (["bytes_up", "sequential_steps"], {"costs", "quality_cost"}),
+        (["heldout_loss", "fid"], {"costs", "quality_cost", "skew"}),
+        (["seconds", "drift", "update_cosine"], {"costs", "quality_cost", "drift"}),
+    ],
+)
+def test_records_of_older_versions_cost_only_the_figures_that_need_them(tmp_path, collected, keys, lost):
+    axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3, 5], "beta": [0.1, 1.0], "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes)
+    fake_store.tell_more(store, curve=False)
+    vary_skew(store)
+    without(store, *keys)
+    names = ["overview", "costs", "why", "schemes", "clients", "long_run", "quality_cost", "skew", "drift"]
+    _, _, untold = draw_figures(store, names, collected)
+    assert {line.split(":")[0] for line in untold} == lost
+
+
+def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "beta": [0.1, 1.0], "seed": [0]})
+    vary_skew(store)
+    for cell in store.planned():
+        rewrite(
+            store.cell(cell.cell_id),
+            metrics={"fid": 0.0},
+            diagnostics={"client_loss": [0.0], "class_loss": []},
+            clients=[],
+        )
+    _, _, untold = draw_figures(store, ["quality_cost", "skew", "client_spread"], collected)
+    reasons = ["no FID is above 0", "no FID is above 0", "no finished cell tells how its clients fare"]
+    assert [line.split(": ")[1] for line in untold] == reasons
 
 
 # ------------------------------------------------------------------------------------------ losses
@@ -281,9 +387,11 @@ def test_clients_are_compared_for_each_strategy_and_beta(drawn_grid):
 
 
 def test_the_longest_run_of_most_clients_is_shown_whole(tmp_path, collected, drawn_grid):
-    heldout, training = row_of(drawn_grid.figures["long_run"], "fedavg, n = 5, β = 0.1")
+    heldout, training = drawn_grid.figures["long_run"].axes
+    assert titles(heldout).strip() == "fedavg, n = 5, β = 0.1"
     assert list(heldout.lines[1].get_xdata()) == [1, 2, 3]
-    assert (training.lines[1].get_xdata()[-1], heldout.get_xlabel()) == (3, "round")
+    assert (training.lines[1].get_xdata()[-1], training.get_xlabel()) == (3, "round")
+    assert heldout.get_xlim() == training.get_xlim()
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [5, 3], "seed": [0], "training.rounds": [3, 7]}
     figure = draw(fake_store.finished_store(tmp_path, axes), "long_run", collected)
     assert titles(figure.axes[0]).strip() == "fedavg, n = 5, β = 0.1, training.rounds = 7"
@@ -304,8 +412,16 @@ def test_a_seed_without_steps_is_left_out_of_the_mean(tmp_path, collected):
     store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0, 1]})
     first, second = (folder_of(store, "fedavg", seed=seed) for seed in (0, 1))
     (second.path / "steps.jsonl").unlink()
-    _, training = row_of(draw(store, "schemes", collected), "n = 3")
+    _, training = draw(store, "schemes", collected).axes
     assert training.lines[0].get_ydata() == pytest.approx(running_loss(first.lines("steps.jsonl"), 600)[1])
+
+
+@pytest.mark.parametrize(("n_clients", "wide"), [([3], columns.COLUMN), ([3, 5], columns.PAGE)])
+def test_a_single_row_stands_in_a_column(tmp_path, collected, n_clients, wide):
+    axes = {"strategy": ["centralized", "fedavg"], "n_clients": n_clients, "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes)
+    for name in ("schemes", "drift", "samples", "partitions"):
+        assert draw(store, name, collected).get_size_inches()[0] == pytest.approx(wide), name
 
 
 # ------------------------------------------------------------------------------------------ splits and images
@@ -475,6 +591,7 @@ def test_generated_classes_stand_beside_the_data_s(tmp_path, collected):
     _, fedavg, fedprox = sorted(figure.axes, key=lambda axes: -axes.get_position().y0)
     assert [bar.get_height() for bar in fedavg.patches] == pytest.approx([0.2, 0.25, 0.2, 0.35])
     low, high = t_interval(shares)
+    assert fedavg.get_ylim()[1] >= 1  # which the intervals of two seeds reach
     ends = np.array([segment[:, 1] for segment in fedavg.collections[0].get_segments()])
     assert ends == pytest.approx(np.column_stack([low, high]))
     counts = np.array([24, 24, 24, 6]) / 78  # three clients hold 20 of one class and 2 of the others
@@ -482,6 +599,16 @@ def test_generated_classes_stand_beside_the_data_s(tmp_path, collected):
     assert len(fedprox.patches) == 0
     assert [text.get_text() for text in fedprox.texts] == ["not known"]
     assert [label.get_text() for label in fedprox.get_xticklabels()] == ["0", "1", "2", "3"]
+
+
+def test_intervals_of_shares_stand_within_their_axis(tmp_path, collected):
+    store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3]})
+    shares = np.array([[0.26, 0.24, 0.27, 0.23], [0.24, 0.26, 0.23, 0.27]])
+    for seed, own in enumerate(shares.tolist()):
+        rewrite(folder_of(store, "fedavg", seed=seed), class_histogram=own)
+    (axes,) = draw(store, "class_histograms", collected).axes
+    _, high = t_interval(shares)
+    assert 1.15 * 0.25 < high.max() <= axes.get_ylim()[1] <= 1.06 * high.max()
 
 
 def test_clients_stand_on_their_strategy_s_row_with_their_spread(drawn_grid):
@@ -527,13 +654,22 @@ def test_figures_of_any_grid_are_readable(tmp_path, collected, case):
     by_name, _, untold = draw_figures(store, NEW, collected)
     assert {name: found for name, figure in by_name.items() if (found := colliding(figure))} == {}
     assert set(by_name) | {line.split(":")[0] for line in untold} == set(NEW)
-    assert all(figure.get_size_inches()[1] < 9 for figure in by_name.values())
+    assert {name: figure.get_size_inches() for name, figure in by_name.items() if not is_of_a_paper(figure)} == {}
+    assert {name: found for name, figure in by_name.items() if (found := alike_in_grey(keys(figure)))} == {}
     if case == "many strategies":
         assert "in grey: fedprox" in " ".join(texts(by_name["schemes"]))
         assert "not shown: fedprox" in " ".join(texts(by_name["samples_grid"]))
     if case == "many splits":
         assert "10 more splits are not shown" in " ".join(texts(by_name["schemes"]))
         assert "2 more splits are not shown" in " ".join(texts(by_name["partitions"]))
+
+
+def test_as_many_rows_as_are_ever_shown_fit_on_a_page(tmp_path, collected):
+    axes = {"strategy": MANY[: split_parts.TOLD_APART + 1], "n_clients": [3, 5], "beta": [0.1, 1.0], "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes)
+    fake_store.tell_more(store)
+    for name in ("quality_cost", "client_spread"):
+        draw(store, name, collected)
 
 
 HOSTILE = r"a$\frac{$ {x} %s <b>&amp; ^_# \$x$ " + "w" * 90
