@@ -197,7 +197,10 @@ def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
 
 
 def _reaches(evidence: Evidence, measure: str) -> list[Part]:
-    last = {"paper": "training loss of the last round", "fair": "held-out loss after the last round"}[measure]
+    last = {
+        "paper": "training loss of the last round (mean of its local batches)",
+        "fair": "held-out loss after the last round",
+    }[measure]
     quantity = f"{last}, FedAvg over centralized, minus 1 (reached below {MARGIN:+g})"
     values = _against_centralized(
         evidence, f"{measure} end", lambda ours, theirs: ours / theirs - 1 if theirs else math.nan

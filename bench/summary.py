@@ -80,7 +80,8 @@ def cell_rows(store: Store) -> pd.DataFrame:
 
     Columns: those of `Store.frame`, then `megabytes` (10^6 bytes up and down) and `seconds` (training, sampling and
     evaluation), both with the autoencoder's where there is one, those of `_curve_numbers`, `floor_*` (what real
-    held-out images score), and commit, dirty, device and error, each None where there is none.
+    held-out images score), commit, dirty, device and error, each None where there is none, and the differences
+    ``<metric>_minus_centralized``.
     """
     frame, extra_axes = store.frame(), store.plan()["extra_axes"]
     frame["n_clients"] = frame["n_clients"].astype("Int64")
@@ -91,7 +92,8 @@ def cell_rows(store: Store) -> pd.DataFrame:
         known = frame.reindex(columns=[*parts, *further]).astype(float)
         frame[total] = (known[parts].sum(axis=1, skipna=False) + known[further].sum(axis=1)) / unit
     records = pd.DataFrame([_record(store, cell_id) for cell_id in frame["cell_id"]])
-    return pd.concat([frame, _curve_columns(store, frame, extra_axes), records], axis=1)
+    made = pd.concat([frame, _curve_columns(store, frame, extra_axes), records], axis=1)
+    return _with_differences(made, extra_axes)
 
 
 def _record(store: Store, cell_id: str) -> dict[str, Any]:
@@ -325,7 +327,7 @@ def _adjusted(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _why_no_p(n: int, comparisons: int) -> str:
     if n == 0:
-        return "no seed has both cells finished"
+        return "no seed has this number on both sides"
     needed = stats.seeds_for_holm(comparisons)
     seeds = "1 seed" if n == 1 else f"{n} seeds"
     need = "1 comparison needs" if comparisons == 1 else f"{comparisons} comparisons need"

@@ -84,10 +84,15 @@ def costs(store: Store, *paths: Path) -> None:
         left_out(len(splits) - len(shown), "split", "splits"),
         f"without FID: {', '.join(dict.fromkeys(missing))}" if missing else "",
         "a level line over MB: nothing travels, its height is the last value" if any(map(_has_level, blocks)) else "",
+        "bands: from the lowest seed to the highest" if _several_seeds(shown) else "",
         grey_note(styles),
     ]
     samples = f"\nof {' or '.join(f'{n:,}' for n in counts)} samples" if counts else ""
     _draw(blocks, styles, ("held-out loss", f"FID{samples}"), wrapped(notes, 155), *paths)
+
+
+def _several_seeds(splits: Iterable[Split]) -> bool:
+    return any(len(experiment.cells) > 1 for split in splits for experiment in split.experiments)
 
 
 def read_block(store: Store, split: Split, along: bool) -> Block:

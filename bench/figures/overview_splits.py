@@ -42,6 +42,8 @@ def draw_splits(store: Store, experiments: Sequence[Experiment], *paths: Path) -
 def _note(store: Store, experiments: Sequence[Experiment]) -> str:
     """What the picture leaves out."""
     parts = unfinished(store)
+    if any(len(experiment.cells) > 1 for experiment in experiments):
+        parts.append("bands: from the lowest seed to the highest")
     if len(experiments) > ROWS_SHOWN:
         parts.append(f"{len(experiments) - ROWS_SHOWN} more experiments are not shown")
     return "; ".join(parts)

@@ -53,11 +53,13 @@ const compare = (place, direction) => (a, b) => {
 // A test of rows: words, and comparisons such as fid<20 of a column's value.
 function rowTest(text, columns) {
   const tests = wordsOf(text.replace(/\s*([<>=]+)\s*/g, "$1")).map((word) => {
-    const [, key, sign, number] = word.match(/^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]+(?:e-?\d+)?)$/) || [];
+    const [, key, sign, wanted] = word.match(/^([^<>=]+)(<=|>=|<|>|=)([^<>=]+)$/) || [];
     const place = key ? columns.findIndex((column) => [column.key, column.head].some((name) => name.toLowerCase() === key)) : -1;
     if (place < 0) return (row) => row.some(([, shown]) => shown.toLowerCase().includes(word));
     const holds = { "<": (x, y) => x < y, ">": (x, y) => x > y, "<=": (x, y) => x <= y, ">=": (x, y) => x >= y, "=": (x, y) => x === y }[sign];
-    return (row) => row[place][0] !== null && holds(row[place][0], Number(number));
+    const [number, texts] = [Number(wanted), sign === "=" && Number.isNaN(Number(wanted))];
+    if (texts) return (row) => row[place][1].toLowerCase() === wanted;
+    return (row) => row[place][0] !== null && holds(Number(row[place][0]), number);
   });
   return (row) => tests.every((test) => test(row));
 }

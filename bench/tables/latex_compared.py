@@ -103,7 +103,7 @@ def _difference_fields(
     tested: bool,
 ) -> list[Field]:
     """The difference with its interval, p where any comparison has one, and what the images leave open of FID's."""
-    ends = [_interval(record, "low", "high", metric, digits) for record in told]
+    ends = [_interval(record, "low", "high", metric, digits + 1) for record in told]  # an end near 0 keeps its side
     beside = [
         (rf"\,{{\scriptsize {end}}}" if end else "") + ("" if tested else _superscript(marks[record["note"]]))
         for record, end in zip(told, ends, strict=True)
@@ -114,7 +114,7 @@ def _difference_fields(
     fields = [(column.head(f"Δ{metric.name}"), column.columns, [column.cell(place) for place in places])]
     if tested:
         fields.append(("$p$", "r", [_p(record, marks) for record in told]))
-    images = [_interval(record, "images_low", "images_high", metric, digits) for record in told]
+    images = [_interval(record, "images_low", "images_high", metric, digits + 1) for record in told]
     if any(images):
         fields.append(("of images", "r", [rf"{{\scriptsize {text or MISSING}}}" for text in images]))
     return fields

@@ -260,7 +260,7 @@ def test_differences_to_a_strategy_are_within_its_block():
     ]
     assert found["mean"].to_list() == pytest.approx([1.5, -2.0, math.nan], nan_ok=True)
     assert found["note"].to_list()[1:] == [
-        "2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds", "no seed has both cells finished",
+        "2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds", "no seed has this number on both sides",
     ]  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_a_baseline_must_be_one_of_the_grids():
 def test_without_the_baseline_every_row_says_so():
     found = summary.differences(rows_of({ours: [1.0, 2.0], ("scaffold", 3, 0.1): [1.0, 2.0]}), [], ["fid"])
     assert list(found["n"]) == [0, 0]
-    assert set(found["note"]) == {"no seed has both cells finished"}
+    assert set(found["note"]) == {"no seed has this number on both sides"}
     assert found[["mean", "low", "p"]].isna().all(axis=None)
 
 

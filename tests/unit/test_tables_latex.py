@@ -266,7 +266,7 @@ def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons
     assert "Holm" not in text
     assert (
         "No p where a letter stands: (a) 1 seed: the smallest p is 1; 7 comparisons need 9 seeds. "
-        "(b) 2 seeds: the smallest p is 0.5; 7 comparisons need 9 seeds. (c) no seed has both cells finished.}"
+        "(b) 2 seeds: the smallest p is 0.5; 7 comparisons need 9 seeds. (c) no seed has this number on both sides.}"
     ) in text
     rows = [line.removesuffix(r" \\\\").split(" & ") for line in text.splitlines() if line.startswith("fed")]
     letters = [re.findall(r"\$\^\{(\w)\}\$", " ".join(row)) for row in rows]
