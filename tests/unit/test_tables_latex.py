@@ -271,7 +271,7 @@ def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons
     rows = [line.removesuffix(r" \\\\").split(" & ") for line in text.splitlines() if line.startswith("fed")]
     letters = [re.findall(r"\$\^\{(\w)\}\$", " ".join(row)) for row in rows]
     assert letters == [["a"] * 3, *[["b"] * 3] * 3, ["c"] * 3, *[["b"] * 3] * 3]
-    assert rows[1][5] == r"\,{\scriptsize {[}+5.12, +15.69{]}}$^{b}$"
+    assert rows[1][5] == r"\,{\scriptsize {[}+5.118, +15.690{]}}$^{b}$"
 
 
 def test_notes_of_differences_speak_only_of_metrics_that_the_table_shows():
