@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Route, expect, sync_playwright
 
 from tests.browser.chromium import ARGUMENTS, NoBrowser, find
 
 LOCAL = ("file://", "http://127.0.0.1:", "data:", "blob:", "about:")
 WAIT = 60_000  # milliseconds for any one thing to happen: a busy machine must not fail a test
+expect.set_options(timeout=WAIT)
 
 
 @dataclass
