@@ -54,7 +54,18 @@ def test_the_example_runs_beside_others(monkeypatch, tmp_path):
     (chosen,) = re.findall(r'--set "(strategy=.*?)"', blocks("sh")[0])
     tiny = ["data.limit=60", "data.heldout=20", "evaluation.n_samples=10", "training.rounds=1", "partition=iid"]
     sets = [part for text in (chosen, *tiny) for part in ("--set", text)]
-    arguments = ["--grid", "smoke", "--results", str(tmp_path), "--n-jobs", "1", "--no-mlflow", "--quiet", *sets]
+    arguments = [
+        "--grid",
+        "smoke",
+        "--results",
+        str(tmp_path),
+        "--n-jobs",
+        "1",
+        "--no-mlflow",
+        "--quiet",
+        "--tables-only",
+        *sets,
+    ]
     assert main(arguments) == 0
     rows = pd.read_csv(tmp_path / "smoke" / "tables" / "cells.csv")
     assert len(rows) == 4

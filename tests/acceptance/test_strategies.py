@@ -50,7 +50,7 @@ def ran(tmp_path_factory):
         "evaluation.curve_every": 1,
         "evaluation.curve_samples": 10,
     }
-    done = in_process(*arguments(results, **every), "--no-mlflow")
+    done = in_process(*arguments(results, **every), "--no-mlflow", "--tables-only")
     assert done.returncode == 0, done.stderr + done.stdout
     return results
 
