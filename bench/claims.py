@@ -5,7 +5,6 @@ client after another), and by the fair one, the global model's loss on held-out 
 round. Answered from plain FedAvg, paired with centralized training of the same seed.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from bench.curves import Array
 from bench.files import Damaged, read_json
 from bench.grid_file import FEDERATED_ONLY
 from bench.store import CellFolder, PlannedCell, Store
-from bench.summary import CENTRALIZED, axis_key
+from bench.summary import CENTRALIZED, axis_key, hashable
 
 STRATEGY = "fedavg"
 _NO_FEDAVG = f"no cell of {STRATEGY} is finished"
@@ -327,7 +326,7 @@ def _evidence(store: Store) -> Evidence:
 
 
 def _run(cell: PlannedCell, folder: CellFolder, extra_axes: Sequence[str]) -> Run:
-    axes = {axis: _plain(cell.labels[axis]) for axis in ("n_clients", "beta", *extra_axes, "seed")}
+    axes = {axis: hashable(cell.labels[axis]) for axis in ("n_clients", "beta", *extra_axes, "seed")}
     own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
     partner = tuple(axis_key(axis, cell.labels[axis]) for axis in ("seed", *own))
     try:
@@ -336,10 +335,6 @@ def _run(cell: PlannedCell, folder: CellFolder, extra_axes: Sequence[str]) -> Ru
         warnings.warn(f"the logs of {folder.path} are broken ({error}) and are not used", stacklevel=2)
         numbers, why = dict.fromkeys(_NUMBERS, math.nan), dict.fromkeys(_NUMBERS, "logs are broken")
     return Run(axes, partner, cell.config["training"]["rounds"], numbers, why)
-
-
-def _plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list) else value
 
 
 _WHATS = ("early", "roughness", "unrest", "end")

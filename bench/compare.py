@@ -23,7 +23,7 @@ from rich.table import Table
 from bench import figures, tables
 from bench.config import ConfigError, flatten
 from bench.files import write_bytes
-from bench.report import ODD
+from bench.report import ODD, odd_record
 from bench.stats import paired_interval
 from bench.store import PlannedCell, ReadOnce, Store
 from bench.summary import AXES, cell_rows
@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except ODD as error:
-        told = f"{type(error).__name__}: {error}: were they written by another version?"
-        print(f"error: a record of the two folders is not as it should be: {told}", file=sys.stderr)
+        print(f"error: {odd_record('of the two folders', error)}", file=sys.stderr)
         return WRONG
     except OSError as error:
         print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)

@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except ODD as error:
-        told = f"{type(error).__name__}: {error}: were they written by another version?"
-        print(f"error: a record in {options.results} is not as it should be: {told}", file=sys.stderr)
+        print(f"error: {odd_record(f'in {options.results}', error)}", file=sys.stderr)
         return WRONG
     except OSError as error:
         print(f"error: the report cannot be written: {error}", file=sys.stderr)
@@ -69,6 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command writes the report anew", file=sys.stderr)
         return INTERRUPTED
+
+
+def odd_record(where: str, error: BaseException) -> str:
+    """What to say of one of `ODD`."""
+    told = f"{type(error).__name__}: {error}"
+    return f"a record {where} is not as it should be: {told}: were they written by another version?"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -220,10 +220,10 @@ def _sorted(table: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
 
 def _plain_axes(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
     """Rows whose axes can be grouped by."""
-    return rows.assign(**{axis: rows[axis].map(_hashable) for axis in extra_axes})
+    return rows.assign(**{axis: rows[axis].map(hashable) for axis in extra_axes})
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """Lists (widths, say) as texts, to group by."""
     return json.dumps(value) if isinstance(value, list) else value
 
@@ -447,8 +447,7 @@ def _partners(rows: pd.DataFrame, extra_axes: Sequence[str], baseline: str) -> p
 
 def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
     """An axis's value to find a partner by; of a federated autoencoder that is one trained centrally."""
-    if isinstance(value, list):
-        return json.dumps(value)
+    value = hashable(value)
     if axis == "latent.mode" and baseline == CENTRALIZED and value == "federated":
         return "central"
     return None if pd.isna(value) else value

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench.config import flatten
 from bench.store import CellFolder, PlannedCell, ReadOnce, Store
-from bench.summary import AXES, FURTHER, SHOWN, cell_rows, summarise
+from bench.summary import AXES, FURTHER, SHOWN, cell_rows, hashable, summarise
 from bench.tracking.requests import cut, log, send_params
 from bench.tracking.values import (
     Curves,
@@ -86,9 +86,8 @@ def _shared_labels(cell: PlannedCell) -> dict[str, Any]:
 
 def _place(values: Mapping[Any, Any], extra_axes: Sequence[str]) -> tuple[Any, ...]:
     """Where a row stands on the axes, alike from labels and from a table: lists as texts, what is missing as None."""
-    found = (values.get(axis) for axis in (*AXES, *extra_axes))
-    texts = (json.dumps(value) if isinstance(value, list) else value for value in found)
-    return tuple(None if pd.isna(value) else value for value in texts)
+    found = (hashable(values.get(axis)) for axis in (*AXES, *extra_axes))
+    return tuple(None if pd.isna(value) else value for value in found)
 
 
 def _summary(store: Store, key: str, cells: Sequence[PlannedCell], row: Mapping[Any, Any]) -> Summary:
