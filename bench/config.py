@@ -294,17 +294,6 @@ class CellConfig(Section):
         """Whether the diffusion runs in an autoencoder's latent space."""
         return self.latent.mode != "off"
 
-    def identity(self) -> dict[str, Any]:
-        """What the cell's id is made of, but for the digests: every field that changes its numbers."""
-        left_out = {"evaluation": {"extractor_weights", "nll_rounded"}, "device": True, "recipe": True}
-        fields = self.model_dump(mode="json", exclude=left_out)  # type: ignore[arg-type]
-        for name in _unused(self):
-            section, _, key = name.partition(".")
-            del fields[section][key]
-        if self.evaluation.nll:
-            fields["evaluation"]["nll_steps"] = self.evaluation.nll_steps or self.diffusion.T
-        return fields | {"result_version": RESULT_VERSION}
-
     def process(self) -> Process:
         """The diffusion process: schedule, prediction and variance."""
         d = self.diffusion
@@ -427,6 +416,18 @@ def _unused(cell: CellConfig) -> list[str]:
     return [name for name, used in uses.items() if not used]
 
 
+def identity(cell: CellConfig) -> dict[str, Any]:
+    """What the cell's id is made of, but for the digests: every field that changes its numbers."""
+    left_out = {"evaluation": {"extractor_weights", "nll_rounded"}, "device": True, "recipe": True}
+    fields = cell.model_dump(mode="json", exclude=left_out)  # type: ignore[arg-type]
+    for name in _unused(cell):
+        section, _, key = name.partition(".")
+        del fields[section][key]
+    if cell.evaluation.nll:
+        fields["evaluation"]["nll_steps"] = cell.evaluation.nll_steps or cell.diffusion.T
+    return fields | {"result_version": RESULT_VERSION}
+
+
 def digest(value: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of the value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -435,9 +436,7 @@ def digest(value: Any) -> str:
 
 def cell_id(cell: CellConfig, data_digest: str, extractor_digest: str, device: str) -> str:
     """The name of the cell's results: equal if and only if all that changes its numbers is equal."""
-    return digest(
-        cell.identity() | {"data_digest": data_digest, "extractor_digest": extractor_digest, "device": device}
-    )
+    return digest(identity(cell) | {"data_digest": data_digest, "extractor_digest": extractor_digest, "device": device})
 
 
 def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
@@ -445,7 +444,7 @@ def train_id(cell: CellConfig, data_digest: str, device: str) -> str:
 
     The images of `evaluation.curve_every` are drawn while training, so there its sampler is a part of it.
     """
-    fields, e = cell.identity(), cell.evaluation
+    fields, e = identity(cell), cell.evaluation
     kept = {key: value for key, value in fields.items() if key not in ("evaluation", "sampler", "result_version")}
     kept["training_version"] = TRAINING_VERSION
     if e.curve_every:

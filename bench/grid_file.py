@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 
 import partitions
 import strategies
-from bench.config import CellConfig, ConfigError, Plugin, digest, field, field_names, flatten
+from bench.config import CellConfig, ConfigError, Plugin, digest, field, field_names, flatten, identity
 from strategies import Strategy
 
 GRIDS = Path(__file__).parent / "grids"
@@ -181,7 +181,7 @@ def _unique(cells: Sequence[CellConfig], source: str) -> tuple[CellConfig, ...]:
     """
     unique: dict[str, CellConfig] = {}
     for cell in cells:
-        first = unique.setdefault(digest(cell.identity() | {"device": cell.device}), cell)
+        first = unique.setdefault(digest(identity(cell) | {"device": cell.device}), cell)
         if first.recipe != cell.recipe and not cell.centralized:
             raise ConfigError(
                 f"{source}: recipe: {first.recipe!r} and {cell.recipe!r} are one and the same as other fields stand; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.checkpoint import Checkpoint
-from bench.config import TRAINING_VERSION, CellConfig, ClientConfig, TrainingConfig, digest
+from bench.config import TRAINING_VERSION, CellConfig, ClientConfig, TrainingConfig, digest, identity
 from bench.data import Dataset, to_model_range
 from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
 from bench.files import Damaged
@@ -90,7 +90,7 @@ def first_stage(
 
 def _central_id(cell: CellConfig, data: Dataset, device: str) -> str:
     """Equal if and only if central training of the autoencoder would be equal."""
-    fields = cell.identity()
+    fields = identity(cell)
     parts = {key: fields[key] for key in ("seed", "threads", "dtype")}
     parts |= {"range": cell.data.range, "training_version": TRAINING_VERSION}
     where = torch.device(device).type

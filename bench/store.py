@@ -353,26 +353,6 @@ class Store:
             elif found is not None:
                 warnings.warn(f"{path} is broken (it has no {key}) and is made anew when it is needed", stacklevel=2)
 
-    def frame(self) -> pd.DataFrame:
-        """One row a planned cell: ids, state, labels, and the result's scalar metrics where it is done.
-
-        Columns: cell_id, state, strategy, n_clients, beta, seed, further axes, then the metrics, then weight_hash.
-        """
-        rows = []
-        for cell in self.planned():
-            folder = self.cell(cell.cell_id)
-            result = folder.result() or {}
-            rows.append(
-                {
-                    "cell_id": cell.cell_id,
-                    "state": folder.state(),
-                    **cell.labels,
-                    **result.get("metrics", {}),
-                    "weight_hash": result.get("weight_hash"),
-                }
-            )
-        return pd.DataFrame(rows)
-
 
 class ReadOnce(Store):
     """The results of a grid, every record of which is read once: for reports, which ask for the same again and again.
@@ -391,3 +371,24 @@ class ReadOnce(Store):
         for name in ("state", "manifest", "trained", "result", "error", "lines"):
             setattr(folder, name, cache(getattr(folder, name)))
         return folder
+
+
+def cell_frame(store: Store) -> pd.DataFrame:
+    """One row a planned cell: ids, state, labels, and the result's scalar metrics where it is done.
+
+    Columns: cell_id, state, strategy, n_clients, beta, seed, further axes, then the metrics, then weight_hash.
+    """
+    rows = []
+    for cell in store.planned():
+        folder = store.cell(cell.cell_id)
+        result = folder.result() or {}
+        rows.append(
+            {
+                "cell_id": cell.cell_id,
+                "state": folder.state(),
+                **cell.labels,
+                **result.get("metrics", {}),
+                "weight_hash": result.get("weight_hash"),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from bench import curves, stats
 from bench.bootstrap import bootstrap_interval
 from bench.files import Damaged
 from bench.grid_file import FEDERATED_ONLY
-from bench.store import CellFolder, Store
+from bench.store import CellFolder, Store, cell_frame
 
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
@@ -83,7 +83,7 @@ def cell_rows(store: Store) -> pd.DataFrame:
     held-out images score), commit, dirty, device and error, each None where there is none, and the differences
     ``<metric>_minus_centralized``.
     """
-    frame, extra_axes = store.frame(), store.plan()["extra_axes"]
+    frame, extra_axes = cell_frame(store), store.plan()["extra_axes"]
     frame["n_clients"] = frame["n_clients"].astype("Int64")
     axes = {"cell_id", "state", "seed", "weight_hash", *AXES, *extra_axes}
     for name in frame.columns.difference(list(axes)):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import bench.assemble
 from bench.fidelity import load_extractor
 from bench.grid import main
-from bench.store import Store
+from bench.store import Store, cell_frame
 from tests.acceptance.conftest import ROOT, command
 
 pytestmark = pytest.mark.xdist_group("grid")
@@ -302,7 +302,7 @@ def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, numbe
     assert process.returncode == 130
     assert "interrupted: 1 of 2 cells are done and kept; the same command goes on with the others" in told
     assert "Traceback" not in told
-    states = sorted(Store(tmp_path / "smoke").frame()["state"])
+    states = sorted(cell_frame(Store(tmp_path / "smoke"))["state"])
     assert states == ["done", "partial"]
     assert gone(process.pid), "a worker is left"
 
@@ -328,7 +328,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_p
     process.kill()
     process.wait()
     assert gone(process.pid), "a worker is left"
-    assert set(Store(tmp_path / "smoke").frame()["state"]) == {"partial"}
+    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"partial"}
     assert main([*arguments[:-1], "1", "--quiet", "--tables-only"]) == 0
 
 

@@ -14,7 +14,7 @@ from bench.cell import How, run_cell
 from bench.config import RESULT_VERSION
 from bench.files import write_bytes, write_json
 from bench.grid import main
-from bench.store import QUARANTINE, Store
+from bench.store import QUARANTINE, Store, cell_frame
 from tests.reliability.test_resume import DAMAGE
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
@@ -124,7 +124,7 @@ def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert "1 cells in" in told
     assert f"were made by RESULT_VERSION 3, and this is {RESULT_VERSION}: they are kept, and not used" in told
-    assert Store(root).frame()["cell_id"].tolist() == [copy.cell_id]
+    assert cell_frame(Store(root))["cell_id"].tolist() == [copy.cell_id]
 
 
 # ------------------------------------------------------------------------------------------ a full disk

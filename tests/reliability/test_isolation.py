@@ -16,7 +16,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from bench import isolate, locks, pool
 from bench.cell import CellJob, How, find_timeout, run_cell
 from bench.isolate import from_json, to_json
-from bench.store import HANG, Store
+from bench.store import HANG, Store, cell_frame
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
 pytestmark = pytest.mark.xdist_group("isolation")
@@ -131,7 +131,7 @@ def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(mo
     assert [done.returncode for done in (first, again, mended)] == [1, 1, 0], mended.stderr
     assert "3 ended before, 0 to run" in again.stdout
     assert "1 ended before, 2 to run" in mended.stdout
-    assert set(Store(tmp_path / "r" / "smoke").frame()["state"]) == {"done"}
+    assert set(cell_frame(Store(tmp_path / "r" / "smoke"))["state"]) == {"done"}
 
 
 # ------------------------------------------------------------------------------------------ one process a cell
@@ -231,7 +231,7 @@ def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(below, timeout=15)[1] == []
-    assert Store(tmp_path / "smoke").frame()["state"].tolist() == ["partial"]
+    assert cell_frame(Store(tmp_path / "smoke"))["state"].tolist() == ["partial"]
 
 
 # ------------------------------------------------------------------------------------------ the order of things

@@ -15,7 +15,7 @@ from bench import locks, pool
 from bench.cell import How, run_cell
 from bench.files import write_json
 from bench.locks import LOCK, Owner, hold, is_locked, owner, this_host
-from bench.store import Store
+from bench.store import Store, cell_frame
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_two_grids_at_once_run_each_cell_once(tmp_path):
     assert len(attempts) == 6
     assert {len(names) for names in attempts.values()} == {1}
     assert len(owners) == 2, "one of the runs did nothing"
-    assert set(Store(tmp_path / "smoke").frame()["state"]) == {"done"}
+    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"done"}
     assert all("6 cells" in out and "Traceback" not in err for out, err in told)
 
 

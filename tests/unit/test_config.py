@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import CellConfig, ConfigError, cell_id, digest, field_names, likelihood_id, train_id
+from bench.config import CellConfig, ConfigError, cell_id, digest, field_names, identity, likelihood_id, train_id
 from bench.grid_file import find_grid, load_grid, parse_grid
 from strategies.fedavg import FedAvg
 
@@ -121,20 +121,22 @@ def test_ids_depend_on_what_changes_numbers_and_on_nothing_else():
 
 
 def test_every_field_is_part_of_the_identity():
-    uses_all = one(
-        model={"class_conditional": True},
-        diffusion={"loss": "min-snr"},
-        ema={"mode": "server"},
-        latent={"mode": "central"},
-        sampler={"name": "ddim"},
-        data={"size": 32, "fit": "pad"},
-        training={"sampling": "poisson", "stragglers": 0.5, "failures": 0.5},
-        evaluation={"curve_every": 2},
-    ).identity()
+    uses_all = identity(
+        one(
+            model={"class_conditional": True},
+            diffusion={"loss": "min-snr"},
+            ema={"mode": "server"},
+            latent={"mode": "central"},
+            sampler={"name": "ddim"},
+            data={"size": 32, "fit": "pad"},
+            training={"sampling": "poisson", "stragglers": 0.5, "failures": 0.5},
+            evaluation={"curve_every": 2},
+        )
+    )
     flat = {name.split(".")[0] if name.split(".")[0] in ("strategy", "partition") else name for name in field_names()}
     for name in flat - {"evaluation.extractor_weights", "evaluation.nll_rounded", "device", "recipe"}:
         bounded = "nll" in name or name == "diffusion.variance"
-        tree = one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5}).identity() if bounded else uses_all
+        tree = identity(one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5})) if bounded else uses_all
         for part in name.split("."):
             assert part in tree, name
             tree = tree[part]
@@ -161,7 +163,7 @@ def test_evaluation_does_not_change_what_is_trained():
 )
 def test_fields_that_change_nothing_here_are_no_part_of_the_identity(unused):
     plain = {key: {"name": value["name"]} for key, value in unused.items() if key == "sampler"}
-    assert one(**unused).identity() == one(**plain).identity()
+    assert identity(one(**unused)) == identity(one(**plain))
 
 
 def test_a_fixed_variance_is_trained_only_by_the_bound():
@@ -221,7 +223,7 @@ def test_equal_experiments_have_equal_ids_however_they_are_written():
     nll = {"fit": "pad", "size": 32}
     whole, none = (one(data=nll, evaluation={"nll": 5, "nll_steps": s}) for s in (1000, None))
     rounded = one(data=nll, evaluation={"nll": 5, "nll_rounded": True})
-    assert whole.identity() == none.identity() == rounded.identity()
+    assert identity(whole) == identity(none) == identity(rounded)
     assert likelihood_id(whole, "data", "cuda:1") == likelihood_id(none, "data", "cuda")
     latent = {"data": {"size": 32, "fit": "pad"}, "axes": {"strategy": ["centralized"]}}
     modes = [grid_of(latent={"mode": mode}, **latent).cells[0] for mode in ("central", "federated")]
@@ -407,7 +409,7 @@ def test_any_value_anywhere_is_a_grid_or_one_clear_error(key, value):
     except ConfigError:
         pass
     else:
-        assert json.dumps([cell.identity() for cell in grid.cells], allow_nan=False)
+        assert json.dumps([identity(cell) for cell in grid.cells], allow_nan=False)
 
 
 def test_a_strategy_is_labelled_by_its_first_hyper_parameter_and_what_is_not_its_default():

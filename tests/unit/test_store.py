@@ -7,7 +7,7 @@ import pytest
 
 from bench.files import Damaged, read_json, write_bytes, write_json
 from bench.locks import hold
-from bench.store import CellFolder, PlannedCell, Store
+from bench.store import CellFolder, PlannedCell, Store, cell_frame
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_frame_has_a_row_for_every_planned_cell(tmp_path):
     store.cell("a").begin({})
     write_json(store.cell("a").path / "result.json", {"metrics": {"fid": 2.5}, "weight_hash": "h"})
     store.cell("c").begin({})
-    frame = store.frame()
+    frame = cell_frame(store)
     assert frame["state"].tolist() == ["done", "todo"]
     assert frame["fid"].tolist()[0] == 2.5
     assert frame["seed"].tolist() == [0, 1]
