@@ -20,13 +20,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import figures, tables
-from bench.config import ConfigError, flatten
-from bench.files import write_bytes
-from bench.report import ODD, odd_record
-from bench.stats import paired_interval
-from bench.store import PlannedCell, ReadOnce, Store
-from bench.summary import AXES, cell_rows
+from bench.command import ODD, odd_record, print_whole, terminal_text
+from bench.config.cell import flatten
+from bench.config.errors import ConfigError
+from bench.config.names import AXES, axis_text
+from bench.report.figures.agreement import agreement
+from bench.report.results import ReadOnce
+from bench.report.stats import paired_interval
+from bench.report.summary import cell_rows
+from bench.report.tables.markdown import markdown_table
+from bench.store.files import write_bytes
+from bench.store.grid_folder import PlannedCell, Store
 
 METRICS = ("fid", "kid_mean", "is_mean", "class_tv", "heldout_loss", "train_loss", "megabytes", "seconds")
 SEED = "seed"
@@ -230,9 +234,9 @@ def show(made: Comparison, console: Console) -> None:
     if equal:
         lines.append(f"the same to the last digit in all pairs: {', '.join(equal)}")
     for line in lines:
-        console.print(tables.terminal_text(line), soft_wrap=True)
+        console.print(terminal_text(line), soft_wrap=True)
     if set(equal) < set(table["metric"]):
-        tables.print_whole(console, terminal_table(made.axes, table[~table["metric"].isin(equal)]))
+        print_whole(console, terminal_table(made.axes, table[~table["metric"].isin(equal)]))
 
 
 def _is_same(pairs: pd.DataFrame, metric: str) -> bool:
@@ -248,14 +252,14 @@ def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:
     shown = [metric for metric in METRICS if metric in set(table["metric"])]
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for axis in (*axes, "pairs"):
-        out.add_column(tables.terminal_text(axis), justify="left" if axis == "strategy" else "right", no_wrap=True)
+        out.add_column(terminal_text(axis), justify="left" if axis == "strategy" else "right", no_wrap=True)
     for metric in shown:
         for head in (f"{metric}\nA", "\nB", "\nB - A"):
             out.add_column(head, justify="right", no_wrap=True)
     for values, group in table.groupby([*axes], dropna=False, sort=False):
         by_metric = group.set_index("metric")
         texts = [text for metric in shown for text in _texts(by_metric, metric)]
-        names = [tables.terminal_text(tables.axis_text(value)) for value in values]
+        names = [terminal_text(axis_text(value)) for value in values]
         out.add_row(*names, str(group["n"].max()), *texts)
     return out
 
@@ -280,13 +284,13 @@ def write(made: Comparison, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    pictures = figures.agreement(made.pairs, METRICS, folder / "comparison")
+    pictures = agreement(made.pairs, METRICS, folder / "comparison")
     return [*(folder / name for name in texts), *pictures]
 
 
 def _markdown(made: Comparison, table: pd.DataFrame) -> str:
     head = f"A: {made.a.root}\n\nB: {made.b.root}\n\n{len(made.pairs)} pairs\n\n"
-    return head + tables.markdown_table(table) + "\n\n" + tables.markdown_table(made.differences) + "\n"
+    return head + markdown_table(table) + "\n\n" + markdown_table(made.differences) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,41 +5,36 @@ Exit codes: 0 all cells done; 1 some failed; 2 a mistake in the grid, an option 
 
 import argparse
 import errno
-import signal
 import sys
-import threading
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import locks, pool, tables
-from bench.cell import STORAGE_FULL, CellJob, How
-from bench.config import RESULT_VERSION, ConfigError
-from bench.files import Damaged
-from bench.grid_file import load_grid, shipped_grids
-from bench.options import seconds, whole
-from bench.plan import Plan, describe, make_plan
-from bench.progress import View, Watcher, clock, make_view
-from bench.report import ODD, show, write_report, writing
+from bench.cell.job import STORAGE_FULL, CellJob, How
+from bench.command import ODD, print_whole, seconds, whole
+from bench.config.errors import ConfigError
+from bench.config.grid_file import load_grid, shipped_grids
+from bench.config.ids import RESULT_VERSION
+from bench.config.names import describe
+from bench.report.results import ReadOnce
+from bench.report.tracking.tracker import Tracker
+from bench.report.write import show, write_report, writing
+from bench.run import pool
+from bench.run.plan import Plan, make_plan
+from bench.run.progress import View, clock, make_view
+from bench.run.watch import Watch, interruptible, sync
 from bench.seeds import numpy_stream
-from bench.store import FAILURES, ReadOnce, Store
-from bench.tracking import Tracker, TrackingError
-
-LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
-SYNC_EVERY = 2.0  # seconds between two syncs to MLflow
-RETRY_EVERY = 30.0  # seconds to the next sync after one that failed
-INSIST_EVERY = 15.0  # seconds to the next interrupt where one was not met
-JOIN_WITHIN = 10.0  # seconds that the end of a run waits for a sync under way
+from bench.store import locks
+from bench.store.cell_folder import FAILURES
+from bench.store.files import Damaged
+from bench.store.grid_folder import Store
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -183,7 +178,7 @@ def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None
             Text(f"{describe(job.config)} {extra}".strip()),
             clock(seconds) if seconds is not None else "",
         )
-    tables.print_whole(console, table)
+    print_whole(console, table)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
     n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
     console.print(
@@ -262,86 +257,6 @@ def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namesp
         if job.cell_id in failed and locks.is_free(folder.path, how.run, how.break_locks):
             folder.forget_failure()
     return made
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C, and a batch system's SIGTERM like it, interrupt what is inside.
-
-    An interrupt that falls into a destructor or a callback is lost there, so it is repeated until it is met.
-    """
-    asked, left = threading.Event(), threading.Event()
-    main_thread = threading.get_ident()
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        asked.set()
-        raise KeyboardInterrupt
-
-    def insist() -> None:
-        asked.wait()
-        while not left.wait(INSIST_EVERY):
-            signal.pthread_kill(main_thread, signal.SIGINT)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    threading.Thread(target=insist, name="insist", daemon=True).start()
-    try:
-        yield
-    finally:
-        left.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Watch:
-    """While it is entered, one thread shows progress and another syncs MLflow; neither can end the run.
-
-    They are two because the first sync may take ten seconds, in which MLflow makes its database.
-    """
-
-    def __init__(self, plan: Plan, jobs: Sequence[CellJob], tracker: Tracker | None, view: View) -> None:
-        self._watcher, self._tracker, self._view = Watcher(plan, jobs), tracker, view
-        self._stop = threading.Event()
-        loops = (self._show_progress, self._sync_mlflow)
-        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in loops]
-
-    def __enter__(self) -> "Watch":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(JOIN_WITHIN)
-        self._view.show(self._watcher.look(), self._watcher)
-        self._view.close()
-
-    @property
-    def syncing(self) -> bool:
-        """Whether a sync hangs on a server that does not answer."""
-        return self._threads[1].is_alive()
-
-    def _show_progress(self) -> None:
-        while not self._stop.wait(LOOK_EVERY):
-            self._view.show(self._watcher.look(), self._watcher)
-
-    def _sync_mlflow(self) -> None:
-        wait, warned = SYNC_EVERY, False
-        while self._tracker is not None and not self._stop.wait(wait):
-            error = sync(self._tracker, running=True)
-            wait = SYNC_EVERY if error is None else RETRY_EVERY
-            if error is not None and not warned:
-                self._view.warn(f"{error}; it is tried again every {RETRY_EVERY:.0f} seconds")
-                warned = True
-
-
-def sync(tracker: Tracker, running: bool) -> str | None:
-    """Sync to MLflow; what went wrong, or None."""
-    try:
-        tracker.sync(running=running)
-    except (TrackingError, Damaged) as error:
-        return f"MLflow is not up to date: {error}; results are safe on disk"
-    return None
 
 
 def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pictures: bool) -> None:

@@ -20,14 +20,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import environment
-from bench.assemble import load_cell_extractor, load_data
-from bench.cell import CellJob, How, describe, run_cell
-from bench.config import RESULT_VERSION, CellConfig, ConfigError, cell_id
-from bench.files import Damaged, read_json
-from bench.options import whole
-from bench.store import LOGS, CellFolder, PlannedCell, Store
-from bench.tables import print_whole
+from bench.cell import environment
+from bench.cell.job import CellJob, How
+from bench.cell.run import run_cell
+from bench.cell.setting import load_cell_extractor, load_data
+from bench.command import print_whole, whole
+from bench.config.cell import CellConfig
+from bench.config.errors import ConfigError
+from bench.config.ids import RESULT_VERSION, cell_id
+from bench.config.names import describe
+from bench.store.cell_folder import LOGS, CellFolder
+from bench.store.files import Damaged, read_json
+from bench.store.grid_folder import PlannedCell, Store
 
 RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
 # Left out at any depth: of when, where and how fast; hashes of files that hold such; what the cell's id says already.
@@ -281,7 +285,7 @@ def causes(recorded: Mapping[str, Any], device: str) -> Iterator[str]:
 
 
 def surroundings(described: Mapping[str, Any]) -> dict[str, Any]:
-    """`bench.environment.describe` with the packages beside the rest."""
+    """`bench.cell.environment.describe` with the packages beside the rest."""
     return {key: value for key, value in described.items() if key != "packages"} | described.get("packages", {})
 
 

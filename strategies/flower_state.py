@@ -1,7 +1,7 @@
 """What a Flower object remembers, as plain numbers and texts: nothing that is read back can run code.
 
 `written` gives nested dicts with texts as keys, whose leaves are tensors, numbers, texts and None: what
-`bench.state_files` keeps. `restore` gives it back to an object that was made anew from the same hyper-parameters. What
+`bench.store.states` keeps. `restore` gives it back to an object that was made anew from the same hyper-parameters. What
 the constructor makes and no round can change (functions, classes, loggers) is taken from the new object; what is
 neither that nor plain is refused, never left out.
 

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bench.config import CellConfig, train_id
-from bench.files import write_bytes, write_json
-from bench.grid_file import Grid, parse_grid
-from bench.plan import labels
-from bench.store import LOGS, CellFolder, PlannedCell, Store
+from bench.config.cell import CellConfig
+from bench.config.grid_file import Grid, parse_grid
+from bench.config.ids import train_id
+from bench.config.names import labels
+from bench.store.cell_folder import LOGS, CellFolder
+from bench.store.files import write_bytes, write_json
+from bench.store.grid_folder import PlannedCell, Store
 
 CLASSES = 4
 STARTED = 1_700_000_000.0  # seconds since the epoch at which the first cell starts

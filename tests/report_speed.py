@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bench import figures, tables
-from bench.files import write_bytes
-from bench.page import write_page
-from bench.store import ReadOnce, Store
+from bench.report.figures.every import draw_all
+from bench.report.page.write import write_page
+from bench.report.results import ReadOnce
+from bench.report.tables.caption import caption
+from bench.report.tables.terminal import claims_table, terminal_table
+from bench.report.tables.write import write_tables
+from bench.store.files import write_bytes
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 STRATEGIES = [
@@ -53,9 +57,9 @@ def main() -> None:
         fill(made)
         store, total = ReadOnce(made.root), 0.0
         parts = {
-            "tables": lambda: tables.write_tables(store, store.root / "tables"),
-            "figures": lambda: figures.draw_all(store, store.root / "figures"),
-            "terminal": lambda: (tables.terminal_table(store), tables.claims_table(store), tables.caption(store)),
+            "tables": lambda: write_tables(store, store.root / "tables"),
+            "figures": lambda: draw_all(store, store.root / "figures"),
+            "terminal": lambda: (terminal_table(store), claims_table(store), caption(store)),
             "page": lambda: write_page(
                 store, store.root / "report.html", store.root / "tables", store.root / "figures"
             ),

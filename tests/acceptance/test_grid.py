@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import bench.assemble
-from bench.fidelity import load_extractor
+import bench.cell.setting
+from bench.fidelity.extractors import load_extractor
 from bench.grid import main
-from bench.store import Store, cell_frame
+from bench.report.results import cell_frame
+from bench.store.grid_folder import Store
 from tests.acceptance.conftest import ROOT, command
 
 pytestmark = pytest.mark.xdist_group("grid")
@@ -385,7 +386,7 @@ def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
 
 def test_other_data_than_the_extractor_knows_are_refused(tmp_path, capsys, monkeypatch):
     knows_less = dataclasses.replace(load_extractor("mnist-cnn"), datasets=("mnist",))
-    monkeypatch.setattr(bench.assemble, "load_extractor", lambda *_: knows_less)
+    monkeypatch.setattr(bench.cell.setting, "load_extractor", lambda *_: knows_less)
     assert main(["--grid", "smoke", "--results", str(tmp_path), "--plan"]) == 2
     assert "extractor mnist-cnn knows mnist, not mnist5k" in capsys.readouterr().err
 

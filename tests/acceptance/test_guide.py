@@ -8,7 +8,7 @@ from typing import ClassVar
 import pandas as pd
 
 import strategies
-from bench import check
+from bench.check import __main__ as check
 from bench.grid import main
 from example_strategy import Damped
 

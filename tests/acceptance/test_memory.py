@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, resource, sys, torch
 from pathlib import Path
-from bench.config import ClientConfig, TrainingConfig
+from bench.config.cell import ClientConfig, TrainingConfig
 from bench.diffusion import schedule
 from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
-from bench.rounds import FederatedTraining
-from bench.tasks import DiffusionTask
+from bench.federation.rounds import FederatedTraining
+from bench.federation.tasks import DiffusionTask
 from strategies import load
 
 n, fraction, folder = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from bench.cell.train import find_damage
 from bench.grid import main
-from bench.store import Store
-from bench.training import find_damage
+from bench.store.grid_folder import Store
 from tests.acceptance.conftest import command
 
 pytestmark = pytest.mark.xdist_group("recipes")

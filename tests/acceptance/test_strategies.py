@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 import partitions
 import strategies
-from bench.files import read_json
+from bench.cell.train import find_damage
 from bench.grid import main
-from bench.store import Store
-from bench.training import find_damage
+from bench.store.files import read_json
+from bench.store.grid_folder import Store
 from tests.acceptance.conftest import in_process
 
 pytestmark = pytest.mark.xdist_group("strategies")

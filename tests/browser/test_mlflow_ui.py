@@ -21,9 +21,9 @@ from mlflow.tracking import MlflowClient
 from playwright.sync_api import Locator, Page, expect
 from safetensors.torch import save
 
-from bench.files import write_bytes
-from bench.store import Store
-from bench.tracking import Tracker
+from bench.report.tracking.tracker import Tracker
+from bench.store.files import write_bytes
+from bench.store.grid_folder import Store
 from tests import fake_store
 from tests.browser.conftest import WAIT
 

@@ -5,9 +5,10 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from bench.page import write_page
-from bench.store import ReadOnce, Store
-from bench.tables import write_tables
+from bench.report.page.write import write_page
+from bench.report.results import ReadOnce
+from bench.report.tables.write import write_tables
+from bench.store.grid_folder import Store
 from tests import fake_store
 from tests.browser.conftest import Troubles, open_in
 

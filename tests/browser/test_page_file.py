@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from bench.curves import STRETCHES, running_loss
-from bench.files import write_json
-from bench.page import write_page
-from bench.page.data import Distinct, cell_data, looks
-from bench.page.embed import json_text, pictures
-from bench.page.lines import curves, rounded, thinned
-from bench.page.sheets import images_each, sheet
-from bench.store import CellFolder
+from bench.report.curves import STRETCHES, running_loss
+from bench.report.page.data import Distinct, cell_data, looks
+from bench.report.page.embed import json_text, pictures
+from bench.report.page.lines import curves, rounded, thinned
+from bench.report.page.sheets import images_each, sheet
+from bench.report.page.write import write_page
+from bench.store.cell_folder import CellFolder
+from bench.store.files import write_json
 from tests import fake_store
 
 
@@ -113,7 +113,7 @@ def test_missing_and_broken_samples_are_told(tmp_path):
 
 
 def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.page.embed.PICTURES_BYTES", 10)
+    monkeypatch.setattr("bench.report.page.embed.PICTURES_BYTES", 10)
     for name, size in (("a.png", 6), ("b.png", 6), ("c.png", 4)):
         (tmp_path / name).write_bytes(b"x" * size)
     shown, left_out = pictures(tmp_path)

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from bench import summary, tables
-from bench.files import write_json
-from bench.store import PlannedCell, Store
-from bench.tables import markdown
-from bench.tables.caption import _seeds
-from bench.tables.columns import _digits, best_rows
+from bench.report import summary
+from bench.report.tables import markdown
+from bench.report.tables.caption import _seeds, caption, row_warnings
+from bench.report.tables.latex import escape
+from bench.report.tables.markdown import markdown_table
+from bench.report.tables.shown import Column, _digits, best_rows, number, prepare
+from bench.report.tables.terminal import claims_table, terminal_table
+from bench.report.tables.write import write_tables
+from bench.store.files import write_json
+from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store
 
 GOLDEN = Path(__file__).parent / "tables"
@@ -38,12 +42,12 @@ WITH_SIUNITX = ("summary.tex", "fid.tex", "differences.tex")
 def golden_store(results: Path) -> Store:
     """Two seeds, two splits; one cell is missing, one failed and one diverged, and in one split seeds disagree."""
     store = fake_store.planned_store(results, {"beta": [0.1, 1.0]}, name="fake")
-    for number, cell in enumerate(store.planned()):
-        if number == 6:
+    for place, cell in enumerate(store.planned()):
+        if place == 6:
             fake_store.fail(fake_store.begin(store, cell))
-        elif number == 7:
+        elif place == 7:
             fake_store.fail(fake_store.begin(store, cell), "diverged", "Diverged: held-out loss is nan after round 2")
-        elif number != 3:
+        elif place != 3:
             fake_store.run_cell(store, cell)
     change_score(store, store.planned()[-1], fid=4.0)
     return store
@@ -60,9 +64,9 @@ def change_score(store: Store, cell: PlannedCell, **more: float) -> None:
 
 def write_golden(store: Store, folder: Path) -> None:
     """All tables, and some with siunitx in a folder of their own."""
-    tables.write_tables(store, folder)
+    write_tables(store, folder)
     with tempfile.TemporaryDirectory() as other:
-        tables.write_tables(store, Path(other), siunitx=True)
+        write_tables(store, Path(other), siunitx=True)
         (folder / "siunitx").mkdir(exist_ok=True)
         for name in WITH_SIUNITX:
             shutil.copy(Path(other) / name, folder / "siunitx")
@@ -84,13 +88,13 @@ def table_of(store: Store) -> pd.DataFrame:
 
 
 def latex(store: Store, name: str = "summary.tex") -> str:
-    tables.write_tables(store)
+    write_tables(store)
     return (store.root / "tables" / name).read_text()
 
 
 def printed(store: Store, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(tables.terminal_table(store))
+    console.print(terminal_table(store))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -110,7 +114,7 @@ def test_numbers_are_as_they_were(store, name):
 
 
 def test_all_tables_are_written_and_nothing_else(store, tmp_path):
-    written = tables.write_tables(store, tmp_path)
+    written = write_tables(store, tmp_path)
     assert {path.name for path in written} == TABLES | TEXTS
     assert set(tmp_path.iterdir()) == set(written)
     assert {path.name for path in GOLDEN.iterdir()} == TABLES | TEXTS | {"siunitx"}
@@ -175,7 +179,7 @@ def test_centralized_stands_first_and_once(store):
 
 def test_a_grid_of_which_nothing_is_finished_still_has_tables(tmp_path):
     store = fake_store.planned_store(tmp_path)
-    tables.write_tables(store)
+    write_tables(store)
     assert "missing" in (store.root / "tables" / "summary.tex").read_text()
     assert sum("missing" in line for line in printed(store, 120)) == 5
 
@@ -192,7 +196,7 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
     assert latex(store, "fid.tex").count(r"\textbf") == 4
-    assert "ancestral sampling in 5 steps, ancestral in 10;" in tables.caption(store)
+    assert "ancestral sampling in 5 steps, ancestral in 10;" in caption(store)
 
 
 def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
@@ -200,7 +204,7 @@ def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_pat
     table = table_of(store)
     assert list(table["strategy"]).count("centralized") == 1
     assert table["fid_minus_centralized"][1:].notna().all()
-    assert "participation 0.5" in tables.caption(store)
+    assert "participation 0.5" in caption(store)
 
 
 def test_axes_of_lists_and_plugins(tmp_path):
@@ -230,10 +234,10 @@ def test_the_best_of_each_split_is_bold(store):
 
 def test_higher_is_better_for_some_and_what_shows_equal_ties():
     frame = pd.DataFrame({"n_clients": [pd.NA, 3, 3, 3], "beta": [None, 1.0, 1.0, 1.0], "m": [0.0, 1.001, 1.002, 2.0]})
-    assert best_rows(frame, tables.Column("m", "m", "m", -1), 2, []) == {1, 2}
-    assert best_rows(frame, tables.Column("m", "m", "m", -1), 3, []) == {1}
-    assert best_rows(frame, tables.Column("m", "m", "m", 1), 2, []) == {3}
-    assert best_rows(frame, tables.Column("m", "m", "m", 0), 2, []) == set()
+    assert best_rows(frame, Column("m", "m", "m", -1), 2, []) == {1, 2}
+    assert best_rows(frame, Column("m", "m", "m", -1), 3, []) == {1}
+    assert best_rows(frame, Column("m", "m", "m", 1), 2, []) == {3}
+    assert best_rows(frame, Column("m", "m", "m", 0), 2, []) == set()
 
 
 @pytest.mark.parametrize(
@@ -242,14 +246,14 @@ def test_higher_is_better_for_some_and_what_shows_equal_ties():
 )
 def test_digits_follow_the_values(values, digits):
     frame = pd.DataFrame({"fid": values})
-    assert _digits(frame, tables.Column("fid", "FID", "FID")) == digits
+    assert _digits(frame, Column("fid", "FID", "FID")) == digits
 
 
 def test_numbers():
-    assert tables.number(1.005, 1, signed=True) == "+1.0"
-    assert tables.number(-1.26, 1, signed=True) == "-1.3"
-    assert tables.number(-0.04, 1) == "0.0"
-    assert tables.number(0.04, 1, signed=True) == "0.0"
+    assert number(1.005, 1, signed=True) == "+1.0"
+    assert number(-1.26, 1, signed=True) == "-1.3"
+    assert number(-0.04, 1) == "0.0"
+    assert number(0.04, 1, signed=True) == "0.0"
 
 
 # ------------------------------------------------------------------------------------------ terminal
@@ -265,7 +269,7 @@ def test_the_terminal_table_fits(tmp_path, seeds):
 
 def test_the_terminal_marks_best_and_tied_and_says_so(store):
     console = Console(width=120, file=(out := io.StringIO()), force_terminal=True, color_system="standard", _environ={})
-    console.print(tables.terminal_table(store))
+    console.print(terminal_table(store))
     assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
     assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
     assert "\x1b[4munderlined\x1b[0m: not told apart from it by the seeds" in out.getvalue()
@@ -275,7 +279,7 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
 
 def test_the_claims_fit_the_terminal(store):
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(tables.claims_table(store))
+    console.print(claims_table(store))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert max(map(len, lines)) <= 120
     assert sum(line.startswith(("paper", "fair")) for line in lines) == 10
@@ -293,11 +297,11 @@ def test_a_floor_that_differs_is_not_shown(tmp_path):
 
 
 def test_text_is_escaped():
-    assert tables.escape(r"50% of a_b & {c} #1 $5 \x ~^<>|") == (
+    assert escape(r"50% of a_b & {c} #1 $5 \x ~^<>|") == (
         r"50\% of a\_b \& \{c\} \#1 \$5 \textbackslash{}x \textasciitilde{}\textasciicircum{}"
         r"\textless{}\textgreater{}\textbar{}"
     )
-    assert tables.escape("β") == "?"
+    assert escape("β") == "?"
 
 
 # ------------------------------------------------------------------------------------------ Markdown
@@ -347,7 +351,7 @@ def test_markdown_has_a_row_for_each_of_the_summary(store):
 
 def test_any_frame_is_a_table_in_markdown():
     frame = pd.DataFrame({"a|b": ["x|y", None], "n": [1.23456789, math.nan]})
-    assert cells_of(tables.markdown_table(frame)) == [["a|b", "n"], ["x|y", "1.23457"], ["--", "--"]]
+    assert cells_of(markdown_table(frame)) == [["a|b", "n"], ["x|y", "1.23457"], ["--", "--"]]
 
 
 def test_markdown_marks_best_and_tied(store):
@@ -360,7 +364,7 @@ def test_markdown_marks_best_and_tied(store):
 
 
 def test_the_caption_tells_how_the_numbers_came_about(store):
-    assert tables.caption(store) == (
+    assert caption(store) == (
         "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, batch 32, adam, "
         "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine noise, "
         "eps-prediction, simple loss, small variance, no EMA; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
@@ -393,7 +397,7 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
         *(f"config.diffusion.{key}" for key in ("prediction", "variance", "loss", "timesteps", "min_snr_gamma")),
     )  # fmt: skip
     store = older(one_seed(tmp_path), *first)
-    assert tables.caption(store) == (
+    assert caption(store) == (
         "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, "
         "batch 32, adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine "
         "noise; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); "
@@ -416,14 +420,14 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
     ],
 )  # fmt: skip
 def test_what_no_record_tells_is_left_out_of_the_caption(tmp_path, lost, told):
-    assert tables.caption(older(one_seed(tmp_path), *lost)) == told
+    assert caption(older(one_seed(tmp_path), *lost)) == told
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
     store = one_seed(tmp_path)
     folder = store.cell(store.planned()[0].cell_id)
     write_json(folder.path / "result.json", without(folder.result(), "config.training.rounds", "floor.n_generated"))
-    assert "several rounds of 1 local epoch" in tables.caption(store)
+    assert "several rounds of 1 local epoch" in caption(store)
 
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
@@ -435,7 +439,7 @@ def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
 def caption_of(results: Path, name: str = "other", **sections: dict) -> str:
     """The caption of a grid whose sections are the usual ones but for some fields."""
     changed = {key: {**fake_store.SETTINGS[key], **fields} for key, fields in sections.items()}
-    return tables.caption(one_seed_of(results, name, **changed))
+    return caption(one_seed_of(results, name, **changed))
 
 
 def one_seed_of(results: Path, name: str, **settings) -> Store:
@@ -466,7 +470,7 @@ def test_the_caption_tells_the_recipe(tmp_path, sections, told):
 
 
 def test_what_differs_between_recipes_is_not_told_as_common(recipes):
-    made = tables.caption(recipes)
+    made = caption(recipes)
     assert (
         "T = 100, by recipe: noise schedule, prediction, loss, variance, EMA, classes, guidance, latents, autoencoder;"
         in made
@@ -485,7 +489,7 @@ def test_seeds_are_told_briefly(seeds, told):
 
 
 def test_settings_that_differ_without_recipes_are_named(tmp_path):
-    made = tables.caption(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
+    made = caption(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
     assert "cosine noise, simple loss, small variance, no EMA, several values of: prediction;" in made
 
 
@@ -501,9 +505,9 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_columns_stand_where_any_row_has_a_number(store, recipes):
     new = {"bits_per_dim", "label_accuracy", "reconstruction_fid"}
-    shown = tables.prepare(summary.cell_rows(recipes), ["recipe"])
+    shown = prepare(summary.cell_rows(recipes), ["recipe"])
     assert new <= {column.key for column in shown.columns}
-    assert not new & {column.key for column in tables.prepare(summary.cell_rows(store), []).columns}
+    assert not new & {column.key for column in prepare(summary.cell_rows(store), []).columns}
     head = " ".join(printed(recipes, 180)[1:3])
     assert all(part in head for part in ("rec.", "asked", "bits/"))
     for recipe, key in (("cosine_hybrid", "bits_per_dim"), ("cosine-guided", "label_accuracy")):
@@ -554,7 +558,7 @@ def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):
 
 
 def test_rows_that_came_about_alike_need_no_warning(store):
-    assert tables.warnings(store) == []
+    assert row_warnings(store) == []
 
 
 @pytest.mark.parametrize(
@@ -572,7 +576,7 @@ def test_rows_that_came_about_alike_need_no_warning(store):
 def test_rows_that_came_about_otherwise_are_told(tmp_path, change, told):
     store = one_seed(tmp_path)
     fake_store.run_cell(store, store.planned()[0], environment=fake_store.ENVIRONMENT | change)
-    (warning,) = tables.warnings(store)
+    (warning,) = row_warnings(store)
     assert told in warning
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.config import ClientConfig, TrainingConfig
+from bench.config.cell import ClientConfig, TrainingConfig
 from bench.diffusion import schedule
 from bench.diffusion.ema import EmaSettings
 from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
-from bench.rounds import FederatedTraining
-from bench.tasks import DiffusionTask
+from bench.federation.rounds import FederatedTraining
+from bench.federation.tasks import DiffusionTask
 from strategies.fedavg import FedAvg
 
 SIZES = (7, 12, 21)

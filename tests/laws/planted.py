@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from partitions import IID, Dirichlet, Partition, PartitionError
+from partitions.base import Partition, PartitionError
+from partitions.dirichlet import Dirichlet
+from partitions.iid import IID
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.config import ClientConfig, TrainingConfig
-from bench.rounds import FederatedTraining
-from bench.tasks import Batch
-from strategies import Strategy
+from bench.config.cell import ClientConfig, TrainingConfig
+from bench.federation.rounds import FederatedTraining
+from bench.federation.tasks import Batch
+from strategies.base import Strategy
 
 
 class Point(nn.Module):
@@ -24,7 +24,7 @@ class Point(nn.Module):
 
 
 class Quadratic:
-    """A `bench.tasks.Task`: images are centres b (N, d) with curvatures a (N, d); batches come in order, no draws."""
+    """A `bench.federation.tasks.Task`: images are centres b (N, d) with curvatures a (N, d); batches come in order, no draws."""
 
     def __init__(self, centres: Tensor, curvatures: Tensor | None = None) -> None:
         self.centres = centres.float()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.diffusion.ema import EmaSettings
-from bench.tasks import DiffusionTask, mean_error
+from bench.federation.tasks import DiffusionTask, mean_error
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg
 from tests.laws.conftest import finish, same, small_net

@@ -12,15 +12,15 @@ from torch import nn
 
 import partitions
 import strategies
-from bench import check
-from bench.check import EXAMPLES, ROOMS, Plugin, find, main
-from bench.laws import toy
-from bench.laws.law import Broken, NotClaimed, Verdict, claim, judge, summary
-from bench.laws.partition_laws import PARTITION_LAWS
-from bench.laws.random_state import drawn_from, seeded, states
-from bench.laws.strategy_laws import STRATEGY_LAWS
-from bench.laws.toy import Subject
-from bench.laws.watched import stranger
+from bench.check import __main__ as check
+from bench.check import toy
+from bench.check.__main__ import EXAMPLES, ROOMS, Plugin, find, main
+from bench.check.law import Broken, NotClaimed, Verdict, claim, judge, summary
+from bench.check.partition_laws import PARTITION_LAWS
+from bench.check.random_state import drawn_from, seeded, states
+from bench.check.strategy_laws import STRATEGY_LAWS
+from bench.check.toy import Subject
+from bench.check.watched import stranger
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
 from tests.laws import planted

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.participation import draw_clients
-from bench.rounds import distance, nbytes
+from bench.federation.participation import draw_clients
+from bench.federation.tensors import distance, nbytes
 from strategies.base import Upload
 from strategies.centralized import Centralized
 from strategies.ewc import EWC

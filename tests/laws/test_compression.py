@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.client_states import ClientStates
-from bench.tasks import Diverged
+from bench.federation.client_states import ClientStates
+from bench.federation.tasks import Diverged
 from strategies.base import Upload
 from strategies.fedavg import FedAvg
 from strategies.quantised import Quantised, compressed, expanded

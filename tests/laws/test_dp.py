@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from bench.participation import draw_round
+from bench.federation.participation import draw_round
 from strategies.base import Upload
 from strategies.dp_fedavg import DPFedAvg, epsilon
 from strategies.fedavg import FedAvg

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.diffusion.unet import UNet
+from bench.federation.tasks import DiffusionTask, mean_error
 from bench.seeds import torch_stream
-from bench.tasks import DiffusionTask, mean_error
 from strategies.base import Upload, weighted_mean
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.client_states import ClientStates
-from bench.grid_file import parse_grid
-from bench.laws.compare import state_difference
-from bench.state_files import load_state, save_state
+from bench.check.differences import state_difference
+from bench.config.grid_file import parse_grid
+from bench.federation.client_states import ClientStates
+from bench.store.states import load_state, save_state
 from strategies.base import Upload
 from strategies.fedavg import FedAvg
 from strategies.flower import Flower

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import mixture
-from bench.client_fidelity import _moments, client_fids, summary
-from bench.diagnostics import DRAWS, diagnose, heldout_by_group
-from bench.fidelity import frechet_distance, statistics
-from bench.mixture import Personal
-from bench.tasks import mean_error
+from bench.cell.diagnostics import DRAWS, diagnose, heldout_by_group
+from bench.federation import mixture
+from bench.federation.mixture import Personal
+from bench.federation.tasks import mean_error
+from bench.fidelity.references import _moments, statistics
+from bench.fidelity.scores import client_fids, fid_spread, frechet_distance
 from strategies.fedavg import FedAvg
 from strategies.local_only import LocalOnly
 from tests.laws.conftest import SIZES, finish, small_net
@@ -170,5 +170,5 @@ def test_clients_are_compared_with_shared_samples_or_with_their_own():
     assert by_shared[2] > 3.5 > by_shared[0]
     by_own = client_fids(shared, {0: own, 2: own + 1}, references, Raw(), "cpu")
     assert by_own[2] < 0.2
-    told = summary([1.0, 3.0])
+    told = fid_spread([1.0, 3.0])
     assert told == {"fid_avg": 2.0, "fid_client_sd": 1.0, "fid_client_max": 3.0}

@@ -19,24 +19,18 @@ from matplotlib.figure import Figure
 from scipy.stats import kstest, norm
 
 import partitions
-from bench.figures import partition_heatmap
-from bench.grid_file import load_grid
-from partitions import (
-    IID,
-    Dirichlet,
-    FeatureNoise,
-    Flower,
-    KLabels,
-    Partition,
-    PartitionError,
-    Quantity,
-    Shards,
-    add_noise,
-    checked_split,
-    partition_digest,
-    skew_report,
-)
-from partitions.base import IntArray
+from bench.config.grid_file import load_grid
+from bench.pictures.of_a_cell import partition_heatmap
+from partitions.base import IntArray, Partition, PartitionError, checked_split, partition_digest
+from partitions.dirichlet import Dirichlet
+from partitions.feature_noise import FeatureNoise
+from partitions.flower import Flower
+from partitions.iid import IID
+from partitions.k_labels import KLabels
+from partitions.noise import add_noise
+from partitions.quantity import Quantity
+from partitions.report import skew_report
+from partitions.shards import Shards
 
 HAS_FLOWER = importlib.util.find_spec("flwr_datasets") is not None
 needs_flower = pytest.mark.skipif(not HAS_FLOWER, reason="the extra 'flower' is not installed")
@@ -158,7 +152,7 @@ class TestEverySplit:
         self, n_clients: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[Figure] = []
-        monkeypatch.setattr("bench.figures.partition.save", lambda figure, path: drawn.append(figure))
+        monkeypatch.setattr("bench.pictures.of_a_cell.save", lambda figure, path: drawn.append(figure))
         counts, levels = np.full((n_clients, 2), 7), np.linspace(0, 0.25, n_clients).tolist()
         for noise in ((), [0.0] * n_clients, levels):
             partition_heatmap(counts, ("a", "b"), tmp_path / "p.png", "split", noise)

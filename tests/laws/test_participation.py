@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import TrainingConfig
-from bench.participation import Participant, draw_clients, draw_round
+from bench.config.cell import TrainingConfig
+from bench.federation.participation import Participant, draw_clients, draw_round
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
@@ -148,7 +148,7 @@ def test_a_round_without_any_update_leaves_the_model(make_training, strategy):
 
 
 def test_nobody_fails_in_centralized_training_as_grids_make_it():
-    from bench.grid_file import load_grid
+    from bench.config.grid_file import load_grid
 
     (cell,) = load_grid("smoke", ["strategy=centralized", "training.failures=0.5", "training.stragglers=0.5"]).cells
     assert (cell.training.failures, cell.training.stragglers, cell.training.sampling) == (0.0, 0.0, "fixed")

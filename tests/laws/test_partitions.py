@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 import partitions
-from partitions import (
-    IID,
-    Dirichlet,
-    DirichletPlain,
-    Partition,
-    PartitionError,
-    checked_split,
-    partition_digest,
-    skew_report,
-)
-from partitions.base import IntArray
+from partitions.base import IntArray, Partition, PartitionError, checked_split, partition_digest
+from partitions.dirichlet import Dirichlet
+from partitions.dirichlet_plain import DirichletPlain
+from partitions.iid import IID
+from partitions.report import skew_report
 
 BOUNDED = settings(max_examples=50, deadline=None)
 MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)

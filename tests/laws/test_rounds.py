@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.diffusion.gaussian import noised
-from bench.participation import draw_clients
-from bench.rounds import distance, weight_hash
+from bench.federation.participation import draw_clients
+from bench.federation.tasks import Batch, DiffusionTask, Diverged
+from bench.federation.tensors import distance, weight_hash
 from bench.seeds import torch_stream
-from bench.tasks import Batch, DiffusionTask, Diverged
 from strategies.base import Strategy
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg

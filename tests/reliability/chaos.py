@@ -35,9 +35,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import locks
-from bench.files import Damaged, file_hash
-from bench.store import Store
+from bench.store import locks
+from bench.store.files import Damaged, file_hash
+from bench.store.grid_folder import Store
 from bench.verify import differences, measured
 
 MARK = "BENCH_CHAOS"  # the environment variable by which a run's processes are known, whoever is their parent by now

@@ -8,9 +8,9 @@ from itertools import islice
 
 import pytest
 
-from bench.files import read_json, write_json
-from bench.store import Store
-from bench.tables import write_tables
+from bench.report.tables.write import write_tables
+from bench.store.files import read_json, write_json
+from bench.store.grid_folder import Store
 from bench.verify import differences
 from tests.acceptance.conftest import ROOT
 from tests.fake_store import finished_store, tell_more

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import files
-from bench.cell import How, run_cell
-from bench.config import RESULT_VERSION
-from bench.files import write_bytes, write_json
+from bench.cell.job import How
+from bench.cell.run import run_cell
+from bench.config.ids import RESULT_VERSION
 from bench.grid import main
-from bench.store import QUARANTINE, Store, cell_frame
+from bench.report.results import cell_frame
+from bench.store import files
+from bench.store.files import QUARANTINE, write_bytes, write_json
+from bench.store.grid_folder import Store
 from tests.reliability.test_resume import DAMAGE
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
@@ -172,7 +174,9 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(name, tmp_path
         full(name)
         if name == "metrics.jsonl":  # grows by lines: a torn last one is left out
             monkeypatch.setattr(
-                "bench.store.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "x")), raising=False
+                "bench.store.cell_folder.open",
+                lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "x")),
+                raising=False,
             )
         with pytest.raises(OSError, match=r"space|x") as ended:
             run_cell(job)
@@ -189,7 +193,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x")
 
-    monkeypatch.setattr("bench.pool.run", fail)
+    monkeypatch.setattr("bench.run.pool.run", fail)
     assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--tables-only"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import ConfigError, field_names, flatten
-from bench.grid_file import GRIDS, MOST_CELLS, Grid, load_grid, parse_grid, shipped_grids
+from bench.config.cell import field_names, flatten
+from bench.config.errors import ConfigError
+from bench.config.grid_file import GRIDS, MOST_CELLS, Grid, load_grid, parse_grid, shipped_grids
 from tests.fake_store import SETTINGS
 
 AXES = {"strategy": ["fedavg"], "n_clients": [2], "beta": [1.0]}

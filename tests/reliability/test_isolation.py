@@ -13,10 +13,13 @@ import psutil
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from bench import isolate, locks, pool
-from bench.cell import CellJob, How, find_timeout, run_cell
-from bench.isolate import from_json, to_json
-from bench.store import HANG, Store, cell_frame
+from bench.cell.job import CellJob, How, from_json, to_json
+from bench.cell.run import find_timeout, run_cell
+from bench.report.results import cell_frame
+from bench.run import isolate, pool, watch
+from bench.store import locks
+from bench.store.cell_folder import HANG
+from bench.store.grid_folder import Store
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
 pytestmark = pytest.mark.xdist_group("isolation")
@@ -158,7 +161,7 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
         if codes:
             codes.append(run(job))
             return codes[-1]
-        process = subprocess.Popen([sys.executable, "-m", "bench.isolate", str(os.getpid())], stdin=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-m", "bench.run.isolate", str(os.getpid())], stdin=subprocess.PIPE)
         process.stdin.write(to_json(job).encode())
         process.stdin.close()
         deadline = time.monotonic() + 60
@@ -227,7 +230,7 @@ def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
     while not list(tmp_path.glob("smoke/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     below = psutil.Process(parent.pid).children(recursive=True)
-    assert any("bench.isolate" in " ".join(process.cmdline()) for process in below)
+    assert any("bench.run.isolate" in " ".join(process.cmdline()) for process in below)
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(below, timeout=15)[1] == []
@@ -239,9 +242,8 @@ def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
 
 def test_an_interrupt_that_is_lost_is_repeated(monkeypatch):
     """As where Python drops it, in a destructor."""
-    from bench import grid
 
-    monkeypatch.setattr(grid, "INSIST_EVERY", 0.2)
+    monkeypatch.setattr(watch, "INSIST_EVERY", 0.2)
     lost, before = [], signal.getsignal(signal.SIGINT)
 
     def lose_the_first() -> None:
@@ -252,7 +254,7 @@ def test_an_interrupt_that_is_lost_is_repeated(monkeypatch):
             lost.append(1)
         time.sleep(30)
 
-    with pytest.raises(KeyboardInterrupt), grid.interruptible():
+    with pytest.raises(KeyboardInterrupt), watch.interruptible():
         lose_the_first()
     assert lost == [1]
     assert signal.getsignal(signal.SIGINT) is before

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks, pool
-from bench.cell import How, run_cell
-from bench.files import write_json
-from bench.locks import LOCK, Owner, hold, is_locked, owner, this_host
-from bench.store import Store, cell_frame
+from bench.cell.job import How
+from bench.cell.run import run_cell
+from bench.report.results import cell_frame
+from bench.run import pool
+from bench.store import locks
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
+from bench.store.locks import LOCK, Owner, hold, is_locked, owner, this_host
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
 
 ROOT = Path(__file__).parents[2]

@@ -23,10 +23,12 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, event
 
-from bench import locks
-from bench.files import write_bytes
-from bench.store import PlannedCell, Store
-from bench.tracking import Tracker, TrackingError, databases, requests
+from bench.report.tracking import databases
+from bench.report.tracking import send as requests
+from bench.report.tracking.tracker import Tracker, TrackingError
+from bench.store import locks
+from bench.store.files import write_bytes
+from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once

@@ -6,14 +6,15 @@ import shutil
 import pytest
 import torch
 
-from bench import rounds as loop
-from bench.assemble import PERSONAL, load_data
-from bench.cell import How, run_cell
-from bench.checkpoint import Checkpoint
-from bench.files import Damaged
-from bench.state_files import load_state, save_state
-from bench.store import LOGS
-from bench.training import AUTOENCODER, CHECKPOINT, CLIENTS, find_checkpoint, train
+from bench.cell.job import How
+from bench.cell.run import run_cell
+from bench.cell.setting import PERSONAL, load_data
+from bench.cell.train import AUTOENCODER, CHECKPOINT, CLIENTS, find_checkpoint, train
+from bench.federation import rounds as loop
+from bench.federation.checkpoint import Checkpoint
+from bench.store.cell_folder import LOGS
+from bench.store.files import Damaged
+from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
 
 CASES = {
@@ -87,8 +88,8 @@ def personal(tmp_path_factory):
 
 @pytest.mark.parametrize("when", ["after the last round", "before train.json", "while it is judged"])
 def test_a_cell_killed_between_its_phases_ends_like_one_that_was_not(when, tmp_path, monkeypatch, personal):
-    place = {"after the last round": "bench.training._keep_personal", "before train.json": "bench.training.to_safetensors",
-             "while it is judged": "bench.cell.judge"}[when]  # fmt: skip
+    place = {"after the last round": "bench.cell.train._keep_personal", "before train.json": "bench.cell.train.to_safetensors",
+             "while it is judged": "bench.cell.run.judge"}[when]  # fmt: skip
     (job,) = jobs_of(tmp_path, 'strategy=feddiffuse(mode="udec")')
 
     def die(*_, **__):
@@ -205,7 +206,7 @@ def test_a_write_of_a_checkpoint_that_fails_leaves_the_one_before(stopped, tmp_p
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.files.os.replace", fail)
+        patch.setattr("bench.store.files.os.replace", fail)
         with pytest.raises(Killed):
             save_state(folder.path / CHECKPOINT, {"run": {"done": 4}, "kept": {}})
     assert (folder.path / CHECKPOINT).read_bytes() == before

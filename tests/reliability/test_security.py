@@ -19,16 +19,19 @@ from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from bench import cifar, tables
-from bench.assemble import load_data, load_model
-from bench.client_states import ClientStates
-from bench.extractors import mnist
-from bench.fidelity import load_extractor
-from bench.grid_file import load_grid
-from bench.state_files import load_state
-from bench.store import Store
-from bench.tensor_files import BrokenFile, read_tensors
-from bench.tracking import Tracker
+from bench.cell.setting import load_data, load_model
+from bench.command import terminal_text
+from bench.config.grid_file import load_grid
+from bench.data import cifar
+from bench.federation.client_states import ClientStates
+from bench.fidelity import mnist_cnn as mnist
+from bench.fidelity.extractors import load_extractor
+from bench.report.tables.latex import escape
+from bench.report.tables.terminal import terminal_table
+from bench.report.tables.write import write_tables
+from bench.report.tracking.tracker import Tracker
+from bench.store.grid_folder import Store
+from bench.store.states import BrokenFile, load_state, read_tensors
 from tests.fake_store import DATA, EXTRACTOR, finished_store, run_cell
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +52,7 @@ UNLESS = {  # calls that are safe with this keyword alone
     "numpy.load": ("allow_pickle", False),
 }
 # CIFAR-10 is published as pickles: its reader is a subclass that says what they may name.
-BY_READERS = {"bench/cifar.py": "pickle.Unpickler"}
+BY_READERS = {"bench/data/cifar.py": "pickle.Unpickler"}
 
 
 def offences(source, file="bench/some.py"):
@@ -128,7 +131,7 @@ def test_no_source_makes_code_of_data(path):
 )
 def test_the_audit_sees(source):
     assert list(offences(source))
-    assert list(offences(source, "bench/cifar.py"))
+    assert list(offences(source, "bench/data/cifar.py"))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_the_audit_sees(source):
         ("import torch\ntorch.load(path, weights_only=True)", "bench/some.py"),
         ("import numpy as np\nnp.load(path, allow_pickle=False)", "bench/some.py"),
         ("import subprocess\nsubprocess.run(['a'], shell=False)", "bench/some.py"),
-        ("import pickle\nclass R(pickle.Unpickler):\n def find_class(self, a, b): raise KeyError", "bench/cifar.py"),
+        ("import pickle\nclass R(pickle.Unpickler):\n def find_class(self, a, b): raise KeyError", "bench/data/cifar.py"),
         ("net.eval()\nimport re\nre.compile('a')", "bench/some.py"),
     ],
 )
@@ -148,11 +151,11 @@ def test_the_audit_lets_pass(source, file):
 # ------------------------------------------------------------------------------------------ what writes files
 
 
-WRITERS = {  # what may write a file other than by `bench.files.write_bytes`, and why
-    "bench/files.py": {"os.fdopen"},  # the writer itself
-    "bench/store.py": {"open a", "open r+b"},  # logs grow by lines, and are cut to what a checkpoint knows
-    "bench/cell.py": {"open w"},  # where threads stood when time was up; a log for people
-    "bench/extractors/train_mnist.py": {".write_bytes", ".write_text"},  # makes the shipped extractor; no part of a run
+WRITERS = {  # what may write a file other than by `bench.store.files.write_bytes`, and why
+    "bench/store/files.py": {"os.fdopen"},  # the writer itself
+    "bench/store/cell_folder.py": {"open a", "open r+b"},  # logs grow by lines, and are cut to what a checkpoint knows
+    "bench/cell/run.py": {"open w"},  # where threads stood when time was up; a log for people
+    "bench/fidelity/train_mnist_cnn.py": {".write_bytes", ".write_text"},  # makes the shipped extractor; no part of a run
 }
 SAVERS = ("torch.save", "safetensors.torch.save_file", "numpy.save", "numpy.savez", "numpy.savetxt", "os.fdopen")
 
@@ -459,7 +462,7 @@ PRINTED = {
 @example("\x00\x1b]0;title\x07\x7f\f\v\t\r")
 @example("".join(map(chr, range(256))))
 def test_escaped_text_has_no_active_character_and_reads_as_it_was(text):
-    escaped = tables.escape(text)
+    escaped = escape(text)
     tokens = TOKEN.findall(escaped)
     assert "".join(tokens) == escaped
     assert escaped.isascii()
@@ -476,7 +479,7 @@ def test_escaped_text_has_no_active_character_and_reads_as_it_was(text):
 @example("\x1b[2J\x1b]0;title\x07 \u202eright to left")
 @example("ends in a backslash\\")
 def test_text_in_a_terminal_table_is_read_and_not_obeyed(text):
-    shown = tables.terminal_text(text)
+    shown = terminal_text(text)
     assert shown.plain == "".join(c if c.isprintable() else "?" for c in text)
     assert not shown.spans
     Console(file=(out := io.StringIO()), force_terminal=True, color_system=None).print(shown, soft_wrap=True)
@@ -510,7 +513,7 @@ def hostile_store(tmp_path_factory):
 
 def test_a_hostile_stores_terminal_table_is_text(hostile_store):
     out = io.StringIO()
-    Console(file=out, force_terminal=True, width=1000, color_system=None).print(tables.terminal_table(hostile_store))
+    Console(file=out, force_terminal=True, width=1000, color_system=None).print(terminal_table(hostile_store))
     assert r"[x]*\input{/etc/passwd}" in out.getvalue()
     assert "[bold]β ü 漢" in out.getvalue()
     assert "\x1b]0" not in out.getvalue()
@@ -518,7 +521,7 @@ def test_a_hostile_stores_terminal_table_is_text(hostile_store):
 
 
 def test_a_hostile_stores_latex_compiles_and_obeys_nothing(hostile_store, tmp_path):
-    tables.write_tables(hostile_store)
+    write_tables(hostile_store)
     shutil.copy(hostile_store.root / "tables" / "summary.tex", tmp_path / "table.tex")
     packages = r"\usepackage{array,booktabs,graphicx,multirow}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench.assemble
-import bench.cell
-import bench.config
+import bench.cell.run
+import bench.cell.setting
+import bench.config.ids
 import bench.verify
-from bench.cell import run_cell
-from bench.config import cell_id
-from bench.files import read_json, write_json
-from bench.grid_file import load_grid
-from bench.plan import make_plan
-from bench.store import PlannedCell, Store
+from bench.cell.run import run_cell
+from bench.config.grid_file import load_grid
+from bench.config.ids import cell_id
+from bench.run.plan import make_plan
+from bench.store.files import read_json, write_json
+from bench.store.grid_folder import PlannedCell, Store
 from bench.verify import choose, main
 from tests.fake_store import finished_store
 
@@ -139,7 +139,7 @@ def test_a_cell_that_does_not_run_any_more_is_told(made, monkeypatch, capsys):
     def refuse(*_):
         raise RuntimeError("no network today")
 
-    monkeypatch.setattr(bench.cell, "load_model", refuse)
+    monkeypatch.setattr(bench.cell.run, "load_model", refuse)
     assert main([str(made.root)]) == 1
     assert "it does not run any more: RuntimeError: no network today" in capsys.readouterr().out
 
@@ -180,21 +180,21 @@ def test_wrong_options_end_with_code_2(arguments):
 
 
 def test_other_data_are_told_as_the_reason(made, monkeypatch, capsys):
-    data = bench.assemble.load_data(load_grid("smoke").cells[0], None)
+    data = bench.cell.setting.load_data(load_grid("smoke").cells[0], None)
     monkeypatch.setattr(bench.verify, "load_data", lambda *_: dataclasses.replace(data, digest="other"))
     assert main([str(made.root)]) == 2
     assert f"its data (mnist5k) had the digest {data.digest}, those here have other" in capsys.readouterr().err
 
 
 def test_another_extractor_is_told_as_the_reason(made, monkeypatch, capsys):
-    extractor = bench.assemble.load_cell_extractor(load_grid("smoke").cells[0])
+    extractor = bench.cell.setting.load_cell_extractor(load_grid("smoke").cells[0])
     monkeypatch.setattr(bench.verify, "load_cell_extractor", lambda *_: dataclasses.replace(extractor, digest="other"))
     assert main([str(made.root)]) == 2
     assert f"its extractor (mnist-cnn) had the digest {extractor.digest}" in capsys.readouterr().err
 
 
 def test_cells_of_another_result_version_are_told(made, monkeypatch, capsys):
-    monkeypatch.setattr(bench.config, "RESULT_VERSION", 99)
+    monkeypatch.setattr(bench.config.ids, "RESULT_VERSION", 99)
     monkeypatch.setattr(bench.verify, "RESULT_VERSION", 99)
     assert main([str(made.root)]) == 2
     recorded = read_json(the_cell(made) / "result.json")["result_version"]

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.cell import CellJob
-from bench.grid_file import load_grid
-from bench.plan import make_plan
-from bench.store import LOGS, CellFolder, Store
+from bench.cell.job import CellJob
+from bench.config.grid_file import load_grid
+from bench.run.plan import make_plan
+from bench.store.cell_folder import LOGS, CellFolder
+from bench.store.grid_folder import Store
 
 SETTINGS = [
     "training.rounds=4",

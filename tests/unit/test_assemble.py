@@ -5,11 +5,11 @@ from functools import cache
 import pytest
 import torch
 
-from bench.assemble import load_data, make_network, make_task, make_training, split
-from bench.checkpoint import Checkpoint
-from bench.grid_file import load_grid
-from bench.latents import FirstStage, encoded, first_stage
-from bench.rounds import weight_hash
+from bench.cell.autoencoder import FirstStage, encoded, first_stage
+from bench.cell.setting import load_data, make_network, make_task, make_training, split
+from bench.config.grid_file import load_grid
+from bench.federation.checkpoint import Checkpoint
+from bench.federation.tensors import weight_hash
 
 pytestmark = pytest.mark.xdist_group("assemble")  # one worker trains what several compare with
 SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=20", "partition=iid", "diffusion.T=60"]

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bench import bootstrap
-from bench.bootstrap import Distances, fid_infinity, fid_uncertainty
-from bench.fidelity import expected_bias, frechet_distance, statistics
+from bench.fidelity import bootstrap
+from bench.fidelity.bootstrap import Distances, fid_infinity, fid_uncertainty
+from bench.fidelity.references import statistics
+from bench.fidelity.scores import expected_bias, frechet_distance
 from bench.seeds import numpy_stream
 
 Array = NDArray[np.float64]

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.claims import COLUMNS, STATEMENTS, claims, claims_by_block
-from bench.files import write_json
-from bench.store import ReadOnce, Store
+from bench.report.claims import COLUMNS, STATEMENTS, claims, claims_by_block
+from bench.report.results import ReadOnce
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 ROUNDS, BATCHES = 10, 400

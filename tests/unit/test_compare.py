@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench import compare
 from bench.compare import comparison_table, main, open_store
-from bench.store import Store
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 SEEDS = {"seed": [0, 1, 2], "n_clients": [3]}

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import CellConfig, ConfigError, cell_id, digest, field_names, identity, likelihood_id, train_id
-from bench.grid_file import find_grid, load_grid, parse_grid
+from bench.config.cell import CellConfig, field_names
+from bench.config.errors import ConfigError
+from bench.config.grid_file import find_grid, load_grid, parse_grid
+from bench.config.ids import cell_id, digest, identity, likelihood_id, train_id
 from strategies.fedavg import FedAvg
 
 

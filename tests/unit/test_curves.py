@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench import curves
+from bench.report import curves
 
 heights = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 3))
 paths = st.lists(heights, min_size=2, max_size=20)

@@ -16,20 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from bench import data
-from bench.data import (
-    FITS,
-    RANGES,
-    Dataset,
-    DataUnavailable,
-    fit_images,
-    load_dataset,
-    read_mnist5k,
-    read_torchvision,
-    stratified,
-    to_model_range,
-    to_uint8,
-)
+from bench.data import sets as data
+from bench.data.__main__ import main
+from bench.data.pixels import FITS, RANGES, fit_images, to_model_range, to_uint8
+from bench.data.sets import Dataset, DataUnavailable, load_dataset, read_mnist5k, read_torchvision, stratified
 
 N_TRAIN, N_TEST = 60, 30
 
@@ -41,7 +31,7 @@ def digits() -> Dataset:
 
 def torchvision_module(name: str) -> Any:
     """A module of torchvision.datasets, imported as the data sets import it."""
-    importlib.import_module("bench.torchvision_compat")
+    importlib.import_module("bench.data.torchvision_compat")
     return importlib.import_module(f"torchvision.datasets.{name}")
 
 
@@ -403,7 +393,7 @@ class TestTorchvisionLayout:
 
 class TestCommand:
     def test_summary(self, capsys: pytest.CaptureFixture[str], digits: Dataset) -> None:
-        assert data.main(["mnist5k"]) == 0
+        assert main(["mnist5k"]) == 0
         assert capsys.readouterr().out == (
             f"mnist5k: 4500 training and 500 held-out images of 1x28x28, 10 classes, digest {digits.digest}\n"
         )
@@ -420,12 +410,12 @@ class TestCommand:
             write_idx(Path(download_root) / filename.removesuffix(".gz"), np.arange(np.prod(shape)).reshape(shape) % 10)
 
         monkeypatch.setattr(torchvision_module("mnist"), "download_and_extract_archive", fetch)
-        assert data.main(["mnist", "--data-root", str(tmp_path), "--download"]) == 0
+        assert main(["mnist", "--data-root", str(tmp_path), "--download"]) == 0
         assert len(asked) == 4
         assert capsys.readouterr().out.startswith("mnist: 5000 training and 500 held-out images of 1x28x28")
 
     def test_failure_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert data.main(["mnist", "--data-root", str(tmp_path)]) == 2
+        assert main(["mnist", "--data-root", str(tmp_path)]) == 2
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err.startswith(f"error: mnist: files are missing or damaged in {tmp_path}")

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.diagnostics import BINS, DRAWS, diagnose
+from bench.cell.diagnostics import BINS, DRAWS, diagnose
 from bench.diffusion.process import Process
 from bench.diffusion.schedule import linear
-from bench.tasks import DiffusionTask
+from bench.federation.tasks import DiffusionTask
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 3])  # of four classes, the third without held-out images
 

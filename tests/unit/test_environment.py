@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from bench import environment, torchvision_compat
+from bench.cell import environment
+from bench.data import torchvision_compat
 
 
 def test_the_record_names_commit_packages_and_processor():
@@ -39,7 +40,7 @@ def test_a_device_that_is_not_there_is_told(monkeypatch):
 
 
 def test_torchvision_imports_after_the_schemas_are_declared():
-    code = "import bench.torchvision_compat, torchvision; print(torchvision.transforms.__name__)"
+    code = "import bench.data.torchvision_compat, torchvision; print(torchvision.transforms.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.data import fit_images, read_mnist5k
-from bench.extractors import mnist, train_mnist
+from bench.data.pixels import fit_images
+from bench.data.sets import read_mnist5k
+from bench.fidelity import mnist_cnn as mnist
+from bench.fidelity import train_mnist_cnn as train_mnist
 from bench.seeds import torch_stream
 
 pytestmark = pytest.mark.xdist_group("extractor")  # one worker reads the digits once

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench import fidelity
-from bench.data import read_mnist5k
-from bench.fidelity import Extractor, Reference
+from bench.data.sets import read_mnist5k
+from bench.fidelity import scores as fidelity
+from bench.fidelity.extractors import Extractor, ExtractorUnavailable, extractor_digest, load_extractor
+from bench.fidelity.references import Reference, _write_reference, reference, statistics
 from bench.seeds import numpy_stream, torch_stream
 
 pytestmark = pytest.mark.xdist_group("extractor")  # one worker reads the digits once
@@ -84,7 +85,7 @@ def test_frechet_distance_in_one_dimension_and_of_diagonals() -> None:
 
 def test_statistics_are_float64_of_float32_features() -> None:
     features = _normal(50, WIDTH, "features") + 1000  # in float32 the mean alone would be off by 1e-5
-    mean, covariance = fidelity.statistics(features)
+    mean, covariance = statistics(features)
     assert mean.dtype == covariance.dtype == np.float64
     np.testing.assert_allclose(mean, features.double().mean(0).numpy(), rtol=1e-14)
     np.testing.assert_allclose(covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-12)
@@ -209,7 +210,7 @@ def test_classes_that_are_not_the_datas_are_not_counted() -> None:
 def test_reference_is_of_all_images_and_kept(tmp_path: Path) -> None:
     calls = Calls()
     extractor, images = _linear(calls), _noise(600)
-    made = fidelity.reference(images, "data", extractor, tmp_path)
+    made = reference(images, "data", extractor, tmp_path)
     assert sum(calls) == 600
     features, _ = extractor.features(images)
     np.testing.assert_allclose(made.mean, features.double().mean(0).numpy())
@@ -217,7 +218,7 @@ def test_reference_is_of_all_images_and_kept(tmp_path: Path) -> None:
     assert sorted(made.features.sum(1).tolist()) == sorted(features.sum(1).tolist())
     assert made.count == 600
     calls.clear()
-    kept = fidelity.reference(images, "data", extractor, tmp_path)
+    kept = reference(images, "data", extractor, tmp_path)
     assert not calls  # read, not computed
     _same(made, kept)
 
@@ -231,14 +232,14 @@ def _same(a: Reference, b: Reference) -> None:
 
 def test_reference_is_computed_anew_for_other_data_number_or_weights(tmp_path: Path) -> None:
     calls, images = Calls(), _noise(40)
-    fidelity.reference(images, "data", _linear(calls), tmp_path)
+    reference(images, "data", _linear(calls), tmp_path)
     for other in (
         (images, "other", _linear(calls)),
         (images[:30], "data", _linear(calls)),
         (images, "data", _linear(calls, "e" * 64)),
     ):
         calls.clear()
-        assert fidelity.reference(*other, tmp_path).count == len(other[0])
+        assert reference(*other, tmp_path).count == len(other[0])
         assert sum(calls) == len(other[0])
     assert len(list(tmp_path.iterdir())) == 4  # and nothing temporary
 
@@ -246,14 +247,14 @@ def test_reference_is_computed_anew_for_other_data_number_or_weights(tmp_path: P
 @pytest.mark.parametrize("damage", ["truncated", "rubbish", "empty", "one bit"])
 def test_a_broken_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: str) -> None:
     calls, images = Calls(), _noise(40)
-    made = fidelity.reference(images, "data", _linear(calls), tmp_path)
+    made = reference(images, "data", _linear(calls), tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     flipped = whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:]
     path.write_bytes({"truncated": whole[:-8], "rubbish": b"rubbish", "empty": b"", "one bit": flipped}[damage])
     calls.clear()
     with pytest.warns(UserWarning, match="broken"):
-        again = fidelity.reference(images, "data", _linear(calls), tmp_path)
+        again = reference(images, "data", _linear(calls), tmp_path)
     assert sum(calls) == 40
     _same(made, again)
     assert path.read_bytes() == whole
@@ -261,16 +262,16 @@ def test_a_broken_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: s
 
 def test_a_file_of_other_shapes_is_computed_anew_with_a_warning(tmp_path: Path) -> None:
     calls, images = Calls(), _noise(40)
-    made = fidelity.reference(images, "data", _linear(calls), tmp_path)
+    made = reference(images, "data", _linear(calls), tmp_path)
     (path,) = tmp_path.iterdir()
-    fidelity._write_reference(path, replace(made, mean=made.mean[:-1]))
+    _write_reference(path, replace(made, mean=made.mean[:-1]))
     with pytest.warns(UserWarning, match="broken"):
-        _same(made, fidelity.reference(images, "data", _linear(calls), tmp_path))
+        _same(made, reference(images, "data", _linear(calls), tmp_path))
 
 
 def test_a_reference_of_another_extractor_is_refused(tmp_path: Path) -> None:
     images = _noise(40)
-    known = fidelity.reference(images, "data", _linear(Calls()), tmp_path)
+    known = reference(images, "data", _linear(Calls()), tmp_path)
     with pytest.raises(ValueError, match="distances between them mean nothing"):
         fidelity.evaluate(images, known, TENTHS, _linear(Calls(), "e" * 64), seed=7)
 
@@ -281,7 +282,7 @@ def test_a_reference_of_another_extractor_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_scores_need_two_images(tmp_path: Path, n: int) -> None:
     extractor = _linear(Calls())
-    known = fidelity.reference(_noise(40), "data", extractor, tmp_path)
+    known = reference(_noise(40), "data", extractor, tmp_path)
     with pytest.raises(ValueError, match=f"at least 2 images, got {n}"):
         fidelity.evaluate(_noise(40)[:n], known, TENTHS, extractor, seed=7)
 
@@ -289,7 +290,7 @@ def test_scores_need_two_images(tmp_path: Path, n: int) -> None:
 def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> None:
     calls = Calls()
     extractor = _linear(calls)
-    known = fidelity.reference(_noise(300), "data", extractor, tmp_path)
+    known = reference(_noise(300), "data", extractor, tmp_path)
     other = _noise(120, label="other")
     first, again = (fidelity.evaluate(other, known, TENTHS, extractor, seed=7) for _ in range(2))
     assert first == again
@@ -308,15 +309,15 @@ def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> No
 
 def test_images_that_are_the_reference_have_no_distance(tmp_path: Path) -> None:
     extractor, images = _linear(Calls()), _noise(300)
-    known = fidelity.reference(images, "data", extractor, tmp_path)
+    known = reference(images, "data", extractor, tmp_path)
     assert fidelity.evaluate(images, known, TENTHS, extractor, seed=7)["fid"] == pytest.approx(0, abs=1e-9)
 
 
 def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_path: Path) -> None:
     images, labels = read_mnist5k()
-    extractor = fidelity.load_extractor("mnist-cnn")
+    extractor = load_extractor("mnist-cnn")
     real = images[::2]
-    known = fidelity.reference(real, "digits", extractor, tmp_path)
+    known = reference(real, "digits", extractor, tmp_path)
     floor = fidelity.real_floor(images[1::2], 500, known, TENTHS, extractor, seed=0)
     lost = fidelity.evaluate(images[1::2][labels[1::2] < 5][:500], known, TENTHS, extractor, seed=0)
     noise = fidelity.evaluate(_noise(500, 28), known, TENTHS, extractor, seed=0)
@@ -331,9 +332,9 @@ def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_pa
 
 
 def test_the_digit_classifier_names_itself() -> None:
-    extractor = fidelity.load_extractor("mnist-cnn")
+    extractor = load_extractor("mnist-cnn")
     assert (extractor.name, extractor.feature_width, extractor.classes) == ("mnist-cnn", 64, 10)
-    assert extractor.digest == fidelity.extractor_digest("mnist-cnn")
+    assert extractor.digest == extractor_digest("mnist-cnn")
     assert extractor.test_accuracy is not None
     features, logits = extractor.features(_noise(300, 16))  # more than a batch
     assert (features.shape, logits.shape) == ((300, 64), (300, 10))
@@ -342,7 +343,7 @@ def test_the_digit_classifier_names_itself() -> None:
 
 
 def test_images_that_it_does_not_take_are_refused() -> None:
-    extractor = fidelity.load_extractor("mnist-cnn")
+    extractor = load_extractor("mnist-cnn")
     with pytest.raises(ValueError, match="uint8"):
         extractor.features(torch.zeros(2, 1, 28, 28))
     with pytest.raises(ValueError, match="3x28x28"):
@@ -353,22 +354,22 @@ def test_images_that_it_does_not_take_are_refused() -> None:
 
 def test_loading_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    fidelity.load_extractor("mnist-cnn")
+    load_extractor("mnist-cnn")
     assert torch.get_rng_state().equal(before)
 
 
 def test_an_unknown_extractor_is_refused_by_naming_those_there_are() -> None:
-    for ask in (fidelity.load_extractor, fidelity.extractor_digest):
+    for ask in (load_extractor, extractor_digest):
         with pytest.raises(ValueError, match=r"nonesuch.*mnist-cnn, inception-v3-compat"):
             ask("nonesuch")
 
 
 def test_missing_inception_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for ask in (fidelity.load_extractor, fidelity.extractor_digest):
-        with pytest.raises(fidelity.ExtractorUnavailable, match=r"--download.*https://.*extractor_weights.*mnist-cnn"):
+    for ask in (load_extractor, extractor_digest):
+        with pytest.raises(ExtractorUnavailable, match=r"--download.*https://.*extractor_weights.*mnist-cnn"):
             ask("inception-v3-compat")
-        with pytest.raises(fidelity.ExtractorUnavailable, match=r"nowhere\.pth"):
+        with pytest.raises(ExtractorUnavailable, match=r"nowhere\.pth"):
             ask("inception-v3-compat", tmp_path / "nowhere.pth", download=True)  # a named file is never replaced
 
 
@@ -376,7 +377,7 @@ def test_a_file_that_is_no_inception_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not hold"):
-        fidelity.load_extractor("inception-v3-compat", path)
+        load_extractor("inception-v3-compat", path)
 
 
 @pytest.fixture(scope="module")
@@ -394,9 +395,9 @@ def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_inception_takes_grey_as_three_equal_channels(inception_weights: Path) -> None:
-    extractor = fidelity.load_extractor("inception-v3-compat", inception_weights)
+    extractor = load_extractor("inception-v3-compat", inception_weights)
     assert extractor.digest == hashlib.sha256(inception_weights.read_bytes()).hexdigest()
-    assert extractor.digest == fidelity.extractor_digest("inception-v3-compat", inception_weights)
+    assert extractor.digest == extractor_digest("inception-v3-compat", inception_weights)
     assert (extractor.feature_width, extractor.classes) == (2048, None)
     grey = _noise(2, 16)
     features, logits = extractor.features(grey)
@@ -412,4 +413,4 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: bytes) ->
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="does not hold torch-fidelity's Inception weights"):
-        fidelity.load_extractor("inception-v3-compat", path)
+        load_extractor("inception-v3-compat", path)

@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image, ImageSequence
 
-from bench import figures
-from bench.figures import overview_recipes, overview_splits
-from bench.figures.film import FILM_FRAMES
-from bench.figures.partition import COUNTED_CLIENTS
-from bench.figures.style import COLOURS
-from bench.files import write_json
-from bench.store import Store
+from bench.pictures.film import FILM_FRAMES, save_film
+from bench.pictures.of_a_cell import COUNTED_CLIENTS, draw_diagnostics, partition_heatmap
+from bench.pictures.sheets import class_sheet, coloured, pairs_sheet, sample_sheet, tile
+from bench.pictures.style import COLOURS
+from bench.report.figures import overview_recipes, overview_splits
+from bench.report.figures.overview import overview
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 
@@ -57,7 +58,7 @@ def picture(path: Path) -> np.ndarray:
 
 def test_tiles_lie_where_they_should():
     images = torch.arange(3, dtype=torch.uint8).mul(50).add(10)[:, None, None, None].expand(3, 1, 2, 2)
-    tiled = figures.tile(images, columns=2, scale=1, line=1, colour=7)
+    tiled = tile(images, columns=2, scale=1, line=1, colour=7)
     assert (tiled == tiled[..., :1]).all()
     assert tiled[..., 0].tolist() == [
         [7, 7, 7, 7, 7, 7, 7],
@@ -72,7 +73,7 @@ def test_tiles_lie_where_they_should():
 
 def test_pixels_are_enlarged_without_being_smoothed(tmp_path):
     images = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    figures.sample_sheet(images, tmp_path / "sheet.png", columns=3, scale=4)
+    sample_sheet(images, tmp_path / "sheet.png", columns=3, scale=4)
     sheet = picture(tmp_path / "sheet.png")
     assert sheet.shape == (2 * (4 * 4 + 1) + 1, 3 * (6 * 4 + 1) + 1, 3)
     second = sheet[1 : 1 + 16, 26 : 26 + 24]
@@ -84,19 +85,19 @@ def test_pixels_are_enlarged_without_being_smoothed(tmp_path):
 def test_colours_stay_colours(tmp_path):
     images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     images[0, 2] = 200
-    figures.sample_sheet(images, tmp_path / "sheet.png", scale=1)
+    sample_sheet(images, tmp_path / "sheet.png", scale=1)
     assert picture(tmp_path / "sheet.png")[1, 1].tolist() == [0, 0, 200]
 
 
 def test_viridis_is_imshow_s(tmp_path):
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    figures.sample_sheet(images, tmp_path / "sheet.png", columns=1, scale=1, colours="viridis")
+    sample_sheet(images, tmp_path / "sheet.png", columns=1, scale=1, colours="viridis")
     wanted = colormaps["viridis"](np.arange(256) / 255, bytes=True)[:, :3].reshape(16, 16, 3)
     assert (picture(tmp_path / "sheet.png")[1:17, 1:17] == wanted).all()
     rgb = images.expand(1, 3, 16, 16)
-    assert figures.coloured(rgb, "viridis") is rgb
+    assert coloured(rgb, "viridis") is rgb
     with pytest.raises(ValueError, match="'plasma'"):
-        figures.coloured(images, "plasma")
+        coloured(images, "plasma")
 
 
 def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -113,7 +114,7 @@ def named_rows(path: Path, rows: int, columns: int, side: int) -> np.ndarray:
 
 def test_a_row_a_class(tmp_path, drawn):
     images, labels = random_images(6, 1, 12, 12), torch.tensor([1, 0, 1, 1, 1, 2])
-    figures.class_sheet(images, labels, ("cat", "dog", "ox"), tmp_path / "c.png", per_class=3, scale=1)
+    class_sheet(images, labels, ("cat", "dog", "ox"), tmp_path / "c.png", per_class=3, scale=1)
     rows = named_rows(tmp_path / "c.png", 3, 3, 12)
     assert (rows[..., 0] == rows[..., 2]).all()
     assert (rows[1, :, :, :, 0] == images[[0, 2, 3], 0].numpy()).all()
@@ -123,12 +124,12 @@ def test_a_row_a_class(tmp_path, drawn):
     assert texts(drawn[0]) == ["cat", "dog", "ox"]
     assert outside(drawn[0]) == []
     with pytest.raises(ValueError, match="6 images, but 5 labels"):
-        figures.class_sheet(images, labels[:5], ("cat", "dog", "ox"), tmp_path / "c.png")
+        class_sheet(images, labels[:5], ("cat", "dog", "ox"), tmp_path / "c.png")
 
 
 def test_originals_stand_above_their_reconstructions(tmp_path, drawn):
     originals, decoded = random_images(9, 3, 12, 12), random_images(9, 3, 12, 12, seed=1)
-    figures.pairs_sheet(originals, decoded, tmp_path / "p.png", count=7, columns=4, scale=1)
+    pairs_sheet(originals, decoded, tmp_path / "p.png", count=7, columns=4, scale=1)
     rows = named_rows(tmp_path / "p.png", 4, 4, 12).transpose(0, 1, 4, 2, 3)
     assert (rows[0] == originals[:4].numpy()).all()
     assert (rows[1] == decoded[:4].numpy()).all()
@@ -137,7 +138,7 @@ def test_originals_stand_above_their_reconstructions(tmp_path, drawn):
     assert (rows[2:, 3] == 255).all()
     assert texts(drawn[0]) == ["real", "decoded"] * 2
     with pytest.raises(ValueError, match="shape"):
-        figures.pairs_sheet(originals, decoded[:8], tmp_path / "p.png")
+        pairs_sheet(originals, decoded[:8], tmp_path / "p.png")
 
 
 # ------------------------------------------------------------------------------------------ film
@@ -153,30 +154,30 @@ def shots(path: Path) -> list[tuple[np.ndarray, int]]:
 @pytest.mark.parametrize(("count", "shown"), [(2, 2), (7, 7), (FILM_FRAMES, FILM_FRAMES), (333, FILM_FRAMES)])
 def test_a_film_takes_as_long_whatever_its_frames(tmp_path, count, shown):
     frames = [random_images(3, 1, 8, 8, seed=number) for number in range(count)]
-    figures.film(frames, tmp_path / "film.gif", columns=2, scale=2)
+    save_film(frames, tmp_path / "film.gif", columns=2, scale=2)
     seen = shots(tmp_path / "film.gif")
     assert len(seen) == shown
     assert (sum(duration for _, duration in seen), seen[-1][1]) == (3500, 1500)
     assert min(duration for _, duration in seen) >= 50
     for frame, (shot, _) in ((frames[0], seen[0]), (frames[-1], seen[-1])):
-        assert np.abs(shot.astype(int) - figures.tile(frame, 2, 2)).max() <= 8
+        assert np.abs(shot.astype(int) - tile(frame, 2, 2)).max() <= 8
     assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
 
 
 def test_a_film_of_colours(tmp_path):
     frames = [random_images(2, 3, 4, 4, seed=number) for number in range(3)]
-    figures.film(frames, tmp_path / "film.gif", columns=2, scale=3)
+    save_film(frames, tmp_path / "film.gif", columns=2, scale=3)
     for frame, (shot, _) in zip(frames, shots(tmp_path / "film.gif"), strict=True):
-        assert np.abs(shot.astype(int) - figures.tile(frame, 2, 3)).max() <= 8
+        assert np.abs(shot.astype(int) - tile(frame, 2, 3)).max() <= 8
 
 
 def test_a_film_is_the_same_again(tmp_path):
     frames = [random_images(2, 1, 8, 8, seed=number) for number in range(30)]
     for name in ("a.gif", "b.gif"):
-        figures.film(frames, tmp_path / name)
+        save_film(frames, tmp_path / name)
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
     with pytest.raises(ValueError, match="frame"):
-        figures.film([], tmp_path / "c.gif")
+        save_film([], tmp_path / "c.gif")
 
 
 # ------------------------------------------------------------------------------------------ diagnostics
@@ -190,7 +191,7 @@ def steps(axes: Axes) -> np.ndarray:
 def test_diagnostics_show_time_classes_clients_and_likelihood(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[-1]
     told, likelihood = fake_store.diagnostics(cell), fake_store.likelihood(3.25)
-    figures.diagnostics(told, tmp_path / "d.png", "fedavg, seed 0", likelihood)
+    draw_diagnostics(told, tmp_path / "d.png", "fedavg, seed 0", likelihood)
     time, classes, clients, bits = drawn[0].axes
     assert steps(time).tolist() == told["t_loss"]
     assert time.get_yscale() == "log"
@@ -208,7 +209,7 @@ def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
     told = fake_store.diagnostics(cell)
     told["t_loss"][2] = told["class_loss"][1] = None
-    figures.diagnostics(told, tmp_path / "d.png", "centralized, seed 0")
+    draw_diagnostics(told, tmp_path / "d.png", "centralized, seed 0")
     time, classes = drawn[0].axes
     assert np.isnan(steps(time)).tolist() == [k == 2 for k in range(10)]
     assert np.isnan(classes.patches[1].get_height())
@@ -217,7 +218,7 @@ def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
 def test_a_bin_without_a_term_is_a_gap(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
     few = fake_store.likelihood() | {"kept": [0, 50, 99], "terms": [2.0, 0.5, 0.25]}
-    figures.diagnostics(fake_store.diagnostics(cell), tmp_path / "d.png", "", few)
+    draw_diagnostics(fake_store.diagnostics(cell), tmp_path / "d.png", "", few)
     bits = steps(drawn[0].axes[2])
     assert (bits[0], bits[5], bits[9]) == (2.0, 0.5, 0.25)
     assert np.isnan(bits).sum() == 7
@@ -228,7 +229,7 @@ def test_a_bin_without_a_term_is_a_gap(tmp_path, drawn):
 
 def test_the_heat_map_tells_every_count_and_size(tmp_path, drawn):
     histogram = np.array([[5, 0, 1200], [0, 30, 7]])
-    figures.partition_heatmap(histogram, ("cat", "automobile", "ship"), tmp_path / "p.png", "dirichlet, seed 0")
+    partition_heatmap(histogram, ("cat", "automobile", "ship"), tmp_path / "p.png", "dirichlet, seed 0")
     told = texts(drawn[0])
     assert {"5", "0", "1200", "30", "7", "1,205", "37", "cat", "automobile", "ship", "client", "class"} <= set(told)
     assert "dirichlet, seed 0" in told
@@ -240,7 +241,7 @@ def test_the_heat_map_tells_every_count_and_size(tmp_path, drawn):
 @pytest.mark.parametrize("n", [1, 25, 26, 200])
 def test_the_heat_map_stays_readable_for_any_number_of_clients(tmp_path, drawn, n):
     histogram = np.full((n, 10), 12345)
-    figures.partition_heatmap(histogram, tuple("0123456789"), tmp_path / "p.png", f"{n} clients")
+    partition_heatmap(histogram, tuple("0123456789"), tmp_path / "p.png", f"{n} clients")
     assert ("12345" in texts(drawn[0])) == (n <= COUNTED_CLIENTS)
     assert ("images of a class" in texts(drawn[0])) == (n > COUNTED_CLIENTS)
     assert picture(tmp_path / "p.png").shape[0] < 1600
@@ -248,7 +249,7 @@ def test_the_heat_map_stays_readable_for_any_number_of_clients(tmp_path, drawn, 
 
 def test_the_same_data_give_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
-        figures.partition_heatmap(np.eye(3, dtype=int), ("a", "b", "c"), tmp_path / name, "split")
+        partition_heatmap(np.eye(3, dtype=int), ("a", "b", "c"), tmp_path / name, "split")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -261,7 +262,7 @@ def panels_of(figure: Figure) -> dict[str, Axes]:
 
 
 def draw(store: Store, drawn: list[Figure]) -> Figure:
-    figures.overview(store, store.root / "overview.png")
+    overview(store, store.root / "overview.png")
     assert picture(store.root / "overview.png").std() > 0
     return drawn[-1]
 
@@ -385,7 +386,7 @@ def test_results_without_classes_or_samples_are_drawn(tmp_path, drawn):
 
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path):
     with pytest.raises(ValueError, match="no cell is finished"):
-        figures.overview(fake_store.planned_store(tmp_path), tmp_path / "overview.png")
+        overview(fake_store.planned_store(tmp_path), tmp_path / "overview.png")
 
 
 # ------------------------------------------------------------------------------------------ overview of recipes
@@ -539,5 +540,5 @@ def test_a_small_log_axis_has_a_few_ticks(low, high):
 
 
 def test_no_global_state_of_matplotlib_is_used():
-    code = "import bench.figures, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import bench.report.figures, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,12 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from bench import figures
-from bench.figures import rounds_data, split_data, split_parts, why_data, why_rows
-from bench.figures.split_data import finished_splits
-from bench.figures.style import COLOURS, Style
-from bench.files import write_json
-from bench.store import CellFolder, Store
+from bench.pictures import of_a_cell as rounds_data
+from bench.pictures.axes import OTHER, apart, distinct, draw_line, log_ticks, short
+from bench.pictures.of_a_cell import draw_rounds
+from bench.pictures.style import COLOURS, Style
+from bench.report.figures import split_data, split_parts, why_data, why_rows
+from bench.report.figures.every import FIGURES
+from bench.report.figures.split_data import finished_splits
+from bench.store.cell_folder import CellFolder
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 from tests.unit.test_figures import outside, picture, texts
 
@@ -338,7 +342,7 @@ def test_few_clients_are_shown_and_many_are_sampled_evenly(n):
 
 @pytest.mark.parametrize("heights", [[0.5] * 10, [0.0, 0.01, 0.9], [1.0, 1.0, 0.99], list(np.linspace(0, 1, 12))])
 def test_names_are_moved_apart_in_their_order(heights):
-    placed = split_parts.spread(dict(enumerate(heights)), 0.08)
+    placed = apart(dict(enumerate(heights)), 0.08)
     order = sorted(placed, key=placed.__getitem__)
     assert [heights[k] for k in order] == sorted(heights)
     assert min(np.diff([placed[k] for k in order])) > 0.08 - 1e-9
@@ -346,7 +350,7 @@ def test_names_are_moved_apart_in_their_order(heights):
 
 
 def test_names_with_room_stay_where_they_are():
-    assert split_parts.spread({0: 0.1, 1: 0.9, 2: 0.5}, 0.08) == {0: 0.1, 2: 0.5, 1: 0.9}
+    assert apart({0: 0.1, 1: 0.9, 2: 0.5}, 0.08) == {0: 0.1, 2: 0.5, 1: 0.9}
 
 
 # ------------------------------------------------------------------------------------------ lines and axes
@@ -357,7 +361,7 @@ def test_names_with_room_stay_where_they_are():
     [(0.01, 0.9), (0.21, 0.45), (0.030, 0.033), (1e-6, 1e3), (0.19, 0.51), (64.5, 73.0), (4.9, 60), (1, 8000)],
 )
 def test_a_log_axis_has_a_few_ticks_however_near_its_ends(low, high):
-    ticks = split_parts.log_ticks(low, high)
+    ticks = log_ticks(low, high)
     assert 2 <= len(ticks) <= 8
     assert low <= min(ticks) < max(ticks) <= high
 
@@ -366,18 +370,18 @@ def test_a_log_axis_has_a_few_ticks_however_near_its_ends(low, high):
     ("value", "text"), [(0.02, "0.02"), (500, "500"), (20_000, "20k"), (1_500_000, "1.5M"), (0, "0"), (-0.25, "-0.25")]
 )
 def test_ticks_are_short(value, text):
-    assert split_parts.short(value) == text
+    assert short(value) == text
 
 
 def test_24_lines_are_told_apart():
-    assert len({(style.colour, style.dash) for style in map(split_parts.distinct, range(24))}) == 24
+    assert len({(style.colour, style.dash) for style in map(distinct, range(24))}) == 24
 
 
 def test_of_many_strategies_the_best_stand_out(tmp_path):
     store = fake_store.finished_store(tmp_path, {"strategy": MANY, "n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)  # the later in the plan, the worse
     styles = split_parts.line_styles(store, finished_splits(store))
-    coloured = [label for label, style in styles.items() if style != split_parts.OTHER]
+    coloured = [label for label, style in styles.items() if style != OTHER]
     assert coloured == MANY[: 1 + split_parts.LEADERS]
     assert len(styles) == len(MANY)
     note = split_parts.grey_note(styles)
@@ -393,7 +397,7 @@ def test_of_many_strategies_the_best_stand_out(tmp_path):
 
 def draw(store: Store, drawn: list[Figure], name: str) -> Figure:
     """Draw costs.png or why.png, and look for what is wrong in any picture."""
-    getattr(figures, name)(store, store.root / f"{name}.png")
+    FIGURES[name](store, store.root / f"{name}.png")
     assert picture(store.root / f"{name}.png").std() > 0
     assert outside(drawn[-1]) == []
     assert crowded(drawn[-1]) == []
@@ -523,8 +527,8 @@ def test_pictures_of_any_grid_are_whole_and_readable(tmp_path, drawn, case):
 
 @pytest.mark.parametrize("name", ["costs", "why"])
 def test_what_a_picture_leaves_out_is_told(tmp_path, drawn, name, monkeypatch):
-    monkeypatch.setattr(importlib.import_module(f"bench.figures.{name}"), "SPLITS_SHOWN", 2)
-    monkeypatch.setattr(importlib.import_module("bench.figures.why"), "ROWS_SHOWN", 2)
+    monkeypatch.setattr(importlib.import_module(f"bench.report.figures.{name}"), "SPLITS_SHOWN", 2)
+    monkeypatch.setattr(importlib.import_module("bench.report.figures.why"), "ROWS_SHOWN", 2)
     axes = {"strategy": ["centralized", "fedavg", "fedprox(mu=0.1)"], "n_clients": [3], "seed": [0]}
     betas = [0.1, 0.2, 0.3, 0.4]
     store = fake_store.finished_store(tmp_path, axes | {"beta": betas}, missing=[1])
@@ -554,16 +558,16 @@ def test_classes_have_their_names(tmp_path, drawn):
 @pytest.mark.parametrize("name", ["costs", "why"])
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path, name):
     with pytest.raises(ValueError, match="no cell is finished"):
-        getattr(figures, name)(fake_store.planned_store(tmp_path), tmp_path / "picture.png")
+        FIGURES[name](fake_store.planned_store(tmp_path), tmp_path / "picture.png")
     assert not (tmp_path / "picture.png").exists()
 
 
 # ------------------------------------------------------------------------------------------ the picture of a cell
 
 
-def draw_rounds(folder: CellFolder, drawn: list[Figure]) -> dict[str, Axes]:
+def rounds_panels(folder: CellFolder, drawn: list[Figure]) -> dict[str, Axes]:
     """The panels by the first line of their titles."""
-    assert figures.rounds(folder, folder.path / "rounds.png", "fedavg n=5 beta=0.1 seed=0")
+    assert draw_rounds(folder, folder.path / "rounds.png", "fedavg n=5 beta=0.1 seed=0")
     assert picture(folder.path / "rounds.png").std() > 0
     assert outside(drawn[-1]) == []
     assert crowded(drawn[-1]) == []
@@ -581,7 +585,7 @@ TITLES = [r"drift $\|w_i - w\|$", "local loss", "MB by client", "held-out loss b
 
 def test_rounds_show_what_every_client_did(tmp_path, drawn):
     folder = federated_cell(tmp_path)
-    told = draw_rounds(folder, drawn)
+    told = rounds_panels(folder, drawn)
     assert list(told) == TITLES
     visits = folder.lines("clients.jsonl")
     for client, line in enumerate(told[TITLES[0]].lines):
@@ -598,7 +602,7 @@ def test_rounds_show_what_every_client_did(tmp_path, drawn):
 
 def test_lost_updates_have_a_map(tmp_path, drawn):
     folder = federated_cell(tmp_path, lost=["dropped", "failed"])
-    axes = draw_rounds(folder, drawn)["what became of updates"]
+    axes = rounds_panels(folder, drawn)["what became of updates"]
     assert axes.images[0].get_array().T.tolist() == rounds_data.outcomes(folder.lines("clients.jsonl"), 5).tolist()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["arrived", "dropped", "failed"]
 
@@ -606,37 +610,37 @@ def test_lost_updates_have_a_map(tmp_path, drawn):
 def test_partial_work_has_a_map_too(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     lines(folder, "clients.jsonl", [visit | {"work": 0.5} for visit in folder.lines("clients.jsonl")])
-    axes = draw_rounds(folder, drawn)["what became of updates"]
+    axes = rounds_panels(folder, drawn)["what became of updates"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["part of its steps"]
 
 
 def test_clients_without_held_out_losses_have_no_panel_of_them(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     lines(folder, "heldout.jsonl", [line | {"client_loss": []} for line in folder.lines("heldout.jsonl")])
-    assert list(draw_rounds(folder, drawn)) == TITLES[:4]
+    assert list(rounds_panels(folder, drawn)) == TITLES[:4]
 
 
 def test_either_log_may_be_missing(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     text = (folder.path / "clients.jsonl").read_text()
     (folder.path / "clients.jsonl").unlink()
-    assert list(draw_rounds(folder, drawn)) == TITLES[3:]
+    assert list(rounds_panels(folder, drawn)) == TITLES[3:]
     (folder.path / "clients.jsonl").write_text(text)
     (folder.path / "heldout.jsonl").unlink()
-    assert list(draw_rounds(folder, drawn)) == TITLES[:3]
+    assert list(rounds_panels(folder, drawn)) == TITLES[:3]
 
 
 def test_a_cell_of_before_the_logs_has_no_picture(tmp_path):
     store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
     folder = store.cell(store.planned()[0].cell_id)
-    assert not figures.rounds(folder, folder.path / "rounds.png", "fedavg")
+    assert not draw_rounds(folder, folder.path / "rounds.png", "fedavg")
     assert not (folder.path / "rounds.png").exists()
 
 
 @pytest.mark.parametrize("n", [1, 12, 13, 1000])
 def test_rounds_of_any_number_of_clients_are_readable(tmp_path, drawn, n):
     folder = federated_cell(tmp_path, n, lost=["failed"])
-    told = draw_rounds(folder, drawn)
+    told = rounds_panels(folder, drawn)
     few = n <= 12
     drift = told[TITLES[0]]
     assert len(drift.lines) == (n if few else 1)
@@ -653,7 +657,7 @@ def test_nothing_arrived_and_nothing_travels(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     lost = {"outcome": "failed", "drift": 0.0, "loss": None, "bytes_up": 0, "bytes_down": 0}
     lines(folder, "clients.jsonl", [visit | lost for visit in folder.lines("clients.jsonl")])
-    draw_rounds(folder, drawn)
+    rounds_panels(folder, drawn)
     assert texts(drawn[-1]).count("nothing arrived") == 2
     assert "nothing travels" in texts(drawn[-1])
 
@@ -663,7 +667,7 @@ def test_the_names_of_classes_stand_at_their_lines(tmp_path, drawn):
     manifest = folder.manifest()
     manifest["data"] = manifest["data"] | {"class_names": ["airplane", "automobile", "bird", "cat"]}
     write_json(folder.path / "cell.json", manifest)
-    axes = draw_rounds(folder, drawn)["held-out loss by class"]
+    axes = rounds_panels(folder, drawn)["held-out loss by class"]
     heights = {text.get_text(): text.xy[1] for text in axes.texts}
     assert sorted(heights, key=heights.__getitem__) == ["airplane", "automobile", "bird", "cat"]
 
@@ -672,19 +676,19 @@ def test_the_same_files_give_the_same_pictures(tmp_path):
     folder = federated_cell(tmp_path)
     store = Store(folder.path.parent)
     for name in ("a.png", "b.png"):
-        figures.rounds(folder, folder.path / name, "fedavg")
+        draw_rounds(folder, folder.path / name, "fedavg")
     assert (folder.path / "a.png").read_bytes() == (folder.path / "b.png").read_bytes()
     for kind in ("costs", "why"):
         for name in ("a.png", "b.png"):
-            getattr(figures, kind)(store, store.root / name)
+            FIGURES[kind](store, store.root / name)
         assert (store.root / "a.png").read_bytes() == (store.root / "b.png").read_bytes()
 
 
 def test_a_style_of_many_is_drawn_behind_the_leaders():
     figure = Figure()
     axes = figure.add_subplot()
-    for style in (split_parts.distinct(0), split_parts.OTHER, Style("black", "-", "")):
-        split_parts.draw_line(axes, [1, 2], [1, 2], style)
+    for style in (distinct(0), OTHER, Style("black", "-", "")):
+        draw_line(axes, [1, 2], [1, 2], style)
     leader, other, central = axes.lines
     assert other.get_zorder() < central.get_zorder() < leader.get_zorder()
     assert other.get_linewidth() < leader.get_linewidth() < central.get_linewidth()

@@ -16,15 +16,21 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
-from bench import figures
-from bench.curves import running_loss
-from bench.figures import columns, every, overview_splits, quality_cost, split_parts, widths
-from bench.figures.film import film
-from bench.figures.overview_data import Experiment
-from bench.figures.split_data import Curve
-from bench.figures.style import COLOURS, REFERENCE, NotApplicable, Style
-from bench.files import write_json
-from bench.store import CellFolder, ReadOnce, Store
+from bench.pictures.axes import OTHER, distinct, key
+from bench.pictures.film import save_film
+from bench.pictures.sheets import coloured
+from bench.pictures.style import COLOURS, REFERENCE, NotApplicable, Style
+from bench.report.curves import running_loss
+from bench.report.figures import every, overview_splits, split_parts, widths
+from bench.report.figures import layout as columns
+from bench.report.figures import quality as quality_cost
+from bench.report.figures.every import draw_all
+from bench.report.figures.overview_data import Experiment
+from bench.report.figures.split_data import Curve
+from bench.report.results import ReadOnce
+from bench.store.cell_folder import CellFolder
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 from tests.unit.test_figures import picture, texts
 from tests.unit.test_figures_federated import LONG, MANY, boxes, folder_of, lines, rewrite
@@ -40,7 +46,7 @@ def add_films(store: Store) -> None:
     for number, cell in enumerate(store.planned()):
         if store.cell(cell.cell_id).result():
             frames = [torch.full((2, 1, 16, 16), 8 * (k + number % 8), dtype=torch.uint8) for k in range(12)]
-            film(frames, store.cell(cell.cell_id).path / "film.gif")
+            save_film(frames, store.cell(cell.cell_id).path / "film.gif")
 
 
 def vary_skew(store: Store) -> None:
@@ -63,7 +69,7 @@ def draw_figures(store: Store, names: list[str], kept: list[Figure]) -> tuple[di
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(every, "FIGURES", {name: watched(name, every.FIGURES[name]) for name in names})
-        made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+        made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
     return by_name, made, untold
 
 
@@ -237,11 +243,11 @@ def test_lines_of_a_figure_are_told_apart_in_grey(drawn_grid, name):
 
 
 def test_styles_of_many_strategies_are_told_apart_in_grey():
-    styles = [Style(REFERENCE, "-", ""), split_parts.OTHER, *map(split_parts.distinct, range(split_parts.TOLD_APART))]
-    assert alike_in_grey([split_parts.key(style) for style in styles]) == []
+    styles = [Style(REFERENCE, "-", ""), OTHER, *map(distinct, range(split_parts.TOLD_APART))]
+    assert alike_in_grey([key(style) for style in styles]) == []
     recipes = [Experiment("centralized", f"recipe = {k}", True, ()) for k in range(10)]
-    assert alike_in_grey([split_parts.key(style) for style in overview_splits._styles(recipes).values()]) == []
-    near = [split_parts.key(Style(colour, "-", "o")) for colour in COLOURS[1:3]]  # of much the same grey
+    assert alike_in_grey([key(style) for style in overview_splits._styles(recipes).values()]) == []
+    near = [key(Style(colour, "-", "o")) for colour in COLOURS[1:3]]  # of much the same grey
     assert len(alike_in_grey(near)) == 1
 
 
@@ -251,7 +257,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collecte
     (store.root / "figures" / "clients.png").write_bytes(b"of an earlier plan")
     for name in ("steps.jsonl", "samples.safetensors"):
         (folder_of(store, "centralized").path / name).unlink()
-    made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+    made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
     assert not (store.root / "figures" / "clients.png").exists()
     assert untold == [
         "partitions: no cell with clients is finished",
@@ -270,7 +276,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collecte
 
 def test_of_a_grid_not_run_nothing_is_drawn(tmp_path):
     store = fake_store.planned_store(tmp_path, {"seed": [0]})
-    made, untold = figures.draw_all(store, tmp_path / "figures")
+    made, untold = draw_all(store, tmp_path / "figures")
     assert made == []
     assert untold == [f"{name}: no cell is finished, so there is nothing to draw" for name in every.FIGURES]
     assert list((tmp_path / "figures").iterdir()) == []
@@ -283,7 +289,7 @@ def test_what_is_damaged_is_told_and_costs_only_what_needs_it(tmp_path, collecte
     for name in ("partition.json", "samples.safetensors", "film.gif"):
         (folder.path / name).write_bytes(b"{}")
     with pytest.warns(UserWarning, match=r"partition\.json is broken"):
-        made, untold = figures.draw_all(ReadOnce(store.root), store.root / "figures")
+        made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
     told = {line.split(":")[0] for line in untold}
     assert told == {"overview", "clients", "samples", "samples_grid", "skew", "film"}
     assert all(str(folder.path) in line for line in untold if line.split(":")[0] in ("overview", "samples", "film"))
@@ -300,7 +306,7 @@ def test_one_figure_that_fails_costs_no_other(tmp_path, collected, monkeypatch):
     (store.root / "figures" / "broken.png").write_bytes(b"of an earlier version")
     monkeypatch.setattr(every, "FIGURES", {"broken": broken, "partitions": every.FIGURES["partitions"]})
     with pytest.warns(UserWarning, match="broken: could not be drawn"):
-        made, untold = figures.draw_all(store, store.root / "figures")
+        made, untold = draw_all(store, store.root / "figures")
     assert untold == ["broken: could not be drawn: KeyError: 'samples'"]
     assert {path.stem for path in made} == {"partitions"}
     assert not (store.root / "figures" / "broken.png").exists()
@@ -444,7 +450,7 @@ def test_sheets_are_in_viridis_a_scheme_each(drawn_grid):
     ]
     assert len(sheets) == 1 + 2 * 4
     cell = next(c for c in drawn_grid.store.planned() if c.labels["strategy"] == "fedavg")
-    image = figures.coloured(torch.from_numpy(fake_store.fake_images(cell)), "viridis")[5].permute(1, 2, 0)
+    image = coloured(torch.from_numpy(fake_store.fake_images(cell)), "viridis")[5].permute(1, 2, 0)
     shown = sheets[1].images[0].get_array()  # 4 x 4 images, each pixel four times, lines of 4 between
     step = 16 * 4 + 4
     assert (shown[4 + step : 4 + step + 64 : 4, 4 + step : 4 + step + 64 : 4] == image.numpy()).all()

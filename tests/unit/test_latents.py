@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from bench import latents
-from bench.assemble import load_data, make_network, make_task, split
-from bench.checkpoint import Checkpoint
-from bench.config import ConfigError
-from bench.grid_file import load_grid
-from bench.tensor_files import read_tensors
-from strategies import Strategy, registry
+from bench.cell import autoencoder as latents
+from bench.cell.setting import load_data, make_network, make_task, split
+from bench.config.errors import ConfigError
+from bench.config.grid_file import load_grid
+from bench.federation.checkpoint import Checkpoint
+from bench.store.states import read_tensors
+from strategies import registry
+from strategies.base import Strategy
 from tests.laws.conftest import same
 
 

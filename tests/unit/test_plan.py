@@ -2,11 +2,12 @@
 
 import pytest
 
-from bench import cost
-from bench.config import ConfigError
-from bench.files import write_bytes, write_json
-from bench.grid_file import load_grid
-from bench.plan import describe, make_plan
+from bench.config.errors import ConfigError
+from bench.config.grid_file import load_grid
+from bench.config.names import describe
+from bench.run import cost
+from bench.run.plan import make_plan
+from bench.store.files import write_bytes, write_json
 
 
 def plan_of(tmp_path, *overrides):

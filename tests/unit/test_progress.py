@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.files import write_json
-from bench.grid_file import load_grid
-from bench.locks import hold
-from bench.plan import make_plan
-from bench.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
+from bench.config.grid_file import load_grid
+from bench.run.plan import make_plan
+from bench.run.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
+from bench.store.files import write_json
+from bench.store.locks import hold
 
 
 @pytest.fixture

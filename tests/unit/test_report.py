@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.files import write_bytes
-from bench.report import FIGURES, PAGE, TABLES, main, write_report
-from bench.store import ReadOnce, Store
+from bench.report.__main__ import main
+from bench.report.results import ReadOnce
+from bench.report.write import FIGURES, PAGE, TABLES, write_report
+from bench.store.files import write_bytes
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 AXES = {"seed": [0, 1, 2], "n_clients": [3]}

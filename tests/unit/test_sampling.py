@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench.assemble import load_data, make_network
+from bench.cell.sample import FILM_FRAMES, Model, generate
+from bench.cell.setting import load_data, make_network
+from bench.config.grid_file import load_grid
 from bench.diffusion.autoencoder import Autoencoder, fit_latent_space
 from bench.diffusion.guidance import asked_labels
-from bench.grid_file import load_grid
-from bench.sampling import FILM_FRAMES, Model, generate
 
 
 def cell_of(*overrides):

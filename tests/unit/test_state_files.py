@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from bench.client_states import ClientStates
-from bench.state_files import leaves, load_state, save_state
+from bench.federation.client_states import ClientStates
+from bench.store.states import leaves, load_state, save_state
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import stats
+from bench.report import stats
 
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda value: round(value, 6))
 samples = st.lists(numbers, min_size=2, max_size=8)

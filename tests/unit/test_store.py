@@ -5,9 +5,11 @@ import os
 
 import pytest
 
-from bench.files import Damaged, read_json, write_bytes, write_json
-from bench.locks import hold
-from bench.store import CellFolder, PlannedCell, Store, cell_frame
+from bench.report.results import cell_frame
+from bench.store.cell_folder import CellFolder
+from bench.store.files import Damaged, read_json, write_bytes, write_json
+from bench.store.grid_folder import PlannedCell, Store
+from bench.store.locks import hold
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import curves, summary
-from bench.files import write_json
-from bench.store import PlannedCell, Store
+from bench.config.names import AXES
+from bench.report import curves, summary
+from bench.store.files import write_json
+from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store
 
 SMALL = {"strategy": ["centralized", "fedavg"], "n_clients": [3]}
@@ -518,5 +519,5 @@ def test_rows_with_lists_as_axes_are_blocks_too(tmp_path):
     assert set(summary.differences(rows, axes, ["fid"])["n"]) == {2}
     assert list(summary.ranks(rows, axes, "fid", -1)["blocks"]) == [2, 2]
     table = summary.summarise(rows, axes)
-    merged = table.merge(found, on=[*summary.AXES, *axes], how="left")
+    merged = table.merge(found, on=[*AXES, *axes], how="left")
     assert merged["best"].notna().sum() == 4

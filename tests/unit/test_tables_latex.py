@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import tables
-from bench.files import write_json
-from bench.store import Store
-from bench.tables import latex, latex_compared
+from bench.config.names import CENTRALIZED
+from bench.report.tables import latex, latex_compared
+from bench.report.tables.caption import caption
+from bench.report.tables.write import _contents, _latex, write_tables
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 from tests.golden.test_tables import change_score, golden_store
 
@@ -75,11 +77,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[Path]]:
     results = tmp_path_factory.mktemp("results")
     found: dict[bool, list[Path]] = {False: [], True: []}
     for store in stores(results):
-        told = tables._contents(store, tables.CENTRALIZED)
+        told = _contents(store, CENTRALIZED)
         for siunitx, known in found.items():
             known.append(store.root / f"tables-{siunitx}")
             known[-1].mkdir()
-            for name, text in tables._latex(told, siunitx, tables.CENTRALIZED).items():
+            for name, text in _latex(told, siunitx, CENTRALIZED).items():
                 (known[-1] / name).write_text(text)
     return found
 
@@ -138,7 +140,7 @@ def test_braces_are_balanced(folders):
 
 
 def lines_of(store: Store, name: str, **settings) -> list[str]:
-    tables.write_tables(store, **settings)
+    write_tables(store, **settings)
     return (store.root / "tables" / name).read_text().splitlines()
 
 
@@ -151,7 +153,7 @@ def row_of(lines: Sequence[str], first: str) -> list[str]:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of the golden grid."""
     store = golden_store(tmp_path_factory.mktemp("golden"))
-    tables.write_tables(store)
+    write_tables(store)
     return store.root / "tables"
 
 
@@ -290,7 +292,7 @@ def test_differences_are_to_the_baseline_asked_for(disputed):
     assert any("Differences to fedavg, paired by seed" in line for line in lines)
     assert [line.split(" &")[0] for line in lines if line.startswith("fed")] == ["fedprox(mu=0.1)", "fedprox(mu=1.0)"]
     with pytest.raises(ValueError, match="baseline: got 'nobody'"):
-        tables.write_tables(disputed, baseline="nobody")
+        write_tables(disputed, baseline="nobody")
 
 
 def test_what_reaches_the_centralized_loss_by_some_seeds_only_says_how_many(disputed):
@@ -395,4 +397,4 @@ def test_results_without_a_digest_of_the_data_that_all_share_say_so(tmp_path):
     folder = store.cell(store.planned()[0].cell_id)
     result = folder.result()
     write_json(folder.path / "result.json", result | {"data": result["data"] | {"digest": "e" * 64}})
-    assert tables.caption(store).startswith("mnist5k (several) at 16x16")
+    assert caption(store).startswith("mnist5k (several) at 16x16")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.tensor_files import BrokenFile, read_tensors, write_tensors
+from bench.store.states import BrokenFile, read_tensors, write_tensors
 
 TENSORS = {"a": torch.arange(6, dtype=torch.float64).reshape(2, 3), "b": torch.tensor([1, 2])}
 

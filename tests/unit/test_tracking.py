@@ -19,15 +19,17 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from safetensors.torch import save
 
-from bench import locks, tracking
-from bench.config import flatten
-from bench.figures import tile
-from bench.files import write_bytes, write_json
-from bench.store import CellFolder, Store
-from bench.summary import cell_rows, summarise
-from bench.tracking import Tracker, TrackingError, databases
-from bench.tracking.grid_run import escape, shorten
-from bench.tracking.values import curves
+from bench.config.cell import flatten
+from bench.pictures.sheets import tile
+from bench.report.summary import cell_rows, summarise
+from bench.report.tracking import databases
+from bench.report.tracking.grid import escape, shorten
+from bench.report.tracking.tracker import Tracker, TrackingError
+from bench.report.tracking.values import curves, final_values
+from bench.store import locks
+from bench.store.cell_folder import CellFolder
+from bench.store.files import write_bytes, write_json
+from bench.store.grid_folder import Store
 from tests import fake_store
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
@@ -201,9 +203,9 @@ def test_diagnostics_are_metrics(finished):
 
 def test_a_loss_of_no_image_is_no_metric():
     told = {"t_loss": [0.5, None], "class_loss": [None, 0.25], "client_loss": []}
-    values = tracking.final_values({"metrics": {"fid": 1.0}, "diagnostics": told})
+    values = final_values({"metrics": {"fid": 1.0}, "diagnostics": told})
     assert values == {"fid": 1.0, "heldout_t_0": 0.5, "heldout_class_1": 0.25}
-    assert tracking.final_values({"metrics": {"fid": 1.0}}) == {"fid": 1.0}
+    assert final_values({"metrics": {"fid": 1.0}}) == {"fid": 1.0}
 
 
 def test_recipes_are_tags_and_their_pictures_are_attached(results):

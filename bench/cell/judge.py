@@ -1,0 +1,125 @@
+"""What a trained cell is worth: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+
+import partitions
+from bench.cell.sample import Generated, Model
+from bench.config.cell import CellConfig
+from bench.data.pixels import to_model_range
+from bench.data.sets import Dataset
+from bench.diffusion.likelihood import bits_per_dim
+from bench.diffusion.samplers import timesteps
+from bench.federation.mixture import judged
+from bench.fidelity.extractors import Extractor
+from bench.fidelity.references import class_moments, fixed_draw, reference
+from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
+from bench.pictures.sheets import pairs_sheet
+from bench.seeds import derive, numpy_stream
+from bench.store.cell_folder import CellFolder, Heartbeat
+from bench.store.files import read_json
+
+REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
+
+
+def judge(
+    made: Generated, model: Model, data: Dataset, extractor: Extractor, cell: CellConfig, results: Path, device: str
+) -> dict[str, Any]:
+    """Scores of the samples and the floor that real images reach, against the reference kept under `results`.
+
+    For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor.
+    """
+    known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
+    shares, seed, n = data.class_shares, derive(0, "fidelity"), len(made.images)
+    scores = evaluate(made.images, known, shares, extractor, seed, device, made.labels, cell.evaluation.bootstrap)
+    floor = real_floor(data.heldout_images, n, known, shares, extractor, seed, device)
+    histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
+    floor.pop("class_histogram")
+    if model.space is not None:
+        originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
+        decoded = model.reconstruct(originals, cell.data.range, device)
+        scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, seed, device)["fid"]
+        scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
+    return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
+
+
+def judge_clients(
+    made: Generated, data: Dataset, folder: CellFolder, extractor: Extractor, cell: CellConfig, results: Path,
+    device: str,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
+    """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
+
+    A client's reference is of its mix of classes, with its noise where the partition gives it some.
+    """
+    told = read_json(folder.path / "partition.json")
+    if told is None:
+        return {}, []
+    losses = (read_json(folder.path / "diagnostics.json") or {})["client_loss"]
+    references = {}
+    for number in judged(len(told["histogram"])):
+        level, name, images = told["noise"][number], data.digest, data.train_images
+        if level:
+            name = f"{data.digest}-noise{level!r}"
+            everyone = [np.arange(len(images))]
+            images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
+        labels, K = data.train_labels, data.n_classes
+        moments = class_moments(images, labels, K, name, extractor, results / REFERENCES, device)
+        found = moments.of_mix(np.asarray(told["histogram"][number], dtype=float))
+        if found is not None:
+            references[number] = found
+    fids = client_fids(made.images, made.by_client, references, extractor, device)
+    clients = [
+        {"client": i, "n_samples": sum(told["histogram"][i]), "fid": fids.get(i), "heldout_loss": losses[i]}
+        for i in judged(len(told["histogram"]))
+    ]
+    return fid_spread(list(fids.values())), clients
+
+
+def judge_curve(
+    folder: CellFolder, data: Dataset, extractor: Extractor, results: Path, device: str
+) -> list[dict[str, Any]]:
+    """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
+    path = folder.path / "curve.safetensors"
+    if not path.exists():
+        return []
+    known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
+    drawn = sorted((int(name), images) for name, images in load_file(path).items())
+    seed = derive(0, "fidelity")
+    return [
+        {"round": number} | evaluate(images, known, data.class_shares, extractor, seed, device)
+        for number, images in drawn
+    ]
+
+
+def draw_reconstructions(model: Model, data: Dataset, cell: CellConfig, folder: Path) -> None:
+    """Write reconstructions.png: held-out images and what the autoencoder makes of them."""
+    originals = data.heldout_images[fixed_draw(len(data.heldout_images), 16)]
+    device = str(next(model.net.parameters()).device)
+    decoded = model.reconstruct(originals, cell.data.range, device)
+    pairs_sheet(originals, decoded, folder / "reconstructions.png")
+
+
+def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, device: str) -> dict[str, Any]:
+    """Bits/dim with its terms, as likelihood.json has them."""
+    started, e, T = time.perf_counter(), cell.evaluation, cell.diffusion.T
+    kept = timesteps(T, e.nll_steps or T)
+    chosen = fixed_draw(len(data.heldout_images), e.nll)
+    images = data.heldout_images[chosen].to(device)
+    labels = data.heldout_labels[chosen] if cell.model.class_conditional else None
+    heartbeat = Heartbeat(folder, "likelihood", len(images) * len(kept))
+    x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
+    found = bits_per_dim(
+        model.net, cell.process(), x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
+    )
+    return {
+        "bits_per_dim": found.total.mean().item(),
+        "likelihood_seconds": time.perf_counter() - started,
+        "prior": found.prior.mean().item(),
+        "kept": list(found.kept),
+        "terms": found.terms.mean(dim=0).tolist(),
+        "images": found.total.tolist(),
+    }

@@ -1,0 +1,221 @@
+"""One cell from data to result; everything it writes goes through its folder."""
+
+import faulthandler
+import hashlib
+import re
+import time
+import traceback
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.cell import environment
+from bench.cell.job import STORAGE_FULL, CellJob
+from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve
+from bench.cell.sample import Model, generate
+from bench.cell.setting import PERSONAL, load_cell_extractor, load_data, load_model
+from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
+from bench.config.cell import CellConfig
+from bench.config.ids import RESULT_VERSION, likelihood_id
+from bench.config.names import describe
+from bench.data.sets import Dataset
+from bench.federation.tasks import Diverged
+from bench.federation.tensors import weight_hash
+from bench.fidelity.extractors import Extractor
+from bench.pictures.of_a_cell import draw_diagnostics, draw_rounds
+from bench.store import locks
+from bench.store.cell_folder import HANG, CellFolder, Failure, Heartbeat
+from bench.store.files import NO_FILE, read_json, remove, write_bytes, write_json
+from bench.store.grid_folder import Store
+
+
+def run_cell(job: CellJob) -> None:
+    """Run one cell to its result.json, or to an error.json if it raises; not at all if another process is at it.
+
+    No exception leaves it but an interrupt, and an OSError where the disk is full: no other cell could do better then.
+    """
+    torch.set_num_threads(job.config.threads)
+    folder = Store(job.root).cell(job.cell_id)
+    with locks.hold(folder.path, job.how.run, job.how.break_locks) as held:
+        if not held:
+            return
+        try:
+            folder.mend()
+            if folder.ended() or find_timeout(folder):
+                return
+            with _limited(folder, job.how.timeout):
+                _run(job, folder)
+        except (Exception, SystemExit) as error:  # whatever a strategy or library raises must cost no other cell
+            if isinstance(error, OSError) and error.errno in STORAGE_FULL:
+                raise
+            status, told = _reason(error)
+            folder.fail(status, told, traceback.format_exc())
+
+
+def _reason(error: BaseException) -> tuple[Failure, str]:
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, Diverged):
+        return "diverged", told
+    no_memory = isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error))
+    if no_memory or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "killed", f"out of memory: {told}"
+    return "failed", told
+
+
+@contextmanager
+def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
+    """End this process after some seconds, leaving in the file `HANG` where it stood: no thread of Python's own could
+    end one that hangs in a library.
+    """
+    if seconds is None:
+        yield
+        return
+    remove(folder.path / HANG)
+    with open(folder.path / HANG, "w", encoding="utf-8") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    (folder.path / HANG).unlink(missing_ok=True)
+
+
+def find_timeout(folder: CellFolder) -> bool:
+    """Whether the last attempt's process ended because its time was over; if so that is recorded."""
+    try:
+        stood = (folder.path / HANG).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, *NO_FILE):
+        return False
+    limit = re.match(r"Timeout \(([\d:.]+)\)", stood)
+    if limit is None:  # it is open, or of a process that was killed before
+        return False
+    folder.fail("timeout", f"not done within --timeout, {limit[1]} (hours:minutes:seconds)", stood)
+    (folder.path / HANG).unlink()
+    return True
+
+
+def _run(job: CellJob, folder: CellFolder) -> None:
+    started = time.perf_counter()
+    cell = job.config
+    data = load_data(cell, job.data_root)
+    extractor = load_cell_extractor(cell)
+    told = {"data": describe_data(data, cell), "extractor": describe_extractor(extractor)}
+    ids = {
+        "cell_id": job.cell_id,
+        "train_id": job.train_id,
+        "result_version": RESULT_VERSION,
+        "config": cell.model_dump(mode="json"),
+    }
+    known = _reuse(job, folder)
+    stand = None if known else find_checkpoint(folder, job.device)
+    begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
+    kept = {"resumed": len(folder.rounds()), "labels": job.labels}
+    folder.begin(ids | told | begun | kept)
+    folder.progress("prepare", 0.0)
+    cache = job.root.parent / ".cache" / "autoencoders"
+    every = job.how.checkpoint_every
+    trained = known or train(cell, job.train_id, folder, data, cache, job.device, every, stand)
+    model = load_model(cell, data, folder.path, job.device)
+    sampling = time.perf_counter()
+    heartbeat = Heartbeat(folder, "sample", cell.evaluation.n_samples)
+    made = generate(cell, model, data, folder.path, job.device, heartbeat.tick)
+    sampled = time.perf_counter()
+    likelihood = _likelihood(job, folder, model, data)
+    folder.progress("evaluate", 0.0)
+    evaluating = time.perf_counter()
+    judged = judge(made, model, data, extractor, cell, job.root.parent, job.device)
+    by_client, clients = judge_clients(made, data, folder, extractor, cell, job.root.parent, job.device)
+    if curve := judge_curve(folder, data, extractor, job.root.parent, job.device):
+        write_json(folder.path / "curve.json", {"curve": curve})
+    if model.space is not None:
+        draw_reconstructions(model, data, cell, folder.path)
+    diagnostics = read_json(folder.path / "diagnostics.json") or {}
+    draw_diagnostics(diagnostics, folder.path / "diagnostics.png", describe(cell), likelihood)
+    if not cell.centralized:
+        draw_rounds(folder, folder.path / "rounds.png", describe(cell))
+    ended = time.perf_counter()
+    shared = {key: likelihood[key] for key in ("bits_per_dim", "likelihood_seconds")} if likelihood else {}
+    seconds = {
+        "sample_seconds": sampled - sampling,
+        "evaluate_seconds": ended - evaluating,
+        "cell_seconds": ended - started,
+    }
+    metrics = trained["metrics"] | judged.pop("metrics") | by_client | shared | seconds
+    hashes = {"weight_hash": _whole_hash(trained), "sample_hash": weight_hash({"images": made.images})}
+    where = {
+        "clients": clients,
+        "diagnostics": diagnostics,
+        "environment": environment.describe(job.device),
+        "training_environment": trained["environment"],
+        "finished": time.time(),
+    }
+    files = {"files": folder.files()}
+    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where | files)
+    remove(folder.path / "progress.json")
+
+
+def _whole_hash(trained: dict[str, Any]) -> str:
+    """The weights' hash; where clients keep their own parts, a SHA-256 over it and theirs, in order."""
+    personal = trained.get("personal_hashes")
+    if not personal:
+        return str(trained["weight_hash"])
+    parts = [personal[f"{number}.safetensors"] for number in range(len(personal))]
+    return hashlib.sha256("".join([trained["weight_hash"], *parts]).encode()).hexdigest()
+
+
+def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
+    """What training measured, if a cell of this grid was already trained by the same settings; its files are copied."""
+    for source in Store(job.root).find_trained(job.train_id):
+        if (damage := find_damage(source)) is not None:
+            warnings.warn(f"{damage}; its training is not used again", stacklevel=2)
+            continue
+        if source.path != folder.path:
+            own = [str(path.relative_to(source.path)) for path in source.path.glob(f"{PERSONAL}/*.safetensors")]
+            for name in (*TRAINED_FILES, *own, "train.json"):
+                if (source.path / name).exists():
+                    write_bytes(folder.path / name, (source.path / name).read_bytes())
+        forget_checkpoints(folder)
+        return read_json(folder.path / "train.json")
+    return None
+
+
+def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> dict[str, Any] | None:
+    """Bits/dim of held-out images, where the cell asks for them; the content of likelihood.json.
+
+    Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
+    """
+    if not job.config.evaluation.nll:
+        return None
+    wanted = likelihood_id(job.config, data.digest, job.device)
+    known = Store(job.root).find_likelihood(wanted)
+    if known is None:
+        known = bound(job.config, folder, model, data, job.device) | {"likelihood_id": wanted}
+    write_json(folder.path / "likelihood.json", known)
+    return read_json(folder.path / "likelihood.json")
+
+
+def describe_data(data: Dataset, cell: CellConfig) -> dict[str, Any]:
+    """The data set as results record it."""
+    return {
+        "name": data.name,
+        "digest": data.digest,
+        "size": data.image_size,
+        "fit": cell.data.fit,
+        "n_train": len(data.train_images),
+        "n_heldout": len(data.heldout_images),
+        "class_names": list(data.class_names),
+    }
+
+
+def describe_extractor(extractor: Extractor) -> dict[str, Any]:
+    """The extractor as results record it."""
+    return {
+        "name": extractor.name,
+        "digest": extractor.digest,
+        "feature_width": extractor.feature_width,
+        "test_accuracy": extractor.test_accuracy,
+    }

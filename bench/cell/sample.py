@@ -1,0 +1,182 @@
+"""A trained model's samples: drawn in batches, decoded where they are latents, written with their pictures.
+
+Where clients keep models of their own, the samples are a mixture (`bench.federation.mixture`), and some clients'
+models draw every image, too, to be judged by themselves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from bench.config.cell import CellConfig
+from bench.data.pixels import to_model_range, to_uint8
+from bench.data.sets import Dataset
+from bench.diffusion import samplers
+from bench.diffusion.autoencoder import LatentSpace
+from bench.diffusion.guidance import Network, asked_labels, guided
+from bench.diffusion.unet import UNet
+from bench.federation import mixture
+from bench.federation.mixture import Personal
+from bench.pictures.film import save_film
+from bench.pictures.sheets import class_sheet, rows_sheet, sample_sheet
+from bench.store.files import write_bytes
+
+SHEET = 64  # images on the sample sheet
+FILM_IMAGES, FILM_FRAMES = 16, 50
+ROW = 10  # images of each client on their sheet
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was trained, ready to be evaluated.
+
+    Attributes:
+        net: in evaluation mode.
+        space: of latent diffusion, on the network's device; None for diffusion of the images themselves.
+        personal: None for one global model. Else `net` is where clients' models are put in turn.
+    """
+
+    net: UNet
+    space: LatentSpace | None = None
+    personal: Personal | None = None
+
+    def to_images(self, x: Tensor, pixel_range: str) -> Tensor:
+        """uint8 images on the CPU from what was drawn, (B, C, H, W) or latents."""
+        x = x.float()
+        return to_uint8(x if self.space is None else self.space.decode(x), pixel_range).cpu()
+
+    def reconstruct(self, images: Tensor, pixel_range: str, device: str) -> Tensor:
+        """uint8 images through the autoencoder and back, on the CPU.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.space is None:
+            raise ValueError("only latent diffusion has an autoencoder to reconstruct images with")
+        return self.to_images(self.space.encode(to_model_range(images.to(device), pixel_range)), pixel_range)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Samples of a model.
+
+    Attributes:
+        images: uint8 (N, C, H, W) on the CPU.
+        labels: the classes (N,) asked for, None without any.
+        by_client: for personal models the images (N, C, H, W) of each judged client's own model; {} otherwise.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    by_client: dict[int, Tensor]
+
+
+def generate(
+    cell: CellConfig, model: Model, data: Dataset, folder: Path, device: str, tick: Callable[[int], None]
+) -> Generated:
+    """The cell's samples, also written with sheets of the first ones and a film of how they came to be."""
+    count = cell.evaluation.n_samples
+    made = draw(cell, model, data, count, device, tick, folder / "film.gif", each=True)
+    kept = {"images": made.images} | ({} if made.labels is None else {"labels": made.labels})
+    write_bytes(folder / "samples.safetensors", to_safetensors(kept))
+    if made.labels is None:
+        sample_sheet(made.images[:SHEET], folder / "samples.png")
+    else:
+        class_sheet(made.images, made.labels, data.class_names, folder / "samples.png")
+    sample_sheet(made.images[:SHEET], folder / "samples_viridis.png", colours="viridis")
+    if made.by_client:
+        rows = {f"client {number}": images[:ROW] for number, images in made.by_client.items()}
+        rows_sheet(rows, folder / "samples_clients.png")
+    return made
+
+
+def draw(
+    cell: CellConfig,
+    model: Model,
+    data: Dataset,
+    count: int,
+    device: str,
+    tick: Callable[[int], None] = lambda _: None,
+    film: Path | None = None,
+    each: bool = False,
+) -> Generated:
+    """`count` samples, those of the same number from the same noise whatever the strategy.
+
+    Args:
+        film: where a film of the first images is written, None for none.
+        each: whether personal models draw all images for each of the judged clients, too.
+    """
+    asked = asked_labels(data.class_shares, 0, count)
+    labels = asked if cell.model.class_conditional else None
+    if model.personal is None:
+        return Generated(_draw_all(cell, model, data, torch.arange(count), asked, device, tick, film), labels, {})
+    whose = mixture.assigned(model.personal.sizes, count)
+    judged = mixture.judged(len(model.personal.sizes)) if each else []
+    images = torch.empty(0)
+    by_client: dict[int, Tensor] = {}
+    for number, weights in enumerate(model.personal.models()):
+        own = (whose == number).nonzero().flatten()
+        numbers = torch.arange(count) if number in judged else own
+        if not len(numbers):
+            continue
+        model.net.load_state_dict(weights)
+        made = _draw_all(cell, model, data, numbers, asked, device, tick, film if 0 in own else None)
+        images = images if len(images) else made.new_empty(count, *made.shape[1:])
+        images[own] = made[own] if number in judged else made
+        if number in judged:
+            by_client[number] = made
+    return Generated(images, labels, by_client)
+
+
+def _draw_all(
+    cell: CellConfig,
+    model: Model,
+    data: Dataset,
+    numbers: Tensor,
+    asked: Tensor,
+    device: str,
+    tick: Callable[[int], None],
+    film: Path | None,
+) -> Tensor:
+    """Images of these numbers in batches."""
+    parts: list[Tensor] = []
+    for chosen in numbers.split(cell.sampler.batch_size):
+        filmed = film is not None and not parts
+        images, frames = _draw_batch(cell, model, data, chosen, asked[chosen], device, filmed)
+        parts.append(images)
+        if film is not None and frames:
+            save_film(frames, film)
+        tick(len(chosen))
+    return torch.cat(parts)
+
+
+def _draw_batch(
+    cell: CellConfig, model: Model, data: Dataset, numbers: Tensor, asked: Tensor, device: str, filmed: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """One batch as uint8 images, and if it is filmed the film of its first images, uint8 likewise."""
+    bound = None if model.space is None else (-model.space.bound, model.space.bound)
+    settings, shape = cell.sampler_settings(bound), cell.diffused_shape(data.channels)
+    noise = samplers.ImageNoise(cell.seed, numbers.tolist(), shape)
+    stride, frames, x = -(-settings.steps // FILM_FRAMES), [], torch.empty(0)
+    network = _network(cell, model, data, shape[0], asked.to(device))
+    for step, x in enumerate(samplers.trajectory(network, cell.process(), settings, noise.draw, device)):
+        if filmed and (step % stride == 0 or step == settings.steps):
+            frames.append(model.to_images(x[:FILM_IMAGES], cell.data.range))
+    return model.to_images(x, cell.data.range), frames
+
+
+def _network(cell: CellConfig, model: Model, data: Dataset, channels: int, asked: Tensor) -> Network:
+    """The network for images of the classes asked for, guided; without classes, the network itself. float32 out."""
+
+    def network(*inputs: Tensor) -> Tensor:
+        with torch.autocast(asked.device.type, torch.bfloat16, enabled=cell.dtype == "bfloat16"):
+            output = model.net(*inputs)
+        return output.float()
+
+    if not cell.model.class_conditional:
+        return network
+    return guided(network, asked, data.n_classes, cell.sampler.guidance_scale, channels)

@@ -1,0 +1,286 @@
+"""The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_safetensors
+
+import partitions
+from bench.cell import environment
+from bench.cell.autoencoder import FirstStage, first_stage
+from bench.cell.diagnostics import Diagnostics, diagnose, heldout_by_group
+from bench.cell.sample import Model, draw
+from bench.cell.setting import (
+    PERSONAL,
+    client_mixes,
+    make_network,
+    make_task,
+    make_training,
+    split,
+    with_heldout_noise,
+    with_training_noise,
+)
+from bench.config.cell import CellConfig
+from bench.data.sets import Dataset
+from bench.federation.checkpoint import Checkpoint
+from bench.federation.ledger import Visit
+from bench.federation.mixture import Personal
+from bench.federation.rounds import FederatedTraining
+from bench.federation.tasks import DiffusionTask
+from bench.federation.tensors import copy_into, weight_hash
+from bench.pictures.of_a_cell import partition_heatmap
+from bench.store.cell_folder import LOGS, CellFolder, Heartbeat
+from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
+from bench.store.states import State
+
+# What training leaves, beside train.json, which is written last.
+TRAINED_FILES = (
+    "partition.json",
+    "partition.png",
+    *LOGS,
+    "autoencoder.safetensors",
+    "diagnostics.json",
+    "curve.safetensors",
+    "weights.safetensors",
+)
+
+
+CHECKPOINT, CLIENTS = "checkpoint.safetensors", "clients"  # of a training that has not ended
+AUTOENCODER = "checkpoint_autoencoder.safetensors"
+
+
+def find_checkpoint(folder: CellFolder, device: str) -> State | None:
+    """Where an earlier attempt at the training stands, with the logs cut back to it; None if it is to begin anew.
+
+    A checkpoint that is damaged, or whose logs are, is moved away with a warning. Without one nothing of an earlier
+    attempt is left, but for the autoencoder's checkpoint.
+    """
+    point = Checkpoint(folder.path / CHECKPOINT, 0)
+    try:
+        found = point.load(device)
+        if found is not None:
+            folder.cut_logs(found["kept"]["logs"])
+            return found
+    except Damaged as error:
+        folder.quarantine(CHECKPOINT, str(error))
+    _forget_rounds(folder)
+    return None
+
+
+def _forget_rounds(folder: CellFolder) -> None:
+    if not (folder.path / CLIENTS).is_dir():
+        remove(folder.path / CLIENTS)
+    for path in folder.path.glob(f"{CLIENTS}/*.safetensors"):
+        path.unlink()
+    for name in (CHECKPOINT, PERSONAL, "curve.safetensors"):
+        remove(folder.path / name)
+    folder.cut_logs({})
+
+
+def forget_checkpoints(folder: CellFolder) -> None:
+    """Remove what only an interrupted training needs."""
+    for name in (CHECKPOINT, AUTOENCODER, CLIENTS):
+        remove(folder.path / name)
+
+
+def train(
+    cell: CellConfig,
+    train_id: str,
+    folder: CellFolder,
+    data: Dataset,
+    cache: Path,
+    device: str,
+    every: int = 0,
+    stand: State | None = None,
+) -> dict[str, Any]:
+    """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter's content.
+
+    Args:
+        cache: where centrally trained autoencoders are kept for other cells.
+        every: rounds between two checkpoints; 0 for none.
+        stand: what `find_checkpoint` found.
+    Raises:
+        Diverged: if a loss stops being finite.
+    """
+    try:
+        trained = _train(cell, folder, data, cache, device, every, stand)
+    except Damaged as error:  # a client's state, of the checkpoint or of this very run
+        if (folder.path / CLIENTS).exists():
+            folder.quarantine(CLIENTS, str(error))
+        _forget_rounds(folder)
+        trained = _train(cell, folder, data, cache, device, every, None)
+    files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
+    there = {name: made for name in files if (made := file_hash(folder.path / name)) is not None}
+    record = {"train_id": train_id} | trained | {"environment": environment.describe(device), "files": there}
+    write_json(folder.path / "train.json", record)
+    forget_checkpoints(folder)
+    return record
+
+
+def _train(
+    cell: CellConfig, folder: CellFolder, data: Dataset, cache: Path, device: str, every: int, stand: State | None
+) -> dict[str, Any]:
+    """Train to the weights' file; what train.json tells of it."""
+    parts = split(cell, data.train_labels)
+    mixes = client_mixes(cell, data, parts)
+    skew = _report_partition(cell, folder, data, parts)
+    seen = with_training_noise(cell, data, parts)
+    first = _first_stage(cell, folder, seen if cell.latent.mode == "federated" else data, parts, cache, device, every)
+    task = make_task(cell, seen, first.space if first else None, device)
+    point = Checkpoint(folder.path / CHECKPOINT, every)
+    run, known = _run_rounds(cell, folder, data, task, parts, mixes, first, device, point, stand)
+    personal = _keep_personal(run, folder)
+    copy_into(dict(run.net.state_dict()), run.evaluated())
+    live = run.net.state_dict()  # where clients' own models are put in turn when they are diagnosed
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in live.items()
+    }
+    diagnostics = _diagnose(cell, folder, data, task, run, mixes, first, device)
+    write_bytes(folder.path / "weights.safetensors", to_safetensors(weights))
+    metrics = {key: value for key, value in known.items() if key not in ("round", "seconds", "time")}
+    return {
+        "weight_hash": weight_hash(weights),
+        "personal_hashes": personal,
+        "metrics": metrics
+        | skew
+        | diagnostics.metrics()
+        | run.report()
+        | (first.metrics if first else {})
+        | {"rounds": int(known["round"]), "train_seconds": known["seconds"]},
+    }
+
+
+def find_damage(folder: CellFolder) -> str | None:
+    """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
+    trained = folder.trained()
+    if trained is None:
+        return f"{folder.path / 'weights.safetensors'} is missing"
+    broken = folder.changed(trained["files"], missing_too=True)
+    return next((f"{folder.path / name} is broken ({why})" for name, why in broken.items()), None)
+
+
+def _first_stage(
+    cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray], cache: Path, device: str, every: int
+) -> FirstStage | None:
+    """For latent diffusion, the trained autoencoder, also written to autoencoder.safetensors."""
+    if not cell.is_latent:
+        return None
+    share = 1.0 if cell.centralized or cell.latent.mode == "central" else cell.training.participation
+    heartbeat = Heartbeat(folder, "autoencoder", max(1, int(cell.latent.epochs * len(data.train_labels) * share)))
+    clients = [torch.from_numpy(part) for part in parts]
+    states, point = folder.path / CLIENTS / "autoencoder", Checkpoint(folder.path / AUTOENCODER, every)
+    made = first_stage(cell, data, cell.make_strategy(), clients, states, cache, device, heartbeat.tick, point)
+    write_bytes(folder.path / "autoencoder.safetensors", to_safetensors(made.state()))
+    return made
+
+
+def _run_rounds(
+    cell: CellConfig,
+    folder: CellFolder,
+    data: Dataset,
+    task: DiffusionTask,
+    parts: list[np.ndarray],
+    mixes: np.ndarray,
+    first: FirstStage | None,
+    device: str,
+    point: Checkpoint,
+    stand: State | None,
+) -> tuple[FederatedTraining, dict[str, float]]:
+    """All rounds from where the training stands, written to the logs, with the images that are drawn between them.
+
+    Returns:
+        The run, and the last round's record with the last known value of what is undefined in it.
+    """
+    total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
+    heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
+    net = make_network(cell, data, device)
+    run = make_training(cell, task, net, parts, folder.path / CLIENTS, heartbeat.tick)
+    kept: State = {"told": {}, "curve": {}}
+    if stand is not None:
+        run.restore(stand["run"])
+        kept |= stand["kept"]
+        heartbeat.tick(kept["told"]["samples"])
+    model = Model(net, first.space.to(device) if first else None, personal_models(run))
+    known = not (run.strategy.personal or any(cell.noise_levels()))  # else clients' losses need passes of their own
+    every, curve, told = cell.evaluation.curve_every, kept["curve"], kept["told"]
+    for last in run.rounds():
+        told.update(last.as_dict())
+        folder.append("clients.jsonl", [{"round": last.round} | visit.as_dict() for visit in run.visits])
+        folder.append("steps.jsonl", [_steps(last.round, visit) for visit in run.visits if visit.steps])
+        groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes if known else mixes[:0])
+        folder.append("heldout.jsonl", [{"round": last.round} | groups])
+        folder.append("metrics.jsonl", [last.as_dict()])  # last: who sees it finds the others
+        if every and (last.round % every == 0 or last.round == cell.training.rounds):
+            net.eval()
+            curve[str(last.round)] = draw(cell, model, data, cell.evaluation.curve_samples, device).images
+        if point.due(last.round, cell.training.rounds):
+            point.save(run, kept | {"logs": folder.log_marks()})
+    if curve:
+        write_bytes(folder.path / "curve.safetensors", to_safetensors(curve))
+    return run, told
+
+
+def _steps(number: int, visit: Visit) -> dict[str, Any]:
+    """A line of steps.jsonl; six digits are more than a picture or a smoothed curve can show."""
+    return {"round": number, "client": visit.client, "loss": [float(f"{loss:.6g}") for loss in visit.step_losses]}
+
+
+def personal_models(run: FederatedTraining) -> Personal | None:
+    """The clients' own models, None where there is one global model."""
+    return Personal([len(indices) for indices in run.clients], run.models) if run.strategy.personal else None
+
+
+def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]:
+    """Write what each client keeps to itself; hashes by file name."""
+    hashes = {}
+    for number, own in enumerate(run.models() if run.strategy.personal else ()):
+        shared = run.server["params"]
+        kept = {name: tensor.cpu().contiguous() for name, tensor in own.items() if tensor is not shared[name]}
+        name = f"{number}.safetensors"
+        write_bytes(folder.path / PERSONAL / name, to_safetensors(kept))
+        hashes[name] = weight_hash(kept)
+    return hashes
+
+
+def _diagnose(
+    cell: CellConfig,
+    folder: CellFolder,
+    data: Dataset,
+    task: DiffusionTask,
+    run: FederatedTraining,
+    mixes: np.ndarray,
+    first: FirstStage | None,
+    device: str,
+) -> Diagnostics:
+    """Held-out losses by timestep, class and client, also written as diagnostics.json."""
+
+    def seen_by(number: int) -> DiffusionTask:
+        """The task with the held-out images as that client's own are."""
+        noisy = with_heldout_noise(cell, data, number)
+        return make_task(cell, noisy, first.space if first else None, device)
+
+    views = seen_by if any(cell.noise_levels()) else None
+    made = diagnose(task, run.net, data.heldout_labels, data.class_names, mixes, personal_models(run), views)
+    write_json(folder.path / "diagnostics.json", made.as_dict())
+    return made
+
+
+def _report_partition(cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray]) -> dict[str, float]:
+    """Write partition.json and its heat map; the scalar skew for the table. Nothing for centralized training."""
+    if cell.centralized:
+        return {}
+    noise = cell.noise_levels()
+    report = partitions.skew_report(data.train_labels.numpy(), parts, data.n_classes, noise)
+    write_json(folder.path / "partition.json", report.as_dict())
+    beta = "" if cell.beta is None else f", beta = {cell.beta:g}"
+    assert cell.partition is not None
+    partition_heatmap(
+        np.asarray(report.histogram),
+        data.class_names,
+        folder.path / "partition.png",
+        f"{cell.partition.name}, {cell.n_clients} clients{beta}, seed {cell.seed}",
+        noise,
+    )
+    return {"skew_tv": report.total_variation_mean}

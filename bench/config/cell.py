@@ -1,0 +1,401 @@
+"""What a cell is: a validated, frozen configuration of everything that changes its numbers, and its ids."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+import partitions
+import strategies
+from bench.data.pixels import LEVELS_KEPT
+from bench.diffusion import autoencoder, samplers, schedule
+from bench.diffusion.ema import EmaSettings
+from bench.diffusion.process import Process
+from bench.diffusion.unet import UNet
+
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Images = Annotated[int, Field(ge=2, le=10**9)]  # fewer have no covariance
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
+
+
+class Section(BaseModel):
+    """A frozen part of a cell that allows no unknown key and converts no type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Plugin(Section):
+    """A strategy or partition by name, with its hyper-parameters, defaults filled in."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """E.g. ``fedprox(mu=0.1)``; a grid accepts it back."""
+        inner = ", ".join(f"{key}={_toml(value)}" for key, value in self.params.items())
+        return f"{self.name}({inner})" if inner else self.name
+
+    def short_label(self, cls: type, always: Collection[str] = ()) -> str:
+        """The label with the hyper-parameters in `always` and those that are not the defaults of dataclass `cls`."""
+        fields = dataclasses.fields(cls)
+        defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
+        told = {key: value for key, value in self.params.items() if key in always or value != defaults[key]}
+        return Plugin(name=self.name, params=told).label
+
+
+def _toml(value: Any) -> str:
+    """A hyper-parameter as TOML reads it, on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+class DataConfig(Section):
+    """Which images, at which side, and how many are held out. `limit` keeps that many training images."""
+
+    name: Literal["mnist5k", "mnist", "fashion-mnist", "cifar10"] = "mnist5k"
+    size: Size = 16
+    fit: Literal["none", "pad", "pad-pool", "resize"] = "pad-pool"
+    heldout: Positive = 500
+    limit: Positive | None = None
+    range: Literal["symmetric", "unit"] = "symmetric"
+
+
+class TrainingConfig(Section):
+    """The budget (rounds, local epochs a round, batch size) and who takes part in a round.
+
+    See `bench.federation.participation`.
+
+    `participation` is the share C of the clients in a round: by `sampling` "fixed" round(C n) of them, by "poisson"
+    each with probability C. `stragglers` is the share of participants that have time for a part of their local steps
+    only: strategies with `partial_work` (FedProx) keep what they did, the others (FedAvg) drop them. `failures` is the
+    share of participants whose update is lost.
+    """
+
+    rounds: Positive = 10
+    local_epochs: Positive = 1
+    batch_size: Positive = 32
+    participation: Fraction = 1.0
+    sampling: Literal["fixed", "poisson"] = "fixed"
+    stragglers: Share = 0.0
+    failures: Share = 0.0
+
+
+class ClientConfig(Section):
+    """The local optimizer. `optimizer_state` is dropped at every visit ("reset") or kept by each client ("keep")."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    optimizer_state: Literal["reset", "keep"] = "reset"
+
+
+class ModelConfig(Section):
+    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`.
+
+    `class_conditional` shows it the images' classes; guidance needs that.
+    """
+
+    widths: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 32)
+    attention: tuple[bool, ...] = (False, False, True)
+    blocks: Positive = 2
+    groups: Positive = 8
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_norm: bool = True
+    class_conditional: bool = False
+
+
+class DiffusionConfig(Section):
+    """The forward process, what the network predicts of it, and the loss; see `bench.diffusion`.
+
+    `variance` is that of the reverse step; the losses "hybrid" and "vlb" train it where it is learned.
+    `timesteps` says how t is drawn: "loss-aware" is importance sampling. `min_snr_gamma` belongs to the loss
+    "min-snr". `label_dropout` is the share of images whose class is hidden from a class-conditional network.
+    """
+
+    T: Annotated[int, Field(ge=1, le=10**5)] = 1000
+    schedule: Literal["linear", "cosine"] = "cosine"
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["small", "large", "learned"] = "small"
+    loss: Literal["simple", "hybrid", "vlb", "min-snr"] = "simple"
+    min_snr_gamma: Annotated[float, Field(gt=0)] = 5.0
+    timesteps: Literal["uniform", "loss-aware"] = "uniform"
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class EmaConfig(Section):
+    """An exponential moving average of the weights, which is what is then evaluated; see `bench.diffusion.ema`.
+
+    Mode "server" averages the global model after each aggregation. Mode "client" averages at every local step, and
+    takes the mean of the clients' averages weighted by images, so it is for strategies that aggregate in this way.
+    `decay` is per gradient step in both.
+    """
+
+    mode: Literal["off", "server", "client"] = "off"
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    warmup: Literal["ratio", "inverse-gamma", "none"] = "ratio"
+
+
+class LatentConfig(Section):
+    """Diffusion in the latent space of an autoencoder, trained first; see `bench.diffusion.autoencoder`.
+
+    Mode "central" trains it on all training images in one place, without any client's noise; "federated" by the cell's
+    own strategy, clients and participation, where its bytes are counted. `epochs` are rounds of one local epoch by Adam
+    with a cosine schedule, in float32.
+    """
+
+    mode: Literal["off", "central", "federated"] = "off"
+    channels: Size = 4
+    width: Size = 32
+    epochs: Positive = 10
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    kl_weight: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class SamplerConfig(Section):
+    """How images are drawn; see `bench.diffusion.samplers.SamplerSettings`. `batch_size` images at a time.
+
+    `guidance_scale` s mixes eps = eps_null + s (eps_class - eps_null); 1 is plain conditional sampling.
+    """
+
+    name: Literal["ancestral", "ddim", "dpm-solver++"] = "ddim"
+    steps: Positive = 50
+    spacing: Literal["fractional", "integer"] = "fractional"
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    clip: bool = True
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.0
+    batch_size: Positive = 100
+
+
+class EvaluationConfig(Section):
+    """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
+
+    `curve_every` k draws `curve_samples` images after each k-th round and the last one, too, so that scores can be held
+    against bytes, steps and seconds; 0 draws none. Few images have a large FID: compare curves among themselves.
+
+    `bootstrap` is the number of resamples of the images that tell how far a FID would be another with other images of
+    the same model (`bench.fidelity.bootstrap`); 0 for none. With Inception's 2,048 features and more images one takes
+    seconds.
+
+    `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
+    their classes), over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized
+    and rounded to 256 levels: comparable within such data, not with published numbers. Padding counts as pixels, and
+    costs almost nothing: bits/dim of 28x28 digits padded to 32x32 are not those of 28x28.
+    """
+
+    n_samples: Images = 500
+    extractor: Literal["mnist-cnn", "inception-v3-compat"] = "mnist-cnn"
+    extractor_weights: str | None = None
+    nll: Count = 0
+    nll_steps: Positive | None = None
+    nll_rounded: bool = False
+    curve_every: Count = 0
+    curve_samples: Images = 100
+    bootstrap: Literal[0] | Annotated[int, Field(ge=10, le=10**5)] = 200
+
+
+class CellConfig(Section):
+    """One experiment: everything that changes its numbers.
+
+    `n_clients` and `beta` are None where they have no meaning: centralized training has neither, and a
+    partition that does not use beta has no beta. `recipe` is the name that its grid gave to a bundle of fields: a
+    label, and no part of the id.
+    """
+
+    strategy: Plugin
+    partition: Plugin | None = Plugin(name="dirichlet")
+    n_clients: Positive | None = None
+    beta: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    recipe: str | None = None
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    client: ClientConfig = ClientConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    ema: EmaConfig = EmaConfig()
+    latent: LatentConfig = LatentConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # more abort the process
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the U-Net in training and sampling; bits/dim are float32
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CellConfig":
+        for mistake in (*_network_mistakes(self), *_recipe_mistakes(self), *_sampling_mistakes(self)):
+            raise ValueError(mistake)
+        schedule.make(self.diffusion.schedule, self.diffusion.T)
+        samplers.timesteps(self.diffusion.T, self.sampler.steps, self.sampler.spacing)
+        return self
+
+    @property
+    def centralized(self) -> bool:
+        """Whether one party holds all the data."""
+        return strategies.load(self.strategy.name).centralized
+
+    @property
+    def strategy_label(self) -> str:
+        """The strategy with its first hyper-parameter and those that are not its defaults; a grid accepts it back."""
+        first = list(self.strategy.params)[:1]
+        return self.strategy.short_label(strategies.load(self.strategy.name), always=first)
+
+    def make_strategy(self) -> strategies.Strategy:
+        """The strategy with its hyper-parameters."""
+        return TypeAdapter(strategies.load(self.strategy.name)).validate_python(self.strategy.params)
+
+    def make_partition(self) -> partitions.Partition:
+        """The partition with its hyper-parameters and beta, of a cell that has one.
+
+        Raises:
+            ValueError: if it refuses a value.
+        """
+        assert self.partition is not None
+        cls = partitions.load(self.partition.name)
+        beta = {"beta": self.beta} if cls.uses_beta else {}
+        return TypeAdapter(cls).validate_python(self.partition.params | beta)
+
+    def noise_levels(self) -> list[float]:
+        """Standard deviation of the noise on each client's images, of images scaled to [0, 1]; [] without clients."""
+        return [] if self.centralized or self.n_clients is None else self.make_partition().noise_levels(self.n_clients)
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether the diffusion runs in an autoencoder's latent space."""
+        return self.latent.mode != "off"
+
+    def process(self) -> Process:
+        """The diffusion process: schedule, prediction and variance."""
+        d = self.diffusion
+        return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
+
+    def diffused_shape(self, channels: int) -> tuple[int, int, int]:
+        """(C, H, W) of what the network sees, for images of that many channels: those, or their latents."""
+        if not self.is_latent:
+            return channels, self.data.size, self.data.size
+        side = autoencoder.latent_side(self.data.size)
+        return self.latent.channels, side, side
+
+    def unet(self, channels: int, n_classes: int) -> UNet:
+        """The cell's network for images of that many channels, its weights drawn from torch's global generator."""
+        shape, model = self.diffused_shape(channels), dict(self.model)
+        classes = n_classes if model.pop("class_conditional") else None
+        return UNet(shape[0], **model, learned_variance=self.diffusion.variance == "learned", classes=classes)
+
+    def ema_settings(self) -> EmaSettings:
+        """The average's settings."""
+        return EmaSettings(self.ema.mode, self.ema.decay, self.ema.warmup)
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """What the darkest and the brightest grey level become at the model's door."""
+        return (-1.0 if self.data.range == "symmetric" else 0.0), 1.0
+
+    def sampler_settings(self, clip_range: tuple[float, float] | None = None) -> samplers.SamplerSettings:
+        """The sampler's settings; predictions are clipped to `clip_range`, by default the images'."""
+        s = self.sampler
+        return samplers.SamplerSettings(s.name, s.steps, s.spacing, s.eta, s.clip, clip_range or self.pixel_range)
+
+
+def _network_mistakes(cell: CellConfig) -> Iterator[str]:
+    m, levels = cell.model, len(cell.model.widths)
+    if levels != len(m.attention):
+        yield f"model.attention has {len(m.attention)} flags for {levels} model.widths; give one a level"
+    if cell.is_latent and cell.data.size % autoencoder.FACTOR:
+        mode = cell.latent.mode
+        yield f"data.size={cell.data.size} must be divisible by {autoencoder.FACTOR}, as latent.mode is {mode!r}"
+    if not cell.is_latent and cell.data.size % 2 ** (levels - 1):  # latents are padded: 28x28 has them at 7x7
+        yield f"data.size={cell.data.size} cannot be halved {levels - 1} times for {levels} model.widths"
+    if cell.is_latent and cell.data.size // autoencoder.FACTOR < 2 ** (levels - 1):
+        side = cell.data.size // autoencoder.FACTOR
+        yield f"the latents' side {side} is too small for {levels} model.widths: it must be {2 ** (levels - 1)} or more"
+    for width in m.widths:
+        if width % m.groups:
+            yield f"model.groups={m.groups} does not divide width {width} of model.widths"
+    weights = sum(18 * m.blocks * width**2 for width in m.widths)  # two 3x3 convolutions a block, once through
+    if weights > MOST_WEIGHTS:
+        yield (
+            f"model.widths={list(m.widths)} with model.blocks={m.blocks} make a network of more than {weights:,} "
+            f"weights; at most {MOST_WEIGHTS:,} are allowed"
+        )
+    if m.widths[0] % 8:
+        yield f"the first of model.widths must be a multiple of 8, got {m.widths[0]}"
+    if cell.is_latent and cell.latent.width % 16:
+        yield f"latent.width must be a multiple of 16, got {cell.latent.width}"
+
+
+def _recipe_mistakes(cell: CellConfig) -> Iterator[str]:
+    d = cell.diffusion
+    if d.loss == "hybrid" and d.variance != "learned":
+        yield f'diffusion.loss="hybrid" trains the variance: it needs diffusion.variance="learned", got {d.variance!r}'
+    if d.variance == "learned" and d.loss not in ("hybrid", "vlb"):
+        yield f'diffusion.variance="learned" needs diffusion.loss="hybrid" or "vlb": {d.loss!r} does not train it'
+    if d.variance == "learned" and d.T < 2:
+        yield f'diffusion.variance="learned" needs diffusion.T of at least 2, got {d.T}'
+    if cell.is_latent and d.loss in ("hybrid", "vlb"):
+        yield f'diffusion.loss={d.loss!r} needs 256 grey levels, which latents do not have; use latent.mode="off"'
+
+
+def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
+    s, e, T = cell.sampler, cell.evaluation, cell.diffusion.T
+    if s.steps > T:
+        yield f"sampler.steps={s.steps} is more than diffusion.T={T}"
+    if s.guidance_scale != 1 and not cell.model.class_conditional:
+        yield f"sampler.guidance_scale={s.guidance_scale:g} needs model.class_conditional=true"
+    if s.guidance_scale != 1 and cell.diffusion.label_dropout == 0:
+        yield (
+            f"sampler.guidance_scale={s.guidance_scale:g} needs diffusion.label_dropout above 0: a network that always "
+            "sees the class has learned nothing without it"
+        )
+    if e.nll and cell.is_latent:
+        told = 'needs diffusion of the images themselves; use latent.mode="off", or leave latent cells out'
+        yield f"evaluation.nll={e.nll} {told}"
+    if e.nll > cell.data.heldout:
+        yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
+    if e.nll_steps is not None and e.nll_steps > T:
+        yield f"evaluation.nll_steps={e.nll_steps} is more than diffusion.T={T}"
+    if e.nll and cell.data.fit not in LEVELS_KEPT and not e.nll_rounded:
+        yield (
+            f"evaluation.nll={e.nll}: bits/dim need the data's own 256 grey levels, and data.fit={cell.data.fit!r} "
+            'made new ones by mixing pixels; use "none" or "pad", or set evaluation.nll_rounded=true for bits/dim of '
+            "the resized images as rounded to 8 bits, which compare with nothing published"
+        )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by dotted name: `{"training": {"rounds": 3}}` gives ("training.rounds", 3)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:
+    """Dotted names of all fields that a grid may set, e.g. ``training.rounds``."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section) and kind is not Plugin:
+            names += field_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def field(cell: CellConfig, key: str) -> Any:
+    """The cell's value at a dotted name, e.g. ``training.rounds``."""
+    value: Any = cell
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value

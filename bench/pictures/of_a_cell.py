@@ -1,0 +1,380 @@
+"""Pictures of one cell: its partition, its rounds by client and class, its held-out losses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from bench.federation.mixture import spread
+from bench.pictures.axes import WIDTH, apart, distinct, key, log_axis, plain, say
+from bench.pictures.style import COLOURS, MARKERS, Array, save
+from bench.store.cell_folder import CellFolder
+
+LINES_SHOWN = 12  # up to so many clients or classes have a line each
+_OUTCOME_COLOURS = ("white", "#BFD9EA", "#56B4E9", "#E69F00", "#B02020")  # the first: not drawn in the round
+COUNTED_CLIENTS = 25  # up to so many clients, each count is written into its field
+CLIENTS_SHOWN = 100  # where each has a row or a bar
+OUTCOMES = ("arrived", "part of its steps", "dropped", "failed")
+
+
+def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
+    """What a federated cell's clients did, by round; whether there was anything to draw.
+
+    Up to `LINES_SHOWN` clients have a line each; of more there are their range, middle half and median. If any update
+    was lost, a map of clients and rounds shows which. A cell without clients.jsonl and heldout.jsonl has no picture.
+    """
+    visits, groups = folder.lines("clients.jsonl"), folder.lines("heldout.jsonl")
+    manifest = folder.manifest() or {}
+    n = (manifest.get("labels") or {}).get("n_clients") or 1 + max((visit["client"] for visit in visits), default=0)
+    panels = list_panels(visits, groups, n, (manifest.get("data") or {}).get("class_names") or [])
+    if not panels:
+        return False
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    keyed = n <= LINES_SHOWN
+    figure = Figure(figsize=(WIDTH * columns / 3, 0.35 + 2.15 * lines + 0.25 * keyed), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    places = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes, draw in zip(places, panels, strict=False):
+        plain(axes)
+        draw(axes)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    if keyed:
+        names = [f"{client}" if client else "client 0" for client in range(n)]
+        settings: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 7}
+        figure.legend([key(distinct(client)) for client in range(n)], names, ncols=n, **settings)
+    save(figure, path)
+    return True
+
+
+def list_panels(
+    visits: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]], n: int, class_names: Sequence[str]
+) -> list[Callable[[Axes], None]]:
+    """What there is something to draw of, of a cell of `n` clients."""
+    panels: list[Callable[[Axes], None]] = []
+    if visits:
+        drift, loss = (by_client(visits, n, name) for name in ("drift", "loss"))
+        panels.append(partial(_draw_members, table=drift, name=r"drift $\|w_i - w\|$", what="clients"))
+        panels.append(partial(_draw_members, table=loss, name="local loss", what="clients"))
+        panels.append(partial(_draw_bytes, sent=megabytes(visits, n)))
+        if any(visit["outcome"] != "arrived" or visit["work"] < 1 for visit in visits):
+            panels.append(partial(_draw_outcomes, table=outcomes(visits, n)))
+    classes = by_member(groups, "class_loss")
+    if classes.size:
+        panels.append(partial(_draw_classes, table=classes, names=class_names))
+    clients = by_member(groups, "client_loss")
+    if clients.size:
+        panels.append(partial(_draw_members, table=clients, name="held-out loss by client", what="clients"))
+    return panels
+
+
+def _draw_members(axes: Axes, table: Array, name: str, what: str) -> None:
+    """A line a member, across rounds in which it took no part; of many their range, middle half and median."""
+    few = table.shape[1] <= LINES_SHOWN
+    title = name if few else f"{name}\n{table.shape[1]:,} {what}: range, middle half, median"
+    axes.set_title(title, fontsize=8, pad=4)
+    for number in range(table.shape[1] if few else 0):
+        known = np.flatnonzero(np.isfinite(table[:, number]))
+        style = distinct(number)
+        line: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 2.6, "lw": 1.1}
+        every = max(1, len(known) // 6)
+        axes.plot(known + 1, table[known, number], style.dash, markevery=every, **line)
+    if not few:
+        known = np.flatnonzero(np.isfinite(table).any(axis=1))
+        low, first, middle, third, high = np.nanquantile(table[known], [0, 0.25, 0.5, 0.75, 1], axis=1)
+        axes.fill_between(known + 1, low, high, color=COLOURS[0], alpha=0.15, lw=0)
+        axes.fill_between(known + 1, first, third, color=COLOURS[0], alpha=0.35, lw=0)
+        axes.plot(known + 1, middle, color=COLOURS[0], lw=1.4, marker="o" if len(known) == 1 else "", markersize=3)
+    _finish(axes, table)
+
+
+def _finish(axes: Axes, table: Array) -> None:
+    """Rounds below; a logarithmic axis, if there is a positive value."""
+    axes.set_xlim(0.5 if len(table) < 3 else 1 - 0.02 * len(table), len(table) + max(0.02 * len(table), 0.1))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("round", fontsize=8, labelpad=1)
+    positive = table[np.isfinite(table) & (table > 0)]
+    if len(positive):
+        log_axis(axes, "y", float(positive.min()), float(positive.max()))
+    else:
+        axes.set_yticks([])
+        say(axes, "nothing arrived")
+
+
+def _draw_classes(axes: Axes, table: Array, names: Sequence[str]) -> None:
+    """As for clients, with names at the ends of the lines."""
+    K = table.shape[1]
+    _draw_members(axes, table, "held-out loss by class", "classes")
+    if K > LINES_SHOWN:
+        return
+    known = {k: column[np.isfinite(column)] for k, column in enumerate(table.T)}
+    ends = {k: float(column[-1]) for k, column in known.items() if len(column)}
+    low, high = np.log(axes.get_ylim())
+    heights = apart({k: (np.log(end) - low) / (high - low) for k, end in ends.items()}, 0.075)
+    for k, height in heights.items():
+        name = names[k] if k < len(names) else str(k)
+        beside: dict[str, Any] = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
+        axes.annotate(name, (1.02, height), color=distinct(k).colour, fontsize=6.5, **beside)
+
+
+def _draw_bytes(axes: Axes, sent: Array) -> None:
+    """Stacked bars of all rounds, client by client; of many clients, of those spread evenly over the numbers."""
+    n = sent.shape[1]
+    shown = some_clients(n)
+    axes.set_title("MB by client" + _told(shown, n), fontsize=8, pad=4)
+    if not sent.any():
+        axes.set(xticks=[], yticks=[])
+        say(axes, "nothing travels")
+        return
+    places = range(len(shown))
+    axes.bar(places, sent[0, shown], color=COLOURS[5], width=0.8, label="down")
+    axes.bar(places, sent[1, shown], bottom=sent[0, shown], color=COLOURS[0], width=0.8, label="up")
+    axes.set_ylim(0, 1.3 * sent.sum(axis=0).max())
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.legend(loc="upper right", fontsize=6.5, frameon=False, ncols=2, handlelength=1, borderaxespad=0.1)
+    _name_clients(axes, shown, "x", n)
+
+
+def _draw_outcomes(axes: Axes, table: Array) -> None:
+    """Clients upwards, rounds to the right."""
+    shown = some_clients(table.shape[1])
+    axes.set_title("what became of updates" + _told(shown, table.shape[1]), fontsize=8, pad=4)
+    extent = (0.5, len(table) + 0.5, -0.5, len(shown) - 0.5)
+    colours = ListedColormap(_OUTCOME_COLOURS)
+    picture = table[:, shown].T
+    axes.imshow(
+        picture,
+        cmap=colours,
+        vmin=-0.5,
+        vmax=4.5,
+        aspect="auto",
+        interpolation="nearest",
+        origin="lower",
+        extent=extent,
+    )
+    axes.grid(visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("round", fontsize=8, labelpad=1)
+    _name_clients(axes, shown, "y", table.shape[1])
+    there = [number for number in range(1, 5) if (table == number).any()]
+    patches = [Patch(color=_OUTCOME_COLOURS[number], label=OUTCOMES[number - 1]) for number in there]
+    axes.legend(
+        handles=patches,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        fontsize=6.5,
+        frameon=False,
+        ncols=len(patches),
+        handlelength=1,
+        columnspacing=0.8,
+    )
+
+
+def _told(shown: Sequence[int], n: int) -> str:
+    return f"\n{len(shown)} of {n:,} clients" if len(shown) < n else ""
+
+
+def _name_clients(axes: Axes, shown: Sequence[int], which: str, n: int) -> None:
+    """Numbers of clients at the places 0, 1, ... of those that are shown of `n`."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if len(shown) == n:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    else:
+        places = np.linspace(0, len(shown) - 1, 6).round().astype(int).tolist()
+        axis.set_major_locator(FixedLocator(places))
+        axis.set_major_formatter(FixedFormatter([f"{shown[place]}" for place in places]))
+    axes.set(**{f"{which}label": "client"})
+    axis.label.set_fontsize(8)
+    axis.labelpad = 1
+
+
+def draw_diagnostics(
+    diagnostics: Mapping[str, Any], path: Path, title: str, likelihood: Mapping[str, Any] | None = None
+) -> None:
+    """Where a model's held-out loss comes from: by timestep, by class and by client, and bits/dim by timestep.
+
+    Args:
+        diagnostics: the content of diagnostics.json; without clients their panel is left out.
+        likelihood: the content of likelihood.json, None for no panel of it.
+    """
+    panels: list[Callable[[Axes], None]] = [
+        partial(_draw_loss_by_time, told=diagnostics),
+        partial(_draw_loss_by_class, told=diagnostics),
+    ]
+    if diagnostics["client_loss"]:
+        panels.append(partial(_draw_loss_by_client, losses=_floats(diagnostics["client_loss"])))
+    if likelihood:
+        panels.append(partial(_draw_bits_by_time, told=likelihood, edges=diagnostics["t_edges"]))
+    figure = Figure(figsize=(0.2 + 2.35 * len(panels), 2.5), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        draw(axes)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3, lw=0.5)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """NaN for what is not known."""
+    return np.array(values, dtype=float)
+
+
+def _draw_loss_by_time(axes: Axes, told: Mapping[str, Any]) -> None:
+    losses = _floats(told["t_loss"])
+    axes.stairs(losses, told["t_edges"], baseline=None, color=COLOURS[0], lw=1.6)
+    axes.set_title("held-out loss by timestep", fontsize=8)
+    axes.set_xlabel("t", fontsize=8, labelpad=1)
+    _log_ticks(axes)
+
+
+def _draw_loss_by_class(axes: Axes, told: Mapping[str, Any]) -> None:
+    losses, names = _floats(told["class_loss"]), told["class_names"]
+    axes.bar(range(len(losses)), losses, color=COLOURS[5], width=0.8)
+    slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), names, **(slanted if max(map(len, names), default=0) > 2 else {}))
+    axes.set_title("by class", fontsize=8)
+
+
+def _draw_loss_by_client(axes: Axes, losses: NDArray[np.float64]) -> None:
+    """A dot a client, their mean and one standard deviation to both sides."""
+    mean, sd = float(np.nanmean(losses)), float(np.nanstd(losses))
+    axes.axhspan(mean - sd, mean + sd, color="#999999", alpha=0.25, lw=0)
+    axes.axhline(mean, color="#444444", lw=1, ls="--")
+    axes.plot(range(len(losses)), losses, MARKERS[0], color=COLOURS[1], markersize=5 if len(losses) <= 50 else 2)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_title(f"by client: {mean:.3g} ± {sd:.2g}", fontsize=8)
+    axes.set_xlabel("client", fontsize=8, labelpad=1)
+    axes.margins(y=0.15)
+
+
+def _draw_bits_by_time(axes: Axes, told: Mapping[str, Any], edges: Sequence[int]) -> None:
+    """The bound's terms, summed over each bin of timesteps; a bin without a term has no line."""
+    held, _ = np.histogram(told["kept"], bins=edges)
+    bits, _ = np.histogram(told["kept"], bins=edges, weights=_floats(told["terms"]))
+    axes.stairs(np.where(held > 0, bits, np.nan), edges, baseline=None, color=COLOURS[2], lw=1.6)
+    axes.set_title(f"{told['bits_per_dim']:.3f} bits/dim by timestep", fontsize=8)
+    axes.set_xlabel(f"t (and {told['prior']:.1g} of the prior)", fontsize=8, labelpad=1)
+    _log_ticks(axes)
+
+
+def _log_ticks(axes: Axes) -> None:
+    """A log axis with ticks at 1, 2, 5 of each decade, or at whole decades where there are many."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def partition_heatmap(
+    histogram: NDArray[Any], class_names: Sequence[str], path: Path, title: str, noise: Sequence[float] = ()
+) -> None:
+    """How many images of each class each client holds, with the clients' sizes at the side: the paper's figure 1.
+
+    Args:
+        histogram: (n_clients, K) counts.
+        class_names: K names.
+        noise: standard deviation of the noise on each client's images, of the full pixel range; shown if any is not 0.
+    """
+    n, k = histogram.shape
+    counted = n <= COUNTED_CLIENTS
+    height = 0.34 * max(n, 2) if counted else min(0.34 * COUNTED_CLIENTS, 0.12 * n)
+    bars = 2 if any(noise) else 1
+    figure = Figure(figsize=(0.8 + 1.5 * bars + 0.52 * k, 1.0 + height), layout="constrained")
+    fields, sizes, *levels = figure.subplots(1, 1 + bars, sharey=True, width_ratios=[k, *[3] * bars])
+    image = fields.imshow(histogram, cmap="Blues", aspect="auto", vmin=0)
+    long = max(map(len, class_names)) > 3
+    fields.set_xticks(
+        range(k), class_names, **({"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {})
+    )
+    fields.yaxis.set_major_locator(MaxNLocator(min(n, COUNTED_CLIENTS), integer=True))
+    fields.set(xlabel="class", ylabel="client")
+    fields.tick_params(length=0)
+    fields.set_title(title, fontsize=10, loc="left")
+    fields.spines[:].set_visible(False)
+    totals = histogram.sum(axis=1)
+    _draw_bars(sizes, totals, [f"{size:,}" for size in totals], "images", counted)
+    for axes in levels:
+        _draw_bars(axes, np.asarray(noise), [f"{level:.3g}" for level in noise], "noise (std)", counted)
+    if counted:
+        _write_counts(fields, histogram)
+    else:
+        figure.colorbar(image, ax=figure.axes[-1], label="images of a class", fraction=0.2, aspect=40)
+    save(figure, path)
+
+
+def _write_counts(axes: Axes, histogram: NDArray[Any]) -> None:
+    dark = histogram.max() * 0.55
+    for (row, column), count in np.ndenumerate(histogram):
+        colour = "white" if count > dark else "black" if count else "#999999"
+        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
+
+
+def _draw_bars(axes: Axes, values: NDArray[Any], told: Sequence[str], name: str, counted: bool) -> None:
+    """A bar a client: with what it is told beside it, or an axis where there are too many."""
+    bars = axes.barh(range(len(values)), values, height=0.7 if counted else 0.9, color="#9AA5B1")
+    axes.tick_params(left=False, labelleft=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel(name, loc="left" if counted else "center")
+    if counted:
+        axes.bar_label(bars, told, fontsize=8, padding=3)
+        axes.set_xlim(0, 1.55 * values.max())
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+
+
+def by_client(visits: Sequence[Mapping[str, Any]], n: int, name: str) -> Array:
+    """A value of the updates that arrived (rounds, n), NaN where none did; round 1 stands first."""
+    table = np.full((_last_round(visits), n), np.nan)
+    for visit in visits:
+        if visit["outcome"] == "arrived" and visit[name] is not None:
+            table[visit["round"] - 1, visit["client"]] = visit[name]
+    return table
+
+
+def by_member(groups: Sequence[Mapping[str, Any]], name: str) -> Array:
+    """Losses of classes or clients (rounds, members), NaN where one is not known; without members where none are."""
+    known = [line for line in groups if line.get(name)]
+    rows = max((line["round"] for line in known), default=0)
+    table = np.full((rows, max((len(line[name]) for line in known), default=0)), np.nan)
+    for line in known:
+        table[line["round"] - 1, : len(line[name])] = np.array(line[name], dtype=float)
+    return table
+
+
+def outcomes(visits: Sequence[Mapping[str, Any]], n: int) -> Array:
+    """What became of visits (rounds, n): 0 for a client that was not drawn, else 1 + the place in `OUTCOMES`."""
+    table = np.zeros((_last_round(visits), n))
+    for visit in visits:
+        partly = visit["outcome"] == "arrived" and visit["work"] < 1
+        outcome = OUTCOMES[1] if partly else visit["outcome"]
+        table[visit["round"] - 1, visit["client"]] = 1 + OUTCOMES.index(outcome)
+    return table
+
+
+def megabytes(visits: Sequence[Mapping[str, Any]], n: int) -> Array:
+    """What travelled to and from each client (2, n): down, up."""
+    table = np.zeros((2, n))
+    for visit in visits:
+        table[:, visit["client"]] += visit["bytes_down"], visit["bytes_up"]
+    return table / 1e6
+
+
+def _last_round(visits: Sequence[Mapping[str, Any]]) -> int:
+    return max(visit["round"] for visit in visits)
+
+
+def some_clients(n: int) -> list[int]:
+    """All, or `CLIENTS_SHOWN` of them spread evenly over the numbers."""
+    return spread(n, CLIENTS_SHOWN)

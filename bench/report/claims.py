@@ -1,0 +1,391 @@
+"""Five claims about FedAvg, of the paper this harness starts from: twice each a number, an interval and a verdict.
+
+By the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
+client after another), and by the fair one, the global model's loss on held-out images with common noise after every
+round. Answered from plain FedAvg, paired with centralized training of the same seed.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.config.grid_file import FEDERATED_ONLY
+from bench.config.names import CENTRALIZED, axis_key, hashable
+from bench.report import curves, stats
+from bench.report.curves import Array
+from bench.store.cell_folder import CellFolder
+from bench.store.files import Damaged, read_json
+from bench.store.grid_folder import PlannedCell, Store
+
+STRATEGY = "fedavg"
+_NO_FEDAVG = f"no cell of {STRATEGY} is finished"
+EARLY = 0.2  # the share of a run that is its beginning
+MARGIN = 0.05  # of the centralized loss, within which it is reached
+ROUNDS = "training.rounds"
+CLAIMED_ROUNDS = 50  # of claim 5
+COLUMNS = ("claim", "statement", "measure", "quantity", "value", "low", "high", "n", "verdict")
+ALL = "all"  # the block of a claim's pooled answer
+MEASURES = ("paper", "fair")
+_LOSS = {"paper": "running training loss", "fair": "held-out loss"}
+STATEMENTS = {
+    1: "FedAvg's loss falls more slowly than centralized training's at first",
+    2: "FedAvg's loss curve is less smooth than centralized training's",
+    3: "more clients make FedAvg's loss curve less smooth",
+    4: "FedAvg's loss reaches the centralized level in the end",
+    5: "50 rounds give FedAvg a smooth curve and better samples",
+}
+
+
+class Unanswered(Exception):
+    """A claim that these results cannot answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished cell, in numbers.
+
+    Attributes:
+        axes: seed, n_clients, beta and further axes.
+        partner: seed and further axes that its centralized training has, too.
+        rounds: how many it trained.
+        numbers: by name, NaN where there is none; those of curves begin with the measure.
+        why: there is none, by the same names.
+    """
+
+    axes: dict[str, Any]
+    partner: tuple[Any, ...]
+    rounds: int
+    numbers: dict[str, float]
+    why: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Runs of plain FedAvg, and centralized ones by what they have in common with those."""
+
+    fedavg: list[Run]
+    central: dict[tuple[Any, ...], Run]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a claim says of one number.
+
+    Attributes:
+        quantity: what the number is.
+        values: by seed (rows) and block (columns).
+        side: 1 if the claim is that it is above the threshold, -1 if below.
+        strict: whether a number that is the threshold in every seed refutes the claim; if not it agrees with it.
+        scope: of what the verdict is, where that is not what is claimed.
+    """
+
+    quantity: str
+    values: pd.DataFrame
+    side: int = 1
+    threshold: float = 0.0
+    strict: bool = True
+    scope: str = ""
+
+
+def claims(store: Store) -> pd.DataFrame:
+    """A row a claim and measure, over all blocks of one (n_clients, beta, further axes).
+
+    A seed counts with its mean over the blocks. Where numbers are missing, those blocks and seeds are pooled that have
+    the most without a gap; `quantity` names the blocks left out. The interval is a t interval over those seeds.
+
+    Returns:
+        `COLUMNS`: claim (1 to 5), statement, measure ("paper" or "fair"), quantity (what number is given), value, low,
+        high (95 %), n (seeds), verdict: "holds" or "does not hold" where the interval lies on one side of the
+        threshold, "undecided at n seeds" where it does not or there is one seed, with its scope where that is not the
+        claim's; or why there is no answer, with NaN.
+    """
+    found = claims_by_block(store)
+    return found.loc[found["block"] == ALL, list(COLUMNS)].reset_index(drop=True)
+
+
+def claims_by_block(store: Store) -> pd.DataFrame:
+    """As `claims`, with the further column `block`: "all", and after it each block by itself."""
+    evidence = _evidence(store)
+    rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
+    return pd.DataFrame(rows, columns=["claim", "statement", "measure", "block", *COLUMNS[3:]])
+
+
+def _rows(evidence: Evidence, claim: int, measure: str) -> list[dict[str, Any]]:
+    told = {"claim": claim, "statement": STATEMENTS[claim], "measure": measure}
+    nothing = {"block": ALL, "quantity": "", "value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    try:
+        parts = _QUESTIONS[claim](evidence, measure)
+        pooled = _answer(parts, *zip(*(_pooled(part.values) for part in parts), strict=True))
+    except Unanswered as why:
+        return [told | nothing | {"verdict": str(why)}]
+    blocks = [block for block in parts[0].values if all(block in part.values for part in parts)]
+    single = [
+        {"block": block} | _answer(parts, [part.values[block] for part in parts], [""] * len(parts)) for block in blocks
+    ]
+    return [told | row for row in ({"block": ALL} | pooled, *single)]
+
+
+def _pooled(values: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Means by seed over the blocks and seeds with the most numbers without a gap, and which blocks are left out."""
+    counts = values.notna().sum()
+    choices = [values.loc[:, counts >= least].dropna() for least in sorted(set(counts) - {0}, reverse=True)]
+    complete = max(choices, key=lambda table: table.size)  # of equals the first, which has the most seeds
+    left = [str(block) for block in values.columns if block not in complete]
+    note = f" ({complete.shape[1]} of {len(counts)} blocks: too few seeds for {'; '.join(left)})" if left else ""
+    return complete.mean(axis=1), note
+
+
+def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[str]) -> dict[str, Any]:
+    """Number, interval and verdict; of several parts those of the first, with the others told in `quantity`."""
+    found = [stats.t_interval(seeds) for seeds in values]
+    named = [part.quantity + note for part, note in zip(parts, notes, strict=True)]
+    also = [f"; {name}: {_told(interval)}" for name, interval in zip(named[1:], found[1:], strict=True)]
+    first = found[0]
+    return {
+        "quantity": named[0] + "".join(also),
+        "value": first.mean,
+        "low": first.low,
+        "high": first.high,
+        "n": min(interval.n for interval in found),
+        "verdict": _verdict(parts, found),
+    }
+
+
+def _told(interval: stats.Interval) -> str:
+    between = "" if interval.n < 2 else f" [{interval.low:+.3g}, {interval.high:+.3g}]"
+    return f"{interval.mean:+.3g}{between}"
+
+
+def _verdict(parts: Sequence[Part], found: Sequence[stats.Interval]) -> str:
+    """All parts must hold; one that does not is enough for the claim not to."""
+    sides = [_side(*pair) for pair in zip(parts, found, strict=True)]
+    n = min(interval.n for interval in found)
+    undecided = f"undecided at {n} seed{'' if n == 1 else 's'}"
+    verdict = "does not hold" if -1 in sides else "holds" if set(sides) == {1} else undecided
+    return " ".join([verdict, *dict.fromkeys(part.scope for part in parts if part.scope)])
+
+
+def _side(part: Part, interval: stats.Interval) -> int:
+    """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
+    ends = sorted(part.side * (end - part.threshold) for end in (interval.low, interval.high))
+    if ends == [0.0, 0.0]:
+        return -1 if part.strict else 1
+    return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
+
+
+# ----------------------------------------------------------------------------------------------------- the claims
+
+
+def _slower(evidence: Evidence, measure: str) -> list[Part]:
+    quantity = f"mean {_LOSS[measure]} over the first fifth of the run, FedAvg minus centralized"
+    return [Part(quantity, _against_centralized(evidence, f"{measure} early"))]
+
+
+def _rougher(evidence: Evidence, measure: str) -> list[Part]:
+    quantity = f"{_roughness(measure)}, FedAvg minus centralized"
+    return [Part(quantity, _against_centralized(evidence, f"{measure} roughness"))]
+
+
+def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
+    few, many = _ends(evidence, "n_clients")
+    values = _contrast(evidence, "n_clients", f"{measure} roughness")
+    return [Part(f"{_roughness(measure)}, {many:g} clients minus {few:g}", values)]
+
+
+def _reaches(evidence: Evidence, measure: str) -> list[Part]:
+    last = {
+        "paper": "training loss of the last round (mean of its local batches)",
+        "fair": "held-out loss after the last round",
+    }[measure]
+    quantity = f"{last}, FedAvg over centralized, minus 1 (reached below {MARGIN:+g})"
+    values = _against_centralized(
+        evidence, f"{measure} end", lambda ours, theirs: ours / theirs - 1 if theirs else math.nan
+    )
+    return [Part(quantity, values, side=-1, threshold=MARGIN)]
+
+
+def _longer(evidence: Evidence, measure: str) -> list[Part]:
+    """Long runs against short ones where there are both, else the second half of runs against their first."""
+    lengths = sorted({run.rounds for run in evidence.fedavg})
+    told = "/".join(map(str, lengths)) + " rounds"
+    short = not lengths or lengths[-1] < CLAIMED_ROUNDS
+    scope = f"({told}; {CLAIMED_ROUNDS} were not run)" if short else ""
+    if len({run.axes.get(ROUNDS) for run in evidence.fedavg}) > 1:
+        few, many = _ends(evidence, ROUNDS)
+        smooth = _contrast(evidence, ROUNDS, f"{measure} roughness")
+        better = _contrast(evidence, ROUNDS, "fid")
+        which = f"{many:g} rounds minus {few:g}"
+        return [
+            Part(f"{_roughness(measure)}, {which}", smooth, -1, strict=False, scope=scope),
+            Part(f"FID, {which}", better, -1),
+        ]
+    smooth = _within(evidence, f"{measure} unrest")
+    better = _within(evidence, "drawn fid")
+    return [
+        Part(
+            f"ups and downs of the {_LOSS[measure]} over its fall, last half of {told} minus first",
+            smooth,
+            -1,
+            strict=False,
+            scope=scope,
+        ),
+        Part("FID of the last images drawn along training minus the first", better, -1),
+    ]
+
+
+_QUESTIONS: dict[int, Callable[[Evidence, str], list[Part]]] = {
+    1: _slower,
+    2: _rougher,
+    3: _rougher_with_clients,
+    4: _reaches,
+    5: _longer,
+}
+
+
+def _roughness(measure: str) -> str:
+    return f"roughness (total variation over fall) of the {_LOSS[measure]}"
+
+
+# ----------------------------------------------------------------------------------------- numbers by seed and block
+
+
+def _against_centralized(
+    evidence: Evidence, name: str, compare: Callable[[float, float], float] = lambda ours, theirs: ours - theirs
+) -> pd.DataFrame:
+    pairs = [(run, evidence.central[run.partner]) for run in evidence.fedavg if run.partner in evidence.central]
+    if evidence.fedavg and not pairs:
+        raise Unanswered("no centralized training of the same seed is finished")
+    return _table([(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs], name)
+
+
+def _within(evidence: Evidence, name: str) -> pd.DataFrame:
+    return _table([((run,), run.numbers[name]) for run in evidence.fedavg], name)
+
+
+def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
+    """The runs of the axis's largest value minus those of its smallest that are like them but for it."""
+    low, high = _ends(evidence, axis)
+    others = {_others(run, axis): run for run in evidence.fedavg if run.axes[axis] == low}
+    pairs = [
+        (run, others[_others(run, axis)])
+        for run in evidence.fedavg
+        if run.axes[axis] == high and _others(run, axis) in others
+    ]
+    if not pairs:
+        raise Unanswered(f"no two finished cells of {STRATEGY} differ in {axis} alone")
+    return _table([(pair, pair[0].numbers[name] - pair[1].numbers[name]) for pair in pairs], name, axis)
+
+
+def _ends(evidence: Evidence, axis: str) -> tuple[float, float]:
+    values = sorted({run.axes[axis] for run in evidence.fedavg})
+    if not values:
+        raise Unanswered(_NO_FEDAVG)
+    if len(values) == 1:
+        raise Unanswered(f"the finished cells have one value of {axis} only, {values[0]:g}")
+    return values[0], values[-1]
+
+
+def _others(run: Run, axis: str) -> tuple[Any, ...]:
+    return tuple(value for key, value in run.axes.items() if key != axis)
+
+
+def _table(found: Sequence[tuple[tuple[Run, ...], float]], name: str, without: str = "") -> pd.DataFrame:
+    """Values, each of one or two runs, by seed (rows) and block (columns) of the first."""
+    if not found:
+        raise Unanswered(_NO_FEDAVG)
+    columns: dict[str, dict[Any, float]] = {}
+    for (run, *_), value in found:
+        columns.setdefault(_block(run, without), {})[run.axes["seed"]] = value
+    table = pd.DataFrame(columns)
+    if table.isna().all(axis=None):
+        reasons = (run.why[name] for runs, _ in found for run in runs if name in run.why)
+        raise Unanswered(next(reasons, "centralized training has a loss of 0"))
+    return table
+
+
+def _block(run: Run, without: str) -> str:
+    named = {axis: at for axis, at in run.axes.items() if axis not in ("seed", without) and at is not None}
+    return ", ".join(f"{axis} = {at}" for axis, at in named.items()) or "every run"
+
+
+# ------------------------------------------------------------------------------------------------------- evidence
+
+
+def _evidence(store: Store) -> Evidence:
+    """What the finished cells of plain FedAvg and centralized training say."""
+    extra_axes = store.plan()["extra_axes"]
+    runs: dict[str, list[Run]] = {STRATEGY: [], CENTRALIZED: []}
+    for cell in store.planned():
+        folder = store.cell(cell.cell_id)
+        if cell.labels["strategy"] in runs and folder.state() == "done":
+            runs[cell.labels["strategy"]].append(_run(cell, folder, extra_axes))
+    return Evidence(runs[STRATEGY], {run.partner: run for run in runs[CENTRALIZED]})
+
+
+def _run(cell: PlannedCell, folder: CellFolder, extra_axes: Sequence[str]) -> Run:
+    axes = {axis: hashable(cell.labels[axis]) for axis in ("n_clients", "beta", *extra_axes, "seed")}
+    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
+    partner = tuple(axis_key(axis, cell.labels[axis]) for axis in ("seed", *own))
+    try:
+        numbers, why = _numbers(folder)
+    except (Damaged, KeyError, TypeError, ValueError) as error:
+        warnings.warn(f"the logs of {folder.path} are broken ({error}) and are not used", stacklevel=2)
+        numbers, why = dict.fromkeys(_NUMBERS, math.nan), dict.fromkeys(_NUMBERS, "logs are broken")
+    return Run(axes, partner, cell.config["training"]["rounds"], numbers, why)
+
+
+_WHATS = ("early", "roughness", "unrest", "end")
+_NUMBERS = (*(f"{measure} {what}" for measure in MEASURES for what in _WHATS), "fid", "drawn fid")
+
+
+def _numbers(folder: CellFolder) -> tuple[dict[str, float], dict[str, str]]:
+    """`_NUMBERS` of a finished cell, and why there is none of those that are NaN."""
+    lines, steps = folder.rounds(), folder.lines("steps.jsonl")
+    samples, heldout = curves.column(lines, "samples"), curves.column(lines, "heldout_loss")
+    x, y = curves.running_loss(steps, samples[-1] if len(samples) else math.nan)
+    numbers = _of_curve("paper", x, y, curves.last_round_loss(steps))
+    numbers |= _of_curve("fair", samples, heldout, heldout[-1] if len(heldout) else math.nan)
+    numbers |= {"fid": _number((folder.result() or {})["metrics"].get("fid")), "drawn fid": _drawn(folder)}
+    why = {name: _why_none(name, bool(steps)) for name, number in numbers.items() if math.isnan(number)}
+    return numbers, why
+
+
+def _of_curve(measure: str, x: Array, y: Array, end: float) -> dict[str, float]:
+    values = (curves.early_mean(x, y, EARLY), curves.roughness(y), curves.unrest(y), float(end))
+    return {f"{measure} {what}": value for what, value in zip(_WHATS, values, strict=True)}
+
+
+def _drawn(folder: CellFolder) -> float:
+    """FID of the last images drawn along training minus that of the first."""
+    try:
+        curve = (read_json(folder.path / "curve.json") or {}).get("curve", [])
+    except Damaged as error:
+        warnings.warn(f"{folder.path / 'curve.json'} is broken ({error}) and is not used", stacklevel=2)
+        return math.nan
+    points = sorted((point["round"], _number(point.get("fid"))) for point in curve)
+    return points[-1][1] - points[0][1] if len(points) > 1 else math.nan
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _why_none(name: str, steps: bool) -> str:
+    if name == "drawn fid":
+        return "no images were drawn along training (evaluation.curve_every)"
+    if name == "fid":
+        return "there is no FID"
+    measure, what = name.split()
+    if measure == "paper" and not steps:
+        return "no local losses were kept (steps.jsonl)"
+    reasons = {
+        "early": "no round ends within the first fifth of the run",
+        "end": f"there is no {_LOSS[measure]}",
+        "roughness": f"the {_LOSS[measure]} does not fall",
+        "unrest": f"the {_LOSS[measure]} does not fall, or has fewer than four values",
+    }
+    return reasons[what]

@@ -1,0 +1,130 @@
+"""Losses along training, by split, by number of clients and of the longest run: the paper's figures 2, 3 and 4."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.names import split_label
+from bench.pictures.axes import OTHER, distinct
+from bench.pictures.style import REFERENCE, NotApplicable, Style
+from bench.report.curves import STRETCHES
+from bench.report.figures.layout import compared, grey
+from bench.report.figures.overview_data import Experiment, unfinished
+from bench.report.figures.panels import Block, Panel, draw_blocks, known
+from bench.report.figures.seed_data import round_line, training_line
+from bench.report.figures.split_data import Split, finished_splits, leaders
+from bench.report.figures.split_parts import TOLD_APART, left_out
+from bench.store.grid_folder import PlannedCell, Store
+
+ROWS_SHOWN = 4
+_NAMES = {"samples": "images seen", "round": "round"}
+_CENTRAL = Style(REFERENCE, "-", "")
+
+
+def schemes(store: Store, *paths: Path) -> None:
+    """Centralized training against the strategies, a row a split: held-out loss and running training loss.
+
+    Raises:
+        NotApplicable: if no cell is finished, or no round tells of its loss.
+    """
+    shown = compared(store, ROWS_SHOWN)
+    blocks = [
+        _block(store, split.name, {e.strategy: e for e in split.experiments}, "samples") for split in shown.splits
+    ]
+    _draw(blocks, shown.styles, [*shown.notes, grey(shown)], "samples", *paths)
+
+
+def clients(store: Store, *paths: Path) -> None:
+    """The same strategy at each number of clients, a row each.
+
+    Raises:
+        NotApplicable: if no strategy has finished at two numbers of clients.
+    """
+    splits = finished_splits(store)
+    groups = _by_clients(store, splits)
+    if not groups:
+        raise NotApplicable("no strategy has finished cells at two numbers of clients")
+    first = {name: number for number, name in enumerate(["fedavg", *leaders(store, splits, ROWS_SHOWN)])}
+    rows = sorted(groups, key=lambda group: first.get(group[0].strategy, len(first)))
+    numbers = sorted({n for group in groups for n in group[1]})
+    styles = {"centralized": _CENTRAL} | {f"{n} clients": OTHER for n in numbers}
+    styles |= {f"{n} clients": distinct(k) for k, n in enumerate(numbers[:TOLD_APART])}
+    blocks = []
+    for key, found, central in rows[:ROWS_SHOWN]:
+        experiments = {"centralized": central} if central is not None else {}
+        experiments |= {f"{n} clients": found[n] for n in sorted(found)}
+        name = ", ".join(part for part in (key.strategy, key.point) if part)
+        blocks.append(_block(store, name, experiments, "samples"))
+    notes = [*unfinished(store), left_out(len(rows) - ROWS_SHOWN, "strategy and split", "strategies and splits")]
+    _draw(blocks, styles, notes, "samples", *paths)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What stays the same over numbers of clients."""
+
+    strategy: str
+    point: str
+
+
+_Group = tuple[_Key, dict[int, Experiment], Experiment | None]
+
+
+def _by_clients(store: Store, splits: Sequence[Split]) -> list[_Group]:
+    """Strategies with two numbers of clients at least, and the centralized training beside them."""
+    labels = {cell.cell_id: cell.labels for cell in store.planned()}
+    found: dict[_Key, dict[int, Experiment]] = {}
+    central: dict[_Key, Experiment] = {}
+    for split in splits:
+        beside = next((e for e in split.experiments if e.central), None)
+        for experiment in split.federated:
+            own = labels[experiment.cells[0]]
+            key = _Key(experiment.strategy, split_label(own | {"n_clients": None}))
+            found.setdefault(key, {})[own["n_clients"]] = experiment
+            if beside is not None:
+                central[key] = beside
+    return [(key, group, central.get(key)) for key, group in found.items() if len(group) > 1]
+
+
+def long_run(store: Store, *paths: Path) -> None:
+    """The longest training of most clients, all its rounds, beside centralized training.
+
+    Of several of the same length, that of the strategy which stands first in the plan.
+
+    Raises:
+        NotApplicable: if no cell with clients is finished.
+    """
+    cells = {cell.cell_id: cell for cell in store.planned()}
+    splits = finished_splits(store)
+    runs = [(split, experiment) for split in splits for experiment in split.federated]
+    if not runs:
+        raise NotApplicable("no cell with clients is finished")
+    split, run = max(runs, key=lambda found: _length(cells[found[1].cells[0]]))
+    beside = {e.strategy: e for e in split.experiments if e.central}
+    label = ", ".join(part for part in (run.strategy, split.name) if part)
+    block = _block(store, label, beside | {run.strategy: run}, "round")
+    styles = dict.fromkeys(beside, _CENTRAL) | {run.strategy: distinct(0)}
+    _draw([block], styles, unfinished(store), "round", *paths)
+
+
+def _length(cell: PlannedCell) -> tuple[int, int]:
+    return cell.config["training"]["rounds"], cell.labels["n_clients"]
+
+
+def _block(store: Store, name: str, experiments: Mapping[str, Experiment], x: str) -> Block:
+    return Block(
+        name or "centralized training",
+        known((label, round_line(store, e, "heldout_loss", x)) for label, e in experiments.items()),
+        known((label, training_line(store, e, x)) for label, e in experiments.items()),
+    )
+
+
+def _draw(blocks: Sequence[Block], styles: Mapping[str, Style], notes: Sequence[str], x: str, *paths: Path) -> None:
+    panels = [Panel("held-out loss", log=True), Panel("running training loss", log=True)]
+    if not any(block.left or block.right for block in blocks):
+        raise NotApplicable("no round of a finished cell tells of its loss")
+    running = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, one client after another"
+    if not any(block.right for block in blocks):
+        running = "no running training loss: steps.jsonl is not there"
+        del panels[1]
+    draw_blocks(blocks, panels, styles, [running, *notes], _NAMES[x], *paths)

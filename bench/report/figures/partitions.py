@@ -1,0 +1,117 @@
+"""How the data are split: clients and classes of every split, the paper's figure 1."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from bench.config.names import split_label
+from bench.pictures.axes import place
+from bench.pictures.style import NotApplicable, literal, save
+from bench.report.figures.layout import COLUMN, DPI, PAGE, SMALL, Room, name_axes, page, title
+from bench.report.figures.overview_data import finished_experiments, unfinished
+from bench.report.figures.records import record
+from bench.report.figures.split_parts import left_out
+from bench.store.grid_folder import PlannedCell, Store
+
+PANELS_SHOWN = 12
+_COLOURS = "Blues"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split: counts (n_clients, K), and the mean distance of clients' classes to all data's, None if not known."""
+
+    name: str
+    seed: int
+    histogram: NDArray[np.int64]
+    skew: float | None
+
+
+def partitions(store: Store, *paths: Path) -> None:
+    """Images of each class that each client holds, a panel a split, of the first seed.
+
+    Raises:
+        NotApplicable: if no cell with clients is finished.
+    """
+    parts = read_parts(store)
+    if not parts:
+        raise NotApplicable("no cell with clients is finished")
+    shown, names = parts[:PANELS_SHOWN], _class_names(store)
+    across = min(len(shown), 4)
+    clients, long = max(len(part.histogram) for part in shown), max(map(len, names), default=0) > 2
+    room = Room(0.36, 0.3, 0.2, min(1.5, max(0.6, 0.13 * clients)), 0.62 if long else 0.3, 0.48)
+    seeds = ", ".join(str(seed) for seed in sorted({part.seed for part in shown}))
+    notes = [f"seed {seeds}; TV: mean total variation between clients' classes and all data's", *unfinished(store)]
+    cut = left_out(len(parts) - len(shown), "split", "splits")
+    width = COLUMN if across == 1 else PAGE
+    figure, panels = page(-(-len(shown) // across), across, room, {}, [*notes, cut], width, foot=0.02)
+    norm = Normalize(0, max(part.histogram.max() for part in shown))
+    places = [axes for row in panels for axes in row]
+    for number, (axes, part) in enumerate(zip(places, shown, strict=False)):
+        _draw(axes, part, names, norm)
+        name_axes(axes, "class" if number + across >= len(shown) else "", "client" if number % across == 0 else "")
+    for axes in places[len(shown) :]:
+        axes.set_visible(False)
+    _draw_bar(figure, panels[0], room, width)
+    save(figure, *paths, dpi=DPI)
+
+
+def read_parts(store: Store) -> list[Part]:
+    """Of the first finished seed, each split once, in the plan's order."""
+    done = {cell for experiment in finished_experiments(store) for cell in experiment.cells}
+    found: dict[str, list[PlannedCell]] = {}
+    for cell in store.planned():
+        if cell.cell_id in done and cell.labels["n_clients"] is not None:
+            same = {key: cell.config[key] for key in ("partition", "n_clients", "beta", "data")}
+            found.setdefault(json.dumps(same, sort_keys=True), []).append(cell)
+    several = len({json.dumps(cells[0].config["partition"], sort_keys=True) for cells in found.values()}) > 1
+    parts = [_part(store, cells, several) for cells in found.values()]
+    return [part for part in parts if part is not None]
+
+
+def _part(store: Store, cells: Sequence[PlannedCell], several: bool) -> Part | None:
+    """Of the first seed that has it; strategies of a seed have the same."""
+    for cell in sorted(cells, key=lambda cell: cell.labels["seed"]):
+        read = record(store.cell(cell.cell_id), "partition.json")
+        if read is not None:
+            name = split_label({key: cell.labels[key] for key in ("n_clients", "beta")})
+            if several:
+                name = f"{cell.config['partition']['name']}, {name}"
+            return Part(name, cell.labels["seed"], np.array(read["histogram"]), read.get("total_variation_mean"))
+    return None
+
+
+def _class_names(store: Store) -> list[str]:
+    result = store.cell(finished_experiments(store)[0].cells[0]).result() or {}
+    return list((result.get("data") or {}).get("class_names") or [])
+
+
+def _draw(axes: Axes, part: Part, names: Sequence[str], norm: Normalize) -> None:
+    n, K = part.histogram.shape
+    axes.imshow(part.histogram, cmap=_COLOURS, norm=norm, aspect="auto", interpolation="none")
+    told = list(names) if len(names) == K else [str(k) for k in range(K)]
+    long = max(map(len, told)) > 2
+    shown = range(0, K, -(-K // 20))
+    axes.set_xticks(shown, [literal(told[k][:10]) for k in shown], rotation=90 * long)
+    axes.yaxis.set_major_locator(MaxNLocator(min(n, 10), integer=True, steps=[1, 2, 5, 10]))
+    axes.tick_params(labelsize=5.5, length=0, pad=2)
+    axes.spines[:].set_color("#BBBBBB")
+    title(axes, part.name + ("" if part.skew is None else f" (TV {part.skew:.2f})"))
+
+
+def _draw_bar(figure: Figure, row: Sequence[Axes], room: Room, width: float) -> None:
+    """The colours, right of the first row."""
+    top = (1 - row[0].get_position().y1) * figure.get_size_inches()[1]
+    bar = place(figure, width - room.right + 0.08, top, 0.07, room.high)
+    figure.colorbar(row[0].images[0], cax=bar)
+    bar.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bar.tick_params(labelsize=5.5, length=1.5, pad=1)
+    bar.set_ylabel("images", fontsize=SMALL, labelpad=1)

@@ -1,0 +1,46 @@
+"""One self-contained HTML page of a grid's results: no server, no address outside of it. A function of the store alone.
+
+`data` gathers what the page tells, `embed` makes it safe to stand in HTML, `page.html.jinja`, `page.css` and the
+scripts show it. Charts are plotly's, whose script is taken from the installed package.
+"""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from bench.report.page.data import page_data
+from bench.report.page.embed import downloads, json_text, pictures, script_hash
+from bench.store.files import write_bytes
+from bench.store.grid_folder import Store
+
+SCRIPTS = ("base.js", "tables.js", "curves.js", "images.js", "differences.js")
+
+
+def write_page(store: Store, path: Path, tables_folder: Path, figures_folder: Path) -> Path:
+    """Write the page of a grid to `path`, which is returned.
+
+    Args:
+        tables_folder, figures_folder: what lies there is embedded, for download and as pictures; the page tells where
+            there is nothing, and which pictures are too large.
+    """
+    data = page_data(store)
+    shown, left_out = pictures(figures_folder)
+    templates = Environment(loader=PackageLoader("bench.report.page", "."), undefined=StrictUndefined, autoescape=True)
+    scripts = [get_plotlyjs(), "\n".join(_source(name) for name in SCRIPTS)]
+    text = templates.get_template("page.html.jinja").render(
+        page=data,
+        json=json_text(data),
+        style=_source("page.css"),
+        scripts=scripts,
+        hashes=[script_hash(script) for script in scripts],
+        downloads=downloads(tables_folder),
+        pictures=shown,
+        left_out=left_out,
+    )
+    write_bytes(path, text.encode(errors="surrogatepass"))
+    return path
+
+
+def _source(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")

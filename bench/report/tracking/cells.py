@@ -1,0 +1,289 @@
+"""A run for the present attempt at each cell, kept up with the cell's files while it runs."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.config.cell import flatten
+from bench.config.names import run_name
+from bench.report.tracking.images import send_sheets
+from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
+from bench.report.tracking.values import (
+    CURVE,
+    by_round,
+    comparable,
+    curves,
+    filter_tags,
+    final_values,
+    first_of_each,
+    groups,
+    lines_of,
+    metrics,
+    milliseconds,
+    not_finite,
+    scores_of,
+    signature,
+)
+from bench.store.cell_folder import FAILURES, CellFolder
+from bench.store.grid_folder import PlannedCell, Store
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+CELL_ARTIFACTS = (
+    "samples.png",
+    "samples_viridis.png",
+    "samples_clients.png",
+    "clients.jsonl",
+    "heldout.jsonl",
+    "curve.json",
+    "film.gif",
+    "reconstructions.png",
+    "partition.png",
+    "diagnostics.json",
+    "diagnostics.png",
+    "rounds.png",
+    "likelihood.json",
+    "result.json",
+    "error.json",
+)
+STATUS: dict[str, str] = {"done": "FINISHED", "running": "RUNNING", "stopped": "KILLED"}
+STATUS |= dict.fromkeys(FAILURES, "FAILED")
+
+_WATCHED = ("cell.json", "metrics.jsonl", "train.json", "result.json", "error.json")
+_ENDED = ("done", *FAILURES)  # states that follow from a cell's files alone
+
+
+@dataclass
+class CellRun:
+    """A run as MLflow has it: `state` is that of an ended run, None while it is RUNNING."""
+
+    run_id: str
+    cell_id: str
+    attempt: str
+    state: str | None = None
+    deleted: bool = False
+    in_plan: str | None = None
+    params_sent: set[str] = field(default_factory=set)
+    has_data: bool = False
+    rounds_sent: set[int] = field(default_factory=set)
+    bad_rounds: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a sync saw of a cell: it is read again when this changes."""
+
+    files: tuple[Any, ...]
+    state: str
+
+
+@dataclass
+class CellRuns:
+    """The runs of a grid's cells, by attempt."""
+
+    client: "MlflowClient"
+    store: Store
+    experiment: str
+    parent: str
+    runs: dict[str, CellRun]
+    seen: dict[str, Look] = field(default_factory=dict)
+
+    def update(self, cells: Sequence[PlannedCell]) -> dict[str, str]:
+        """Send all that is new; returns the state of each cell."""
+        for cell in cells:
+            look = self._look(cell.cell_id)
+            if self.seen.get(cell.cell_id) != look:
+                self._update_cell(cell, look.state)
+                self.seen[cell.cell_id] = look
+        states = {cell.cell_id: self.seen[cell.cell_id].state for cell in cells}
+        self._end_left(states)
+        self._mark_planned(states)
+        return states
+
+    def _look(self, cell_id: str) -> Look:
+        folder, known = self.store.cell(cell_id), self.seen.get(cell_id)
+        files = tuple(signature(folder.path / name) for name in _WATCHED)
+        if known is not None and known.files == files and known.state in _ENDED:
+            return known
+        return Look(files, folder.state())
+
+    def _update_cell(self, cell: PlannedCell, on_disk: str) -> None:
+        folder = self.store.cell(cell.cell_id)
+        manifest = folder.manifest()
+        if manifest is None:
+            return
+        run = self.runs.get(manifest["attempt"]) or self._create(cell, manifest)
+        self._supersede(run)
+        state = on_disk if on_disk in STATUS else "stopped"
+        if run.deleted or run.state == state:
+            return
+        self._send_params(run, cell)
+        result, error = folder.result() or {}, folder.error() or {}
+        rounds = self._send_rounds(run, folder, manifest)
+        self._send_data(run, result or manifest)
+        if state != "running":
+            self._send_end(run, folder, state, result, error, rounds)
+        last_seen = rounds[-1]["time"] if rounds else manifest["started"]
+        self._set_state(run, state, result.get("finished") or error.get("time") or last_seen)
+
+    def _create(self, cell: PlannedCell, manifest: Mapping[str, Any]) -> CellRun:
+        """A new run for an attempt at a cell."""
+        environment = manifest.get("environment") or {}
+        tags = {
+            "kind": "cell",
+            "in_plan": "true",
+            "mlflow.parentRunId": self.parent,
+            "mlflow.source.name": "bench.grid",
+            "mlflow.source.git.commit": environment.get("commit"),
+            "results": str(self.store.root.absolute()),
+            "cell_id": cell.cell_id,
+            "train_id": cell.train_id,
+            "attempt": manifest["attempt"],
+            "state": "running",
+            "device": environment.get("device"),
+        } | filter_tags(cell)
+        run = self.client.create_run(
+            self.experiment,
+            start_time=milliseconds(manifest["started"]),
+            tags=cut(tags),
+            run_name=run_name(cell.labels),
+        )
+        made = CellRun(run.info.run_id, cell.cell_id, manifest["attempt"], in_plan="true")
+        self.runs[made.attempt] = made
+        return made
+
+    def _supersede(self, current: CellRun) -> None:
+        """Runs of earlier attempts at the cell go to MLflow's bin, from where they can be restored."""
+        for run in self.runs.values():
+            if run.cell_id == current.cell_id and run.attempt != current.attempt and not run.deleted:
+                if run.state is None:
+                    self._set_state(run, "stopped", None)
+                self.client.set_tag(run.run_id, "superseded_by", current.attempt)
+                self.client.delete_run(run.run_id)
+                run.deleted = True
+
+    def _send_params(self, run: CellRun, cell: PlannedCell) -> None:
+        missing = {key: value for key, value in flatten(cell.config) if key not in run.params_sent}
+        send_params(self.client, run.run_id, missing)
+        run.params_sent |= missing.keys()
+
+    def _send_rounds(self, run: CellRun, folder: CellFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Log the rounds that are new; returns all of the attempt, one line each.
+
+        Lines from before the attempt count only if it goes on from them or reuses their training: else they are
+        about to be replaced.
+        """
+        lines = lines_of(folder, "metrics.jsonl", "round", "time")
+        earlier = bool(lines) and lines[0]["time"] < manifest["started"]
+        if earlier and "resumed" not in manifest and folder.trained() is None:
+            return []
+        rounds = first_of_each(lines)
+        new: list[Metric] = []
+        by_group = {line["round"]: line for line in lines_of(folder, "heldout.jsonl", "round")}
+        bad = set(run.bad_rounds)
+        for line in rounds:
+            if line["round"] not in run.rounds_sent:
+                values = {key: value for key, value in line.items() if key not in ("round", "time")}
+                values |= groups(by_group.get(line["round"], {}))
+                bad |= not_finite(values)
+                new += metrics(values, line["time"], line["round"])
+        log(self.client, run.run_id, metrics=new)
+        if bad != run.bad_rounds:
+            self.client.set_tag(run.run_id, "not_finite_rounds", " ".join(sorted(bad)))
+        run.rounds_sent, run.bad_rounds = {line["round"] for line in rounds}, bad
+        return rounds
+
+    def _send_data(self, run: CellRun, source: Mapping[str, Any]) -> None:
+        """The data set as the run's input, from what the cell recorded of it: no image is loaded."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = source.get("data")
+        if run.has_data or not data:
+            return
+        profile = {key: value for key, value in data.items() if key not in ("name", "digest")}
+        dataset = Dataset(
+            name=data["name"],
+            digest=str(data["digest"])[:LONGEST_DIGEST],
+            source_type="name",
+            source=json.dumps({"name": data["name"], "digest": data["digest"]}),
+            profile=json.dumps(profile | {"num_rows": data.get("n_train")}),
+        )
+        self.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        run.has_data = True
+
+    def _send_end(
+        self,
+        run: CellRun,
+        folder: CellFolder,
+        state: str,
+        result: Mapping[str, Any],
+        error: Mapping[str, Any],
+        rounds: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Scores, pictures and artifacts of a cell that ended, or why it failed."""
+        if result:
+            self._send_result(run, folder, result, rounds)
+        if error and state != "done":
+            send_tags(self.client, run.run_id, cut({"error": str(error.get("error"))}))
+        for name in CELL_ARTIFACTS:
+            send_file(self.client, run.run_id, folder.path / name)
+
+    def _send_result(
+        self, run: CellRun, folder: CellFolder, result: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Scores, the course of the cell on comparable axes, and sheets of its samples."""
+        last = dict(rounds[-1]) if rounds else {}
+        values = {key: value for key, value in final_values(result).items() if key not in last}
+        course = curves(rounds, scores_of(folder), result)
+        sent = metrics(values, result["finished"], last.get("round", 0))
+        sent += by_round(course, ["megabytes", *(f"curve_{key}" for key in CURVE)]) + comparable(course)
+        log(self.client, run.run_id, metrics=sent)
+        if bad := not_finite(values):
+            self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))
+        times = {line["round"]: line["time"] for line in rounds}
+        send_sheets(self.client, run.run_id, folder, last.get("round", 0), result["finished"], times)
+
+    def _set_state(self, run: CellRun, state: str, ended: float | None) -> None:
+        """Tag first, status last: a run that has ended is complete."""
+        status = STATUS[state]
+        self.client.set_tag(run.run_id, "state", state)
+        if status != "RUNNING":
+            self.client.set_terminated(run.run_id, status, milliseconds(ended or time.time()))
+        elif run.state is not None:
+            self.client.update_run(run.run_id, status)
+        run.state = None if state == "running" else state
+
+    def _end_left(self, states: Mapping[str, str]) -> None:
+        """End the runs of cells that nobody works at, those that the plan or the disk no longer knows among them."""
+        for run in self.runs.values():
+            if run.state is None and not run.deleted:
+                on_disk = states.get(run.cell_id) or self.store.cell(run.cell_id).state()
+                if on_disk != "running":
+                    self._set_state(run, "stopped", None)
+
+    def _mark_planned(self, states: Mapping[str, str]) -> None:
+        """Runs that the present plan does not name are kept, and can be told from those that it names."""
+        for run in self.runs.values():
+            wanted = "true" if run.cell_id in states else "false"
+            if run.in_plan != wanted and not run.deleted:
+                send_tags(self.client, run.run_id, {"kind": "cell", "in_plan": wanted})
+                run.in_plan = wanted
+
+
+def remember(run: "Run") -> CellRun:
+    """A run as it is found in MLflow."""
+    tags = run.data.tags
+    return CellRun(
+        run_id=run.info.run_id,
+        cell_id=tags["cell_id"],
+        attempt=tags["attempt"],
+        state=None if run.info.status == "RUNNING" else tags["state"],
+        deleted=run.info.lifecycle_stage != "active",
+        in_plan=tags.get("in_plan"),
+        params_sent=set(run.data.params),
+        has_data=bool(run.inputs and run.inputs.dataset_inputs),
+    )

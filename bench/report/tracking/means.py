@@ -1,0 +1,207 @@
+"""A run for each mean over seeds: MLflow can group runs, but knows neither standard deviations nor intervals.
+
+What a summary run tells follows from the finished cells alone, and its tag `digest` is that of all of it. Points that
+were logged cannot be taken back, so a mean that changed is a new run, and the one before goes to MLflow's bin.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.config.cell import flatten
+from bench.config.names import AXES, hashable, run_name
+from bench.report.results import ReadOnce
+from bench.report.summary import FURTHER, SHOWN, cell_rows, summarise
+from bench.report.tracking.send import cut, log, send_params
+from bench.report.tracking.values import (
+    Curves,
+    by_round,
+    comparable,
+    curves,
+    filter_tags,
+    first_of_each,
+    is_finite,
+    lines_of,
+    mean_curves,
+    metrics,
+    milliseconds,
+    scores_of,
+)
+from bench.store.cell_folder import CellFolder
+from bench.store.grid_folder import PlannedCell, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+SPREADS = ("_sd", "_low", "_high")
+_DRAWN = ("heldout_loss", "train_loss", "curve_fid", "samples", "megabytes")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the run of a mean over seeds tells.
+
+    Attributes:
+        key: the run's name without the number of seeds, by which its earlier runs are found.
+        started, finished: seconds since the epoch, of the first and the last of its cells.
+    """
+
+    key: str
+    name: str
+    tags: dict[str, str]
+    params: dict[str, Any]
+    metrics: list["Metric"]
+    started: float
+    finished: float
+
+    def digest(self) -> str:
+        """SHA-256 of all that is told."""
+        points = [[m.key, repr(m.value), m.timestamp, m.step] for m in self.metrics]
+        told = [self.name, self.tags, self.params, points, self.started, self.finished]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
+
+
+def summaries(store: Store) -> list[Summary]:
+    """One for each (strategy, n_clients, beta, further axes) with a finished cell, in the tables' order."""
+    store = ReadOnce(store.root)
+    extra_axes = store.plan()["extra_axes"]
+    groups: dict[str, list[PlannedCell]] = {}
+    for cell in store.planned():
+        groups.setdefault(run_name(_shared_labels(cell)), []).append(cell)
+    keys = {_place(_shared_labels(cells[0]), extra_axes): key for key, cells in groups.items()}
+    made = []
+    for row in summarise(cell_rows(store), extra_axes).to_dict("records"):
+        key = keys[_place(row, extra_axes)]
+        if row["n"]:
+            made.append(_summary(store, key, groups[key], row))
+    return made
+
+
+def _shared_labels(cell: PlannedCell) -> dict[str, Any]:
+    return {key: value for key, value in cell.labels.items() if key != "seed"}
+
+
+def _place(values: Mapping[Any, Any], extra_axes: Sequence[str]) -> tuple[Any, ...]:
+    """Where a row stands on the axes, alike from labels and from a table: lists as texts, what is missing as None."""
+    found = (hashable(values.get(axis)) for axis in (*AXES, *extra_axes))
+    return tuple(None if pd.isna(value) else value for value in found)
+
+
+def _summary(store: Store, key: str, cells: Sequence[PlannedCell], row: Mapping[Any, Any]) -> Summary:
+    """Of cells that differ in their seeds, and their row of the table."""
+    done = [cell for cell in cells if store.cell(cell.cell_id).state() == "done"]
+    folders = [store.cell(cell.cell_id) for cell in done]
+    finished = max((folder.result() or {})["finished"] for folder in folders)
+    course = mean_curves([_course(folder) for folder in folders])
+    last = max(course, default=0)
+    scalars = _scalars(row)
+    sent = metrics(scalars, finished, last)
+    sent += [m for m in by_round(course, _DRAWN) if not (m.step == last and m.key in scalars)]
+    seeds = [cell.labels["seed"] for cell in done]
+    tags = _common([filter_tags(cell) for cell in done]) | {
+        "kind": "summary",
+        "summary": key,
+        "state": "partial" if row["unfinished"] else "done",
+        "seeds": " ".join(map(str, seeds)),
+    }
+    return Summary(
+        key,
+        f"{key} ({len(done)} seed{'s' if len(done) > 1 else ''})",
+        tags | ({"unfinished": row["unfinished"]} if row["unfinished"] else {}),
+        _common([dict(flatten(cell.config)) for cell in done]),
+        sent + comparable(course),
+        min(((folder.manifest() or {}).get("started", finished)) for folder in folders),
+        finished,
+    )
+
+
+def _course(folder: CellFolder) -> Curves:
+    rounds = first_of_each(lines_of(folder, "metrics.jsonl", "round", "time"))
+    return curves(rounds, scores_of(folder), folder.result() or {})
+
+
+def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Means, with the spreads of those that tables show, and the number of seeds; what is known.
+
+    MLflow's comparison is a list of all metrics in the order of their names, so it has no others.
+    """
+    told: dict[str, Any] = {}
+    for name in (*SHOWN, *FURTHER):
+        told |= {name + end: row.get(name + end) for end in ("", *(SPREADS if name in SHOWN else ()))}
+    told["n"] = row["n"]
+    return {key: float(value) for key, value in told.items() if value is not None and is_finite(float(value))}
+
+
+def _common(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The items that are the same in all."""
+    first, *others = several
+    return {key: value for key, value in first.items() if all(key in one and one[key] == value for one in others)}
+
+
+# ---------------------------------------------------------------------------------------------- their runs
+
+
+@dataclass
+class SummaryRun:
+    """A run as MLflow has it; `digest` is None while it is not complete."""
+
+    run_id: str
+    digest: str | None
+
+
+@dataclass
+class SummaryRuns:
+    """The runs of a grid's means, by their key."""
+
+    client: "MlflowClient"
+    store: Store
+    experiment: str
+    parent: str
+    runs: dict[str, SummaryRun]
+    sent: Any = None  # what the cells were when they were sent last
+
+    def update(self, seen: Any) -> None:
+        """Send what changed, and put what no longer holds into MLflow's bin; `seen` tells whether any cell changed."""
+        if seen == self.sent:
+            return
+        wanted = {summary.key: summary for summary in summaries(self.store)}
+        for key in list(self.runs.keys() - wanted.keys()):
+            self._remove(key)
+        for key, summary in wanted.items():
+            if key not in self.runs or self.runs[key].digest != summary.digest():
+                self._replace(key, summary)
+        self.sent = seen
+
+    def _remove(self, key: str) -> None:
+        self.client.delete_run(self.runs.pop(key).run_id)
+
+    def _replace(self, key: str, summary: Summary) -> None:
+        """The old run goes first: one that is interrupted between the two is completed by the next sync."""
+        if key in self.runs:
+            self._remove(key)
+        tags = summary.tags | {
+            "mlflow.parentRunId": self.parent,
+            "mlflow.source.name": "bench.grid",
+            "results": str(self.store.root.absolute()),
+            "digest": summary.digest(),
+        }
+        started = milliseconds(summary.started)
+        run = self.client.create_run(self.experiment, started, cut(tags), run_name=summary.name)
+        self.runs[key] = SummaryRun(run.info.run_id, None)
+        send_params(self.client, run.info.run_id, summary.params)
+        log(self.client, run.info.run_id, metrics=summary.metrics)
+        self.client.set_terminated(run.info.run_id, "FINISHED", milliseconds(summary.finished))
+        self.runs[key].digest = tags["digest"]
+
+
+def remember_all(runs: Iterable[tuple[str, "Run"]]) -> dict[str, SummaryRun]:
+    """Runs as they are found in MLflow; one that was not ended is not complete."""
+    return {
+        key: SummaryRun(run.info.run_id, None if run.info.status == "RUNNING" else run.data.tags.get("digest"))
+        for key, run in runs
+    }

@@ -1,0 +1,250 @@
+"""A cell's folder: results/<grid>/<cell_id>/, written atomically, `result.json` last.
+
+Everything that is shown (tables, figures, MLflow) is a function of these files alone. A cell's folder holds
+
+    cell.json            its configuration, ids, digests and environment; written when it starts
+    partition.json       sizes, label histogram and skew;  partition.png  its heat map
+    metrics.jsonl        a line a round
+    clients.jsonl        a line a round and participant: its update, its bytes, whether it arrived
+    steps.jsonl          a line a round and client whose update arrived: the local loss of each optimizer step
+    heldout.jsonl        a line a round: held-out loss by class and by client;  rounds.png  a picture of both
+    progress.json        how far it is, while it runs
+    autoencoder.safetensors  the first stage of latent diffusion
+    diagnostics.json     held-out losses by timestep, class and client;  diagnostics.png  a picture of them
+    curve.safetensors    images drawn after some rounds;  curve.json  their scores
+    personal/            parts of the model that clients keep to themselves, a file each
+    weights.safetensors  the model to be evaluated;  train.json  its hash and what training cost: training is done
+    samples.safetensors  the generated images;  samples.png, samples_viridis.png  sheets of them
+    samples_clients.png  those of clients' own models, a row each
+    film.gif             the reverse chain of the first ones;  reconstructions.png  what the autoencoder keeps
+    likelihood.json      bits/dim of held-out images with their terms
+    result.json          all that was measured: its presence means that the cell is done
+    error.json           why it failed, with the traceback
+    checkpoint.safetensors, checkpoint_autoencoder.safetensors, clients/  where a training that has not ended stands
+    lock.json            the process that works at it;  hang.txt  where that stood when its time was over
+
+Records are sealed, train.json and result.json list the files that they rely on with their hashes, and what is damaged
+is moved to results/<grid>/.quarantine.
+"""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from bench.store import locks
+from bench.store.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
+
+LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
+HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
+HEARTBEAT = 0.5  # seconds between two writes of progress.json
+Failure = Literal["failed", "diverged", "timeout", "killed"]
+State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "partial", "todo"]
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+# What is read again; what relies on others stands before them.
+RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
+# Not among the files that result.json lists.
+_PASSING = ("result.json", "error.json", "progress.json", HANG, locks.LOCK)
+
+
+class CellFolder:
+    """The files of one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def cell_id(self) -> str:
+        return self.path.name
+
+    def state(self) -> State:
+        """What the files say: done, or how it failed; running, partial (begun, not ended, nobody at it) or todo."""
+        if self.result() is not None:
+            return "done"
+        error = self.error()
+        if error is not None:
+            return error["status"] if error.get("status") in FAILURES else "failed"
+        if locks.is_locked(self.path):
+            return "running"
+        return "partial" if (self.path / "cell.json").exists() else "todo"
+
+    def ended(self) -> bool:
+        """Whether it is done or failed."""
+        return self.result() is not None or self.error() is not None
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Start an attempt at the cell."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        remove(self.path / "progress.json")
+        for path in [path for path in self.path.rglob(".*") if path.is_file()]:  # of writes that were killed
+            path.unlink()
+        write_json(self.path / "cell.json", manifest)
+
+    def fail(self, status: Failure, error: str, traceback: str = "") -> None:
+        """Write error.json: the cell has ended."""
+        record = {"status": status, "error": error, "traceback": traceback, "time": time.time()}
+        write_json(self.path / "error.json", record)
+
+    def forget_failure(self) -> None:
+        """Remove what tells of a failed attempt, so that the cell is run again; its checkpoint stays."""
+        for name in ("error.json", HANG):
+            remove(self.path / name)
+
+    def files(self) -> dict[str, str | None]:
+        """SHA-256 of every file that is not written again after the cell is done, by its path in the folder."""
+        found = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        names = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
+        return {name: file_hash(self.path / name) for name in names if name not in _PASSING}
+
+    def changed(self, files: Mapping[str, str], missing_too: bool = False) -> dict[str, str]:
+        """Which of the files are not as listed, with the reason; one that is not there only if `missing_too`."""
+        found = {}
+        for name, expected in files.items():
+            try:
+                now = file_hash(self.path / name)
+            except Damaged as error:
+                found[name] = str(error)
+                continue
+            if now is None and missing_too:
+                found[name] = "it is missing"
+            elif now is not None and now != expected:
+                found[name] = "its content is not what was written"
+        return found
+
+    def mend(self) -> None:
+        """Move away, with a warning, every file that is damaged and every record that relied on it.
+
+        What is left can be trusted; what is missing then is made anew when the cell is run.
+        """
+        broken: dict[str, str] = {}
+        lists: dict[str, dict[str, str]] = {}
+        for name in RECORDS:
+            try:
+                lists[name] = (read_json(self.path / name) or {}).get("files", {})
+            except Damaged as error:
+                broken[name] = str(error)
+        for files in lists.values():
+            broken |= self.changed(files)
+        for record, files in lists.items():
+            if record not in broken and (lost := [name for name in broken if name in files]):
+                broken[record] = f"it relies on {', '.join(lost)}"
+        # Records first: one that is killed here leaves nothing that relies on what is gone.
+        for name in sorted(broken, key=lambda name: RECORDS.index(name) if name in RECORDS else len(RECORDS)):
+            self.quarantine(name, broken[name])
+
+    def quarantine(self, name: str, why: str) -> None:
+        """Move a file or folder of the cell out of the way, with a warning."""
+        quarantine(self.path / name, self.path.parent / QUARANTINE / self.cell_id, why)
+
+    def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add a line for each record to one of `LOGS`. NaN and infinity become null."""
+        text = "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records)
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return self.lines("metrics.jsonl")
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The lines of one of `LOGS`; a torn last line is left out.
+
+        Raises:
+            Damaged: if it is no such file.
+        """
+        try:
+            text = (self.path / name).read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            return [dict(json.loads(line)) for line in whole.splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise Damaged(f"{type(error).__name__}: {error}") from error
+
+    def log_marks(self) -> dict[str, Any]:
+        """Length and SHA-256 of each of `LOGS`, for `cut_logs`."""
+        texts = {name: (self.path / name).read_bytes() for name in LOGS if (self.path / name).exists()}
+        return {name: {"bytes": len(t), "hash": hashlib.sha256(t).hexdigest()} for name, t in texts.items()}
+
+    def cut_logs(self, marks: Mapping[str, Any]) -> None:
+        """Cut each of `LOGS` back to where its mark was taken; without a mark it is removed.
+
+        Raises:
+            Damaged: if what stood there then is no longer the same.
+        """
+        for name in LOGS:
+            path = self.path / name
+            if name not in marks:
+                remove(path)
+                continue
+            try:
+                text = path.read_bytes()[: marks[name]["bytes"]]
+            except OSError as error:
+                raise Damaged(f"{name}: {error}") from error
+            if hashlib.sha256(text).hexdigest() != marks[name]["hash"]:
+                raise Damaged(f"{name} is not what it was when the checkpoint was made")
+            with open(path, "r+b") as file:
+                file.truncate(len(text))
+
+    def progress(self, phase: str, done: float, **values: Any) -> None:
+        """Write how far the cell is: `done` in [0, 1] of the phase "prepare", "evaluate" or a phase of training."""
+        write_json(
+            self.path / "progress.json", {"phase": phase, "done": done, "time": time.time()} | values, sync=False
+        )
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """The last progress; None if there is none that can be read."""
+        try:
+            return read_json(self.path / "progress.json")
+        except Damaged:  # it is written again within a second
+            return None
+
+    def manifest(self) -> dict[str, Any] | None:
+        """cell.json, or None before the cell began."""
+        return self._sound("cell.json")
+
+    def trained(self) -> dict[str, Any] | None:
+        """train.json where training is done and the weights are there, else None."""
+        return self._sound("train.json") if (self.path / "weights.safetensors").exists() else None
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None while the cell is not done."""
+        return self._sound("result.json")
+
+    def error(self) -> dict[str, Any] | None:
+        """error.json: {"status", "error", "traceback", "time"}, or None."""
+        return self._sound("error.json")
+
+    def _sound(self, name: str) -> dict[str, Any] | None:
+        """A record; a damaged one, or one of another cell, is as if it were not there, with a warning."""
+        try:
+            found = read_json(self.path / name)
+            if found is not None and found.get("cell_id", self.cell_id) != self.cell_id:
+                raise Damaged(f"it is of cell {found['cell_id']}")
+        except Damaged as error:
+            warnings.warn(f"{self.path / name} is broken ({error}) and is not used", stacklevel=3)
+            return None
+        return found
+
+
+class Heartbeat:
+    """Writes progress.json, at most every `HEARTBEAT` seconds.
+
+    Args:
+        total: units of the phase (images trained on, images sampled).
+    """
+
+    def __init__(self, folder: CellFolder, phase: str, total: int) -> None:
+        self._folder, self._phase, self._total = folder, phase, total
+        self._done, self._next = 0, 0.0
+
+    def tick(self, units: int) -> None:
+        """Count units done."""
+        self._done += units
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + HEARTBEAT
+            self._folder.progress(self._phase, min(self._done / self._total, 1.0))

@@ -1,0 +1,109 @@
+"""A grid's folder, results/<grid>/: its plan, and the folders of its cells."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.store.cell_folder import CellFolder
+from bench.store.files import Damaged, read_json, write_json
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell of a plan as its grid file records it: ids, and the values that label it.
+
+    Attributes:
+        labels: strategy (its label), n_clients, beta, seed and any further axis by dotted name.
+        config: the whole configuration as JSON.
+    """
+
+    cell_id: str
+    train_id: str
+    labels: dict[str, Any]
+    config: dict[str, Any]
+
+
+class Store:
+    """The results of one grid, results/<grid>/."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def cell(self, cell_id: str) -> CellFolder:
+        """The folder of a cell, which need not exist yet."""
+        return CellFolder(self.root / cell_id)
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Write grid.json: the grid's name, description, axes, data, extractor, floor and planned cells."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_json(self.root / "grid.json", plan)
+
+    def plan(self) -> dict[str, Any]:
+        """grid.json.
+
+        Raises:
+            FileNotFoundError: if no grid was run into this folder.
+        """
+        found = read_json(self.root / "grid.json")
+        if found is None:
+            raise FileNotFoundError(f"{self.root} holds no grid.json: no grid has been run into it")
+        return found
+
+    def planned(self) -> list[PlannedCell]:
+        """The cells of the last plan, in its order."""
+        return [PlannedCell(**cell) for cell in self.plan()["cells"]]
+
+    def strangers(self) -> int:
+        """How many cells lie here that the last plan does not name."""
+        return len(self._unnamed())
+
+    def versions(self) -> dict[str, int]:
+        """How many of the cells that the last plan does not name were made by which RESULT_VERSION."""
+        found: dict[str, int] = {}
+        for path in self._unnamed():
+            try:
+                version = str((read_json(path) or {}).get("result_version", "unknown"))
+            except Damaged:  # before records had seals, or broken
+                version = "unknown"
+            found[version] = found.get(version, 0) + 1
+        return found
+
+    def _unnamed(self) -> list[Path]:
+        named = {cell.cell_id for cell in self.planned()}
+        return [path for path in sorted(self.root.glob("*/cell.json")) if path.parent.name not in named]
+
+    def find_trained(self, train_id: str) -> list[CellFolder]:
+        """The cells whose weights were trained by the settings of `train_id`."""
+        return [
+            CellFolder(path.parent)
+            for path, found in self._records("train.json", "train_id")
+            if found["train_id"] == train_id
+        ]
+
+    def trained_ids(self) -> set[str]:
+        """The train_id of every cell whose training is done."""
+        return {found["train_id"] for _, found in self._records("train.json", "train_id")}
+
+    def likelihood_ids(self) -> set[str]:
+        """The likelihood_id of every likelihood.json."""
+        return {found["likelihood_id"] for _, found in self._records("likelihood.json", "likelihood_id")}
+
+    def find_likelihood(self, likelihood_id: str) -> dict[str, Any] | None:
+        """The likelihood.json of a cell with that id, or None."""
+        records = (found for _, found in self._records("likelihood.json", "likelihood_id"))
+        return next((found for found in records if found["likelihood_id"] == likelihood_id), None)
+
+    def _records(self, name: str, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """That file of every cell that has it; a damaged one is left out with a warning, as if it were not there."""
+        for path in sorted(self.root.glob(f"*/{name}")):
+            try:
+                found = read_json(path)
+            except Damaged as error:
+                warnings.warn(f"{path} is broken ({error}) and is made anew when it is needed", stacklevel=2)
+                continue
+            if found is not None and key in found:
+                yield path, found
+            elif found is not None:
+                warnings.warn(f"{path} is broken (it has no {key}) and is made anew when it is needed", stacklevel=2)
