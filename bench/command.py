@@ -1,17 +1,72 @@
-"""What the commands share: argparse types, exit codes, messages, wide tables."""
+"""What the commands share: exit codes, one frame around their work, argparse types, wide tables."""
 
 import argparse
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
+from bench import __version__
+from bench.config.errors import ConfigError
 from bench.store.files import Damaged
 
-ODD = (Damaged, KeyError, IndexError, TypeError, ValueError, ArithmeticError)  # of records that are not as they should
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+ODD = (Damaged, KeyError, IndexError, TypeError, ValueError, ArithmeticError)  # errors over records of another version
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """The parser of ``python -m module``, with the option --version."""
+    p = argparse.ArgumentParser(f"python -m {module}", description=description)
+    p.add_argument("--version", action="version", version=f"federated-diffusion-bench {__version__}")
+    return p
+
+
+def run(
+    work: Callable[[], int],
+    interrupted: str = "interrupted",
+    known: Mapping[type[Exception], Callable[[Exception], str]] | None = None,
+    code: int = WRONG,
+) -> int:
+    """Do a command's work; returns its exit code.
+
+    A `ConfigError` is one line and exit code 2, an interrupt one line and 130.
+
+    Args:
+        interrupted: the line after an interrupt.
+        known: further errors that are one line, with what makes it; the first that fits.
+        code: the exit code of those.
+    """
+    known = known or {}
+    try:
+        return work()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+    except tuple(known) as error:
+        message = next(message for kind, message in known.items() if isinstance(error, kind))
+        print(f"error: {message(error)}", file=sys.stderr)
+        return code
+
+
+def odd_records(where: str) -> dict[type[Exception], Callable[[Exception], str]]:
+    """For `run`: errors over records that lie `where` and are not as this version writes them."""
+
+    def message(error: Exception) -> str:
+        what = f"{type(error).__name__}: {error}"
+        return f"a record {where} is not as it should be: {what}: were they written by another version?"
+
+    return dict.fromkeys(ODD, message)
+
+
+# ------------------------------------------------------------------------------------------------ types of options
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -35,19 +90,21 @@ def seconds(text: str) -> float:
     return value
 
 
-def odd_record(where: str, error: BaseException) -> str:
-    """What to say of one of `ODD`."""
-    told = f"{type(error).__name__}: {error}"
-    return f"a record {where} is not as it should be: {told}: were they written by another version?"
+# --------------------------------------------------------------------------------------------------- the terminal
 
 
-def terminal_text(text: str) -> Text:
+def terminal_text(text: str) -> "Text":
     """`text` as it is, with question marks for control characters: it can neither colour nor move nor retitle."""
+    from rich.text import Text
+
     return Text("".join(c if c.isprintable() else "?" for c in text))
 
 
-def print_whole(console: Console, table: Table) -> None:
+def print_whole(console: "Console", table: "Table") -> None:
     """Print a table at its full width: where the terminal is narrower its lines run on, and no number is cut."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
     needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
     wide = Console(width=max(needed, console.width), quiet=console.quiet, force_terminal=console.is_terminal)
     wide.print(table, crop=False)

@@ -20,7 +20,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.command import ODD, odd_record, print_whole, terminal_text
+from bench import command
+from bench.command import odd_records, print_whole, terminal_text
 from bench.config.cell import flatten
 from bench.config.errors import ConfigError
 from bench.config.names import AXES, axis_text
@@ -35,7 +36,6 @@ from bench.store.grid_folder import PlannedCell, Store
 METRICS = ("fid", "kid_mean", "is_mean", "class_tv", "heldout_loss", "train_loss", "megabytes", "seconds")
 SEED = "seed"
 SHOWN = 12  # settings, or values of one, that are printed
-DONE, WRONG, INTERRUPTED = 0, 2, 130
 
 
 @dataclass(frozen=True)
@@ -63,33 +63,27 @@ class Comparison:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     options = parser().parse_args(arguments)
+    return command.run(
+        lambda: work(options),
+        known=odd_records("of the two folders")
+        | {OSError: lambda e: f"{getattr(e, 'filename', None) or options.out}: {getattr(e, 'strerror', None) or e}"},
+    )
+
+
+def work(options: argparse.Namespace) -> int:
+    """Compare, show and write; returns the exit code."""
     console = Console(highlight=False)
-    try:
-        made = compare(open_store(options.a), open_store(options.b))
-        show(made, console)
-        if options.out is not None:
-            paths = write(made, options.out)
-            console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
-        return DONE
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except ODD as error:
-        print(f"error: {odd_record('of the two folders', error)}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    made = compare(open_store(options.a), open_store(options.b))
+    show(made, console)
+    if options.out is not None:
+        paths = write(made, options.out)
+        console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    return command.DONE
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "python -m bench.compare", description="Set the results of two folders side by side, pair by pair."
-    )
+    p = command.parser("bench.compare", "Set the results of two folders side by side, pair by pair.")
     p.add_argument("a", type=Path, metavar="results/A", help="a grid's folder")
     p.add_argument("b", type=Path, metavar="results/B", help="another one, of the same cells")
     p.add_argument(

@@ -4,71 +4,58 @@ Exit codes: 0 all cells done; 1 some failed; 2 a mistake in the grid, an option 
 """
 
 import argparse
-import errno
 import sys
-import uuid
-import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from bench.cell.job import STORAGE_FULL, CellJob, How
-from bench.command import ODD, print_whole, seconds, whole
+from bench import command
+from bench.command import seconds, whole
 from bench.config.errors import ConfigError
-from bench.config.grid_file import load_grid, shipped_grids
-from bench.config.ids import RESULT_VERSION
-from bench.config.names import describe
-from bench.report.results import ReadOnce
-from bench.report.tracking.tracker import Tracker
-from bench.report.write import show, write_report, writing
-from bench.run import pool
-from bench.run.plan import Plan, make_plan
-from bench.run.progress import View, clock, make_view
-from bench.run.watch import Watch, interruptible, sync
-from bench.seeds import numpy_stream
-from bench.store import locks
-from bench.store.cell_folder import FAILURES
-from bench.store.files import Damaged
-from bench.store.grid_folder import Store
-
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+from bench.config.grids import shipped_grids
+from bench.run import BACKENDS
+from bench.store.files import STORAGE_FULL, Damaged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     options = parser().parse_args(arguments)
-    console = Console(quiet=options.quiet)
-    try:
-        if options.scheduler is not None and options.backend not in ("dask", "ray"):
-            raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
-        grid = load_grid(options.grid, options.set)
-        results = results_folder(options.results)
-        if options.sync_only:
-            return sync_only(Store(results / grid.name), console)
-        plan = make_plan(grid, results, options.data_root, options.download)
-        if options.plan:
-            show_plan(plan, options, console)
-            return DONE
-        return execute(plan, options, console)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except Damaged as error:
-        print(f"error: a file was damaged meanwhile: {error}; the same command makes it anew", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        mend_it = "make room and" if error.errno in STORAGE_FULL else "mend that and"
-        told = f"{type(error).__name__}: {error}: what is done is kept; {mend_it} run the same command again"
-        print(f"error: {told}", file=sys.stderr)
-        return FAILED
+    return command.run(
+        lambda: work(options),
+        interrupted="interrupted: what is done is kept; the same command goes on",
+        known={Damaged: damaged_meanwhile, OSError: not_written},
+        code=command.FAILED,
+    )
+
+
+def work(options: argparse.Namespace) -> int:
+    """What the options ask for; returns the exit code.
+
+    Raises:
+        ConfigError: for a mistake in an option, the grid or the data.
+    """
+    if options.scheduler is not None and options.backend not in ("dask", "ray"):
+        raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
+    from bench.config.grid_file import load_grid
+
+    grid, results = load_grid(options.grid, options.set), results_folder(options.results)
+    from bench.run import execute, plan  # torch and more: seconds, which a mistake is reported without
+
+    if options.sync_only:
+        return execute.sync_only(results / grid.name, options.quiet)
+    planned = plan.make_plan(grid, results, options.data_root, options.download)
+    return execute.show_plan(planned, options) if options.plan else execute.execute(planned, options)
+
+
+def damaged_meanwhile(error: Exception) -> str:
+    """The message of a file that was damaged while the grid ran."""
+    return f"a file was damaged meanwhile: {error}; the same command makes it anew"
+
+
+def not_written(error: Exception) -> str:
+    """The message of an error of the storage."""
+    full = isinstance(error, OSError) and error.errno in STORAGE_FULL
+    remedy = "make room and" if full else "mend that and"
+    return f"{type(error).__name__}: {error}: what is done is kept; {remedy} run the same command again"
 
 
 def results_folder(given: str) -> Path:
@@ -86,38 +73,9 @@ def results_folder(given: str) -> Path:
     return path
 
 
-def sync_only(store: Store, console: Console) -> int:
-    """Bring MLflow up to date with what is on disk; returns the exit code."""
-    if not (store.root / "grid.json").exists():
-        raise ConfigError(f"--sync-only: {store.root} holds no grid.json: no grid has been run into it")
-    tracker = Tracker(store)
-    error = sync(tracker, running=False)
-    if error is not None:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
-    return DONE
-
-
-def claim_folder(plan: Plan) -> None:
-    """Write the plan into the grid's folder.
-
-    Raises:
-        ConfigError: if the folder cannot be written.
-    """
-    try:
-        plan.store.root.mkdir(parents=True, exist_ok=True)
-        with writing(plan.store):
-            plan.store.write_plan(plan.describe())
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise ConfigError(f"--results {plan.store.root.parent}: cannot be written: {error}") from error
-
-
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser("python -m bench.grid", description="Run a grid of federated diffusion experiments.")
+    p = command.parser("bench.grid", "Run a grid of federated diffusion experiments.")
     p.add_argument(
         "--grid", required=True, metavar="NAME", help=f"a shipped grid ({', '.join(shipped_grids())}) or a TOML file"
     )
@@ -135,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
     p.add_argument("--download", action="store_true", help="allow fetching data and extractor weights that are missing")
     p.add_argument("--n-jobs", type=whole(1), metavar="N", help="cells at once (default: as cores or GPUs allow)")
-    p.add_argument("--backend", choices=pool.BACKENDS, default="loky", help="joblib backend (default: loky)")
+    p.add_argument("--backend", choices=BACKENDS, default="loky", help="joblib backend (default: loky)")
     p.add_argument(
         "--scheduler", metavar="ADDRESS", help="Dask scheduler or Ray cluster; without it a local one is started"
     )
@@ -160,146 +118,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
     p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
-
-
-def show_plan(plan: Plan, options: argparse.Namespace, console: Console) -> None:
-    """Print every cell with its state and estimated time."""
-    states, pending = plan.states(), plan.pending(options.retry_failed)
-    times = plan.estimate(pending)
-    table = Table(title=f"grid {plan.grid.name}: {len(plan.jobs)} cells", title_justify="left")
-    for name in ("cell", "state", "experiment", "estimate"):
-        table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)
-    for job in sorted(plan.jobs, key=lambda job: states[job.cell_id]):
-        extra = " ".join(f"{axis}={job.labels[axis]}" for axis in plan.grid.extra_axes if axis != "recipe")
-        seconds = times.get(job.cell_id)
-        table.add_row(
-            job.cell_id,
-            states[job.cell_id],
-            Text(f"{describe(job.config)} {extra}".strip()),
-            clock(seconds) if seconds is not None else "",
-        )
-    print_whole(console, table)
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
-    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
-    console.print(
-        f"{counts}; about {clock(sum(times.values()) / n_jobs)} to run on {n_jobs} at a time; nothing was run",
-        highlight=False,
-    )
-
-
-def execute(plan: Plan, options: argparse.Namespace, console: Console) -> int:
-    """Run what is missing, then write and print the tables; returns the exit code."""
-    claim_folder(plan)
-    told = mend(plan, options.break_locks)
-    states = plan.states()
-    failed = {cell_id for cell_id, state in states.items() if state in FAILURES}
-    running = sum(state == "running" for state in states.values())
-    pending = plan.pending(options.retry_failed)
-    tracker = None if options.no_mlflow else Tracker(plan.store)
-    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
-    elsewhere = f" ({running} of them at work in another run)" if running else ""
-    console.print(
-        f"grid {plan.grid.name}: {len(plan.jobs)} cells, {len(plan.jobs) - len(pending)} ended before, "
-        f"{len(pending)} to run{elsewhere}, {n_jobs} at a time; results in {plan.store.root}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
-    view = make_view(console, options.quiet)
-    for warning in told:
-        view.warn(warning)
-    jobs = prepared(pending, failed, options)  # before they are watched: a failure that is to be forgotten is none
-    watch = Watch(plan, pending, tracker, view)
-    interrupted = False
-    try:
-        with watch, interruptible():
-            pool.run(jobs, n_jobs, options.backend, options.scheduler, view.warn)
-    except KeyboardInterrupt:
-        interrupted = True
-    except pool.WorkersDie as error:
-        view.warn(str(error))
-    if watch.syncing:
-        view.warn("MLflow does not answer; --sync-only sends it the rest later")
-    pictures = not (options.tables_only or interrupted)
-    finish(plan, None if watch.syncing else tracker, view, console, pictures)
-    return outcome(plan, interrupted)
-
-
-def mend(plan: Plan, break_locks: bool) -> list[str]:
-    """Move damaged files away; what was found, and what of other versions lies there."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        for job in plan.jobs:
-            folder = plan.store.cell(job.cell_id)
-            if folder.path.is_dir():
-                with locks.hold(folder.path, "mend", break_locks) as held:
-                    if held:
-                        folder.mend()
-    found = list(dict.fromkeys(str(warning.message) for warning in caught))
-    versions = {version: n for version, n in plan.store.versions().items() if version != str(RESULT_VERSION)}
-    return found + [
-        f"{n} cells in {plan.store.root} were made by RESULT_VERSION {version}, and this is {RESULT_VERSION}: they are "
-        "kept, and not used"
-        for version, n in versions.items()
-    ]
-
-
-def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace) -> list[CellJob]:
-    """The jobs in the order they are to be run in, told how; what tells of the failures in `failed` is removed."""
-    how = How(uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate,
-              break_locks=options.break_locks)  # fmt: skip
-    made = [replace(job, how=how) for job in jobs]
-    if options.shuffle is not None:
-        order = numpy_stream(options.shuffle, "order of cells").permutation(len(made))
-        made = [made[k] for k in order]
-    for job in made:
-        folder = Store(job.root).cell(job.cell_id)
-        if job.cell_id in failed and locks.is_free(folder.path, how.run, how.break_locks):
-            folder.forget_failure()
-    return made
-
-
-def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pictures: bool) -> None:
-    """Write and show the report, if any cell has ended, with `pictures` or without; sync MLflow for the last time."""
-    if any(state in ("done", *FAILURES) for state in plan.states().values()):
-        with writing(plan.store):
-            plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
-            once = ReadOnce(plan.store.root)
-            try:
-                show(write_report(once, pictures=pictures), once, console, view.warn)
-            except ODD as odd:
-                told = f"{type(odd).__name__}: {odd}"
-                view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")
-        if strangers := plan.store.strangers():
-            console.print(
-                f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan", markup=False
-            )
-    if tracker is not None:
-        if (error := sync(tracker, running=False)) is not None:
-            view.warn(f"{error}; the next run of this grid syncs them")
-        console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
-
-
-def outcome(plan: Plan, interrupted: bool) -> int:
-    """Tell which cells failed and why; returns the exit code."""
-    states = plan.states()
-    done = sum(state == "done" for state in states.values())
-    for job in plan.jobs:
-        if states[job.cell_id] in FAILURES:
-            told = (plan.store.cell(job.cell_id).error() or {}).get("error")
-            print(
-                f"{states[job.cell_id]}: {describe(job.config)}: {told}\n"
-                f"  traceback in {plan.store.cell(job.cell_id).path / 'error.json'}; run again with --retry-failed",
-                file=sys.stderr,
-            )
-    if interrupted:
-        print(
-            f"interrupted: {done} of {len(plan.jobs)} cells are done and kept; "
-            "the same command goes on with the others",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    return DONE if done == len(plan.jobs) else FAILED
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How strategies and partitions are found: by a shipped name, an installed package's entry point, or a dotted path.
 
-A leaf: it knows neither of the rooms that use it.
+It knows neither of the rooms that use it.
 """
 
 import difflib
@@ -8,9 +8,28 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
-from typing import Generic, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class Later(ModuleType):
+    """A module by its name, imported when it is first asked for something.
+
+    For modules that take seconds to import and that a command may not need: a mistake in a grid, say, is reported by
+    the hyper-parameters of its strategies alone.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:  # a grid is read, and its mistakes reported, without the seconds that torch takes to import
+    torch, Tensor = Later("torch"), Any
 
 
 class UnknownPlugin(ValueError):

@@ -8,9 +8,12 @@ differences between them are paired. Streams do not depend on the order in which
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Label = str | int | float
 
@@ -21,8 +24,10 @@ def derive(root: int, *labels: Label) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def torch_stream(root: int, *labels: Label) -> torch.Generator:
+def torch_stream(root: int, *labels: Label) -> "torch.Generator":
     """A CPU generator for the stream. Draws are made on the CPU on every device, so they are the same on each."""
+    import torch  # takes seconds, which who asks for no numbers need not wait for
+
     return torch.Generator("cpu").manual_seed(derive(root, *labels))
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import command
 from bench.cell import environment
 from bench.cell.job import CellJob, How
 from bench.cell.run import run_cell
@@ -37,7 +38,7 @@ RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
 # Left out at any depth: of when, where and how fast; hashes of files that hold such; what the cell's id says already.
 PASSING = ("time", "seconds", "started", "finished", "environment", "training_environment", "attempt", "files")
 GIVEN = ("cell_id", "train_id", "likelihood_id", "result_version", "config", "data", "extractor")
-SAME, DIFFERENT, WRONG, INTERRUPTED = 0, 1, 2, 130
+SAME, DIFFERENT = 0, 1
 SHOWN = 20  # differences of a cell that are printed
 
 
@@ -69,26 +70,23 @@ class Verdict:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     options = parser().parse_args(arguments)
-    console = Console(highlight=False)
-    try:
-        store = Store(options.results)
-        chosen = choose(store, options.cell, options.cells, options.seed)
-        how = "as named" if options.cell else f"drawn with --seed {options.seed}"
-        console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}", soft_wrap=True, markup=False)
-        return report([verify(store, cell, options.data_root, console) for cell in chosen], console)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return command.run(lambda: work(options))
+
+
+def work(options: argparse.Namespace) -> int:
+    """Choose cells, run them again and compare; returns the exit code."""
+    console, store = Console(highlight=False), Store(options.results)
+    chosen = choose(store, options.cell, options.cells, options.seed)
+    how = "as named" if options.cell else f"drawn with --seed {options.seed}"
+    console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}", soft_wrap=True, markup=False)
+    return report([verify(store, cell, options.data_root, console) for cell in chosen], console)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "python -m bench.verify",
-        description="Run finished cells of a grid once more, elsewhere, and compare every number with those recorded.",
+    p = command.parser(
+        "bench.verify",
+        "Run finished cells of a grid once more, elsewhere, and compare every number with those recorded.",
     )
     p.add_argument("results", type=Path, metavar="results/GRID", help="a grid's folder; nothing in it is changed")
     which = p.add_mutually_exclusive_group()

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from bench.plugins import Tensor, torch
 from partitions.base import IntArray, PartitionError, check_levels
 
 _AT_ONCE = 1024  # images whose noise is in memory together

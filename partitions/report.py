@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
+from bench.plugins import Later
 from partitions.base import IntArray, PartitionError, check_levels, partition_digest
 
+special = Later("scipy.special")
 FloatArray = NDArray[np.float64]
 
 
@@ -77,7 +78,7 @@ def skew_report(
         total_variation_mean=float(distances.mean()),
         total_variation_weighted=float(np.average(distances, weights=sizes)),
         jensen_shannon=tuple(_jensen_shannon(mixes, global_mix).tolist()),
-        effective_classes=tuple(np.exp(entr(mixes).sum(axis=1)).tolist()),
+        effective_classes=tuple(np.exp(special.entr(mixes).sum(axis=1)).tolist()),
         size_cv=float(sizes.std() / sizes.mean()),
         digest=partition_digest(split),
         noise=tuple(map(float, levels)),
@@ -86,8 +87,8 @@ def skew_report(
 
 def _jensen_shannon(mixes: FloatArray, reference: FloatArray) -> FloatArray:
     """Jensen-Shannon distance (n,) of each row of `mixes` (n, K) to `reference` (K,), in [0, 1]."""
-    between = entr((mixes + reference) / 2).sum(axis=1)
-    within = (entr(mixes).sum(axis=1) + entr(reference).sum()) / 2
+    between = special.entr((mixes + reference) / 2).sum(axis=1)
+    within = (special.entr(mixes).sum(axis=1) + special.entr(reference).sum()) / 2
     # Equal mixes can come out a rounding error below 0.
     distance: FloatArray = np.sqrt(np.clip((between - within) / np.log(2), 0, 1))
     return distance

@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
+from bench.plugins import Tensor, torch
 
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
@@ -159,7 +158,6 @@ class WeightedMean:
         self._integers: Tensors = {}
         self._total = 0
 
-    @torch.no_grad()
     def add(self, tensors: Mapping[str, Tensor], weight: int) -> None:
         """Add one client's tensors with its number of samples.
 
@@ -174,11 +172,10 @@ class WeightedMean:
         self._total += weight
         for name, tensor in tensors.items():
             if name in self._sums:
-                self._sums[name].add_(tensor, alpha=weight)
+                self._sums[name].add_(tensor.detach(), alpha=weight)
             else:
                 self._integers.setdefault(name, tensor.detach().clone())
 
-    @torch.no_grad()
     def result(self) -> Tensors:
         """The mean, as new tensors of the types of `like`.
 

@@ -34,8 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
+from bench.plugins import Tensor, torch
 from bench.seeds import torch_stream
 from strategies.base import State, Strategy, Tensors, Upload
 
@@ -147,7 +146,7 @@ def _floating(tensors: Tensors) -> list[str]:
     return sorted(name for name, tensor in tensors.items() if tensor.is_floating_point())
 
 
-def _moved(tensor: torch.Tensor, total: torch.Tensor, server: State) -> torch.Tensor:
+def _moved(tensor: Tensor, total: Tensor, server: State) -> Tensor:
     """The tensor moved by a round's sum over the expected number of participants, of the tensor's own type."""
     n, share = server["n_clients"], server["participation"]
     expected = share * n if server["sampling"] == "poisson" else max(1, math.floor(share * n + 0.5))

@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Tensors
 from strategies.fedavg import FedAvg
 

@@ -6,9 +6,7 @@ algorithm 2 (arXiv 2003.00295).
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from bench.plugins import Tensor, torch
 from strategies.fedopt import FedOpt
 
 

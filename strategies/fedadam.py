@@ -8,9 +8,7 @@ Optimization, ICLR 2015, end of section 2 (arXiv 1412.6980).
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from bench.plugins import Tensor, torch
 from strategies.fedopt import FedOpt, require_decay
 
 

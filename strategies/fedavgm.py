@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Upload
 from strategies.fedavg import FedAvg
 from strategies.fedopt import pseudo_gradient, require_decay, require_positive

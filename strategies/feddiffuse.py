@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Tensors, Upload, WeightedMean
 from strategies.fedavg import FedAvg
 

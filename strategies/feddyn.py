@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean
 
 
@@ -58,10 +57,9 @@ class FedDyn(Strategy):
         if "gradient" in local:
             torch._foreach_sub_(list(grads.values()), [local["gradient"][name] for name in grads])
 
-    @torch.no_grad()
     def upload(self, params: Tensors, down: Tensors, local: State) -> Tensors:
         names = [name for name, p in params.items() if p.is_floating_point()]
-        changes = torch._foreach_sub([params[name] for name in names], [down[name] for name in names])
+        changes = torch._foreach_sub([params[name].detach() for name in names], [down[name] for name in names])
         torch._foreach_mul_(changes, -self.alpha)
         if "gradient" in local:
             torch._foreach_add_(changes, [local["gradient"][name] for name in names])

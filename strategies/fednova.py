@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean
 
 STEPS = "fednova/steps"  # tau_i on its way; a parameter's name holds no slash

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
+from bench.plugins import Tensor, torch
 from strategies.base import State, Tensors, Upload, weighted_mean
 from strategies.fedavg import FedAvg
 

@@ -7,9 +7,7 @@ Optimization, NeurIPS 2018.
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from bench.plugins import Tensor, torch
 from strategies.fedadam import FedAdam
 
 

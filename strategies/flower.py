@@ -30,13 +30,12 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from bench.plugins import Registry
+from bench.plugins import Later, Registry, Tensor, torch
 from bench.seeds import derive
 from strategies.base import State, Strategy, Tensors, Upload
-from strategies.flower_state import places, restore, written
 
+flower_state = Later("strategies.flower_state")  # it needs torch
 _HOMES = ("flwr.server.strategy", "flwr.serverapp.strategy")  # the later one has the word where both have a name
 _MISSING = "the package flwr is not installed: pip install -c constraints.txt -e '.[flower]'"
 _WAITS = ("min_train_nodes", "min_available_nodes")  # a strategy's own counts, until which it waits
@@ -96,12 +95,12 @@ class Flower(Strategy):
         number, current = kept["round"] + 1, _on_cpu(params, names)
         with _as_in_flower(derive(server["seed"], "flower", number)):
             strategy = self._made(current) if number == 1 else self._remade(current, server["seed"])
-            made = places(strategy)
+            made = flower_state.places(strategy)
             if number > 1:
-                restore(strategy, kept["object"], made)
+                flower_state.restore(strategy, kept["object"], made)
             speak = _by_messages if hasattr(strategy, "aggregate_train") else _by_fit
             new = speak(strategy, number, current, results)
-            server["flower"] = {"round": number, "object": written(strategy, made)}
+            server["flower"] = {"round": number, "object": flower_state.written(strategy, made)}
         if new.keys() != current.keys():
             raise ValueError(f"it makes a model of other tensors: {sorted(new.keys() ^ current.keys())[:5]}")
         server["params"] = {n: _like(t, new[n]) if n in new else integers[n] for n, t in params.items()}
@@ -252,7 +251,7 @@ def _load(path: str) -> type:
     return found
 
 
-def _parameters(tensors: Mapping[str, torch.Tensor]) -> Any:
+def _parameters(tensors: Mapping[str, Tensor]) -> Any:
     """Of the classic API: the tensors without their names."""
     from flwr.common import ndarrays_to_parameters
 
@@ -263,12 +262,12 @@ def _bytes(content: Any) -> list[bytes]:
     return [array.data for record in content.array_records.values() for array in record.values()]
 
 
-def _on_cpu(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> Tensors:
+def _on_cpu(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
     """Copies in Flower's memory: uploads may be the live parameters."""
     return {name: tensors[name].detach().to("cpu", copy=True) for name in names}
 
 
-def _like(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+def _like(old: Tensor, new: Tensor) -> Tensor:
     if old.shape != new.shape:
         raise ValueError(f"it makes a tensor of shape {tuple(new.shape)} of one of shape {tuple(old.shape)}")
     return new.to(old)

@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
-
+from bench.plugins import Tensor, torch
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean
 
 CONTROL = "control/"  # names of controls on their way; a parameter's name holds no slash
@@ -96,7 +95,7 @@ class Scaffold(Strategy):
         }
 
 
-def _between(x: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
+def _between(x: Tensor, y: Tensor, weight: float) -> Tensor:
     """x + weight (y - x), which is y bit for bit at weight 1; integers are y's."""
     return torch.lerp(x.double(), y.double(), weight).to(x.dtype) if x.is_floating_point() else y
 
@@ -106,7 +105,7 @@ def _control(server: State) -> Tensors:
     return server.get("control") or _zeros({n: t for n, t in server["params"].items() if t.is_floating_point()})
 
 
-def _zeros(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+def _zeros(tensors: Mapping[str, Tensor]) -> Tensors:
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 

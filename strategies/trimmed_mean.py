@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
+from bench.plugins import Tensor, torch
 from strategies.base import State, Tensors, Upload
 from strategies.fedavg import FedAvg
 

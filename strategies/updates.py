@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-import torch
-
+from bench.plugins import torch
 from strategies.base import State, Tensors, WeightedMean
 
 

@@ -1,14 +1,11 @@
 """A cell to run, as plain data that can go to another process."""
 
-import errno
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.config.cell import CellConfig
-
-STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)

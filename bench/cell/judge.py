@@ -8,12 +8,13 @@ import numpy as np
 from safetensors.torch import load_file
 
 import partitions
-from bench.cell.sample import Generated, Model
+from bench.cell.sample import Generated
+from bench.cell.setting import Model, process
 from bench.config.cell import CellConfig
 from bench.data.pixels import to_model_range
 from bench.data.sets import Dataset
 from bench.diffusion.likelihood import bits_per_dim
-from bench.diffusion.samplers import timesteps
+from bench.diffusion.schedule import timesteps
 from bench.federation.mixture import judged
 from bench.fidelity.extractors import Extractor
 from bench.fidelity.references import class_moments, fixed_draw, reference
@@ -113,7 +114,7 @@ def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, dev
     heartbeat = Heartbeat(folder, "likelihood", len(images) * len(kept))
     x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
     found = bits_per_dim(
-        model.net, cell.process(), x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
+        model.net, process(cell), x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
     )
     return {
         "bits_per_dim": found.total.mean().item(),

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from bench.cell import environment
-from bench.cell.job import STORAGE_FULL, CellJob
+from bench.cell.job import CellJob
 from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve
-from bench.cell.sample import Model, generate
-from bench.cell.setting import PERSONAL, load_cell_extractor, load_data, load_model
+from bench.cell.sample import generate
+from bench.cell.setting import PERSONAL, Model, load_cell_extractor, load_data, load_model
 from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
 from bench.config.cell import CellConfig
 from bench.config.ids import RESULT_VERSION, likelihood_id
@@ -29,7 +29,7 @@ from bench.fidelity.extractors import Extractor
 from bench.pictures.of_a_cell import draw_diagnostics, draw_rounds
 from bench.store import locks
 from bench.store.cell_folder import HANG, CellFolder, Failure, Heartbeat
-from bench.store.files import NO_FILE, read_json, remove, write_bytes, write_json
+from bench.store.files import NO_FILE, STORAGE_FULL, read_json, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
 
 

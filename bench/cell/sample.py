@@ -12,15 +12,12 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from bench.cell.setting import Model, diffused_shape, process
 from bench.config.cell import CellConfig
-from bench.data.pixels import to_model_range, to_uint8
 from bench.data.sets import Dataset
 from bench.diffusion import samplers
-from bench.diffusion.autoencoder import LatentSpace
 from bench.diffusion.guidance import Network, asked_labels, guided
-from bench.diffusion.unet import UNet
 from bench.federation import mixture
-from bench.federation.mixture import Personal
 from bench.pictures.film import save_film
 from bench.pictures.sheets import class_sheet, rows_sheet, sample_sheet
 from bench.store.files import write_bytes
@@ -28,36 +25,6 @@ from bench.store.files import write_bytes
 SHEET = 64  # images on the sample sheet
 FILM_IMAGES, FILM_FRAMES = 16, 50
 ROW = 10  # images of each client on their sheet
-
-
-@dataclass(frozen=True)
-class Model:
-    """What was trained, ready to be evaluated.
-
-    Attributes:
-        net: in evaluation mode.
-        space: of latent diffusion, on the network's device; None for diffusion of the images themselves.
-        personal: None for one global model. Else `net` is where clients' models are put in turn.
-    """
-
-    net: UNet
-    space: LatentSpace | None = None
-    personal: Personal | None = None
-
-    def to_images(self, x: Tensor, pixel_range: str) -> Tensor:
-        """uint8 images on the CPU from what was drawn, (B, C, H, W) or latents."""
-        x = x.float()
-        return to_uint8(x if self.space is None else self.space.decode(x), pixel_range).cpu()
-
-    def reconstruct(self, images: Tensor, pixel_range: str, device: str) -> Tensor:
-        """uint8 images through the autoencoder and back, on the CPU.
-
-        Raises:
-            ValueError: if there is none.
-        """
-        if self.space is None:
-            raise ValueError("only latent diffusion has an autoencoder to reconstruct images with")
-        return self.to_images(self.space.encode(to_model_range(images.to(device), pixel_range)), pixel_range)
 
 
 @dataclass(frozen=True)
@@ -158,13 +125,14 @@ def _draw_batch(
     cell: CellConfig, model: Model, data: Dataset, numbers: Tensor, asked: Tensor, device: str, filmed: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """One batch as uint8 images, and if it is filmed the film of its first images, uint8 likewise."""
-    bound = None if model.space is None else (-model.space.bound, model.space.bound)
-    settings, shape = cell.sampler_settings(bound), cell.diffused_shape(data.channels)
+    clip_range = cell.pixel_range if model.space is None else (-model.space.bound, model.space.bound)
+    shape = diffused_shape(cell, data.channels)
     noise = samplers.ImageNoise(cell.seed, numbers.tolist(), shape)
-    stride, frames, x = -(-settings.steps // FILM_FRAMES), [], torch.empty(0)
+    stride, frames, x = -(-cell.sampler.steps // FILM_FRAMES), [], torch.empty(0)
     network = _network(cell, model, data, shape[0], asked.to(device))
-    for step, x in enumerate(samplers.trajectory(network, cell.process(), settings, noise.draw, device)):
-        if filmed and (step % stride == 0 or step == settings.steps):
+    trajectory = samplers.trajectory(network, process(cell), cell.sampler, noise.draw, device, clip_range)
+    for step, x in enumerate(trajectory):
+        if filmed and (step % stride == 0 or step == cell.sampler.steps):
             frames.append(model.to_images(x[:FILM_IMAGES], cell.data.range))
     return model.to_images(x, cell.data.range), frames
 

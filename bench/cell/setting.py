@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor
 
 import partitions
 from bench.cell.autoencoder import FirstStage, encoded
-from bench.cell.sample import Model
 from bench.config.cell import CellConfig
+from bench.data.pixels import to_model_range, to_uint8
 from bench.data.sets import Dataset, load_dataset
-from bench.diffusion.autoencoder import LatentSpace
+from bench.diffusion import schedule
+from bench.diffusion.autoencoder import LatentSpace, latent_side
 from bench.diffusion.losses import LossSettings
+from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
 from bench.federation.mixture import Personal
 from bench.federation.rounds import FederatedTraining
@@ -24,6 +27,36 @@ from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was trained, ready to be evaluated.
+
+    Attributes:
+        net: in evaluation mode.
+        space: of latent diffusion, on the network's device; None for diffusion of the images themselves.
+        personal: None for one global model. Else `net` is where clients' models are put in turn.
+    """
+
+    net: UNet
+    space: LatentSpace | None = None
+    personal: Personal | None = None
+
+    def to_images(self, x: Tensor, pixel_range: str) -> Tensor:
+        """uint8 images on the CPU from what was drawn, (B, C, H, W) or latents."""
+        x = x.float()
+        return to_uint8(x if self.space is None else self.space.decode(x), pixel_range).cpu()
+
+    def reconstruct(self, images: Tensor, pixel_range: str, device: str) -> Tensor:
+        """uint8 images through the autoencoder and back, on the CPU.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.space is None:
+            raise ValueError("only latent diffusion has an autoencoder to reconstruct images with")
+        return self.to_images(self.space.encode(to_model_range(images.to(device), pixel_range)), pixel_range)
 
 
 def load_data(cell: CellConfig, data_root: Path | None, download: bool = False) -> Dataset:
@@ -74,11 +107,32 @@ def with_heldout_noise(cell: CellConfig, data: Dataset, client: int) -> Dataset:
     return dataclasses.replace(data, heldout_images=noisy, train_images=data.train_images[:1])
 
 
+def process(cell: CellConfig) -> Process:
+    """The cell's diffusion process: schedule, prediction and variance."""
+    d = cell.diffusion
+    return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
+
+
+def diffused_shape(cell: CellConfig, channels: int) -> tuple[int, int, int]:
+    """(C, H, W) of the network's input, for images of that many channels: the images' shape, or their latents'."""
+    if not cell.is_latent:
+        return channels, cell.data.size, cell.data.size
+    side = latent_side(cell.data.size)
+    return cell.latent.channels, side, side
+
+
+def unet(cell: CellConfig, channels: int, n_classes: int) -> UNet:
+    """The cell's network for images of that many channels, its weights drawn from torch's global generator."""
+    shape, model = diffused_shape(cell, channels), dict(cell.model)
+    classes = n_classes if model.pop("class_conditional") else None
+    return UNet(shape[0], **model, learned_variance=cell.diffusion.variance == "learned", classes=classes)
+
+
 def make_network(cell: CellConfig, data: Dataset, device: str) -> UNet:
     """The cell's U-Net, its initial weights drawn from the stream "init" whatever the strategy."""
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(cell.seed, "init"))
-        net = cell.unet(data.channels, data.n_classes)
+        net = unet(cell, data.channels, data.n_classes)
     return net.to(device)
 
 
@@ -90,7 +144,7 @@ def make_task(cell: CellConfig, data: Dataset, space: LatentSpace | None, device
     else:
         train, heldout = encoded(data, space, cell.data.range, device)
     return DiffusionTask(
-        cell.process(),
+        process(cell),
         train,
         heldout,
         data.train_labels,
@@ -115,8 +169,10 @@ def make_training(
 ) -> FederatedTraining:
     """The cell's training, ready to yield its rounds."""
     clients = [torch.from_numpy(part) for part in parts]
-    strategy, ema = cell.make_strategy(), cell.ema_settings()
-    return FederatedTraining(strategy, net, task, clients, cell.training, cell.client, cell.seed, folder, tick, ema)
+    strategy = cell.make_strategy()
+    return FederatedTraining(
+        strategy, net, task, clients, cell.training, cell.client, cell.seed, folder, tick, cell.ema
+    )
 
 
 def load_model(cell: CellConfig, data: Dataset, folder: Path, device: str) -> Model:

@@ -11,9 +11,10 @@ import partitions
 from bench.cell import environment
 from bench.cell.autoencoder import FirstStage, first_stage
 from bench.cell.diagnostics import Diagnostics, diagnose, heldout_by_group
-from bench.cell.sample import Model, draw
+from bench.cell.sample import draw
 from bench.cell.setting import (
     PERSONAL,
+    Model,
     client_mixes,
     make_network,
     make_task,

@@ -25,6 +25,7 @@ from rich.text import Text
 
 import partitions
 import strategies
+from bench import command
 from bench.check import partition_laws, toy
 from bench.check.law import Outcome, Verdict, judge, summary
 from bench.check.partition_laws import PARTITION_LAWS
@@ -39,7 +40,7 @@ EXAMPLES = {("partition", "flower"): 'flower(partitioner="DirichletPartitioner",
 PACKAGES = {("strategy", "flower"): "flwr", ("partition", "flower"): "flwr_datasets"}
 PLURAL = {"strategy": "strategies", "partition": "partitions"}
 COLOURS: dict[Outcome, str] = {"holds": "green", "broken": "bold red", "not claimed": "yellow", "not tried": "dim"}
-DONE, BROKEN, WRONG, INTERRUPTED = 0, 1, 2, 130
+BROKEN = 1
 
 
 @dataclass(frozen=True)
@@ -72,28 +73,23 @@ class Plugin:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     options = parser().parse_args(arguments)
+    return command.run(lambda: work(options))
+
+
+def work(options: argparse.Namespace) -> int:
+    """List the names, or try the laws; returns the exit code."""
     console = Console(highlight=False)
-    try:
-        if options.list:
-            for kind, room in ROOMS.items():
-                console.print(f"{kind}: {', '.join(room.registry.names())}", soft_wrap=True, markup=False)
-            return DONE
-        plugins = [found for name in options.names for found in find(name, options.kind)]
-        return report(plugins or list(everything(options.kind)), console)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    if options.list:
+        for kind, room in ROOMS.items():
+            console.print(f"{kind}: {', '.join(room.registry.names())}", soft_wrap=True, markup=False)
+        return command.DONE
+    plugins = [found for name in options.names for found in find(name, options.kind)]
+    return report(plugins or list(everything(options.kind)), console)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "python -m bench.check",
-        description="Try the laws that strategies and partitions obey, and show what breaks them.",
-    )
+    p = command.parser("bench.check", "Try the laws that strategies and partitions obey, and show what breaks them.")
     p.add_argument(
         "names",
         nargs="*",
@@ -188,7 +184,7 @@ def report(plugins: Sequence[Plugin], console: Console) -> int:
         print_table(plugin, told, console)
         verdicts += told
     console.print(summary(verdicts))
-    return BROKEN if any(verdict.outcome == "broken" for verdict in verdicts) else DONE
+    return BROKEN if any(verdict.outcome == "broken" for verdict in verdicts) else command.DONE
 
 
 def print_table(plugin: Plugin, verdicts: Sequence[Verdict], console: Console) -> None:

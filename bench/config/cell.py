@@ -5,36 +5,30 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 import partitions
 import strategies
-from bench.data.pixels import LEVELS_KEPT
-from bench.diffusion import autoencoder, samplers, schedule
-from bench.diffusion.ema import EmaSettings
-from bench.diffusion.process import Process
-from bench.diffusion.unet import UNet
+from bench.data.config import LEVELS_KEPT, DataConfig
+from bench.diffusion import schedule
+from bench.diffusion.config import (
+    LATENT_FACTOR,
+    DiffusionConfig,
+    EmaConfig,
+    LatentConfig,
+    ModelConfig,
+    SamplerConfig,
+)
+from bench.store.fields import Count, Fraction, Images, Positive, Section, Share
 
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels or channels: more would not fit into any memory
-Count = Annotated[int, Field(ge=0, le=10**9)]
-Images = Annotated[int, Field(ge=2, le=10**9)]  # fewer have no covariance
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
-
-
-class Section(BaseModel):
-    """A frozen part of a cell that allows no unknown key and converts no type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Plugin(Section):
     """A strategy or partition by name, with its hyper-parameters, defaults filled in."""
 
     name: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -57,17 +51,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
-
-
-class DataConfig(Section):
-    """Which images, at which side, and how many are held out. `limit` keeps that many training images."""
-
-    name: Literal["mnist5k", "mnist", "fashion-mnist", "cifar10"] = "mnist5k"
-    size: Size = 16
-    fit: Literal["none", "pad", "pad-pool", "resize"] = "pad-pool"
-    heldout: Positive = 500
-    limit: Positive | None = None
-    range: Literal["symmetric", "unit"] = "symmetric"
 
 
 class TrainingConfig(Section):
@@ -97,84 +80,6 @@ class ClientConfig(Section):
     lr: Annotated[float, Field(gt=0)] = 2e-3
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     optimizer_state: Literal["reset", "keep"] = "reset"
-
-
-class ModelConfig(Section):
-    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`.
-
-    `class_conditional` shows it the images' classes; guidance needs that.
-    """
-
-    widths: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 32)
-    attention: tuple[bool, ...] = (False, False, True)
-    blocks: Positive = 2
-    groups: Positive = 8
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    attention_norm: bool = True
-    class_conditional: bool = False
-
-
-class DiffusionConfig(Section):
-    """The forward process, what the network predicts of it, and the loss; see `bench.diffusion`.
-
-    `variance` is that of the reverse step; the losses "hybrid" and "vlb" train it where it is learned.
-    `timesteps` says how t is drawn: "loss-aware" is importance sampling. `min_snr_gamma` belongs to the loss
-    "min-snr". `label_dropout` is the share of images whose class is hidden from a class-conditional network.
-    """
-
-    T: Annotated[int, Field(ge=1, le=10**5)] = 1000
-    schedule: Literal["linear", "cosine"] = "cosine"
-    prediction: Literal["eps", "x0", "v"] = "eps"
-    variance: Literal["small", "large", "learned"] = "small"
-    loss: Literal["simple", "hybrid", "vlb", "min-snr"] = "simple"
-    min_snr_gamma: Annotated[float, Field(gt=0)] = 5.0
-    timesteps: Literal["uniform", "loss-aware"] = "uniform"
-    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-
-class EmaConfig(Section):
-    """An exponential moving average of the weights, which is what is then evaluated; see `bench.diffusion.ema`.
-
-    Mode "server" averages the global model after each aggregation. Mode "client" averages at every local step, and
-    takes the mean of the clients' averages weighted by images, so it is for strategies that aggregate in this way.
-    `decay` is per gradient step in both.
-    """
-
-    mode: Literal["off", "server", "client"] = "off"
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    warmup: Literal["ratio", "inverse-gamma", "none"] = "ratio"
-
-
-class LatentConfig(Section):
-    """Diffusion in the latent space of an autoencoder, trained first; see `bench.diffusion.autoencoder`.
-
-    Mode "central" trains it on all training images in one place, without any client's noise; "federated" by the cell's
-    own strategy, clients and participation, where its bytes are counted. `epochs` are rounds of one local epoch by Adam
-    with a cosine schedule, in float32.
-    """
-
-    mode: Literal["off", "central", "federated"] = "off"
-    channels: Size = 4
-    width: Size = 32
-    epochs: Positive = 10
-    batch_size: Positive = 32
-    lr: Annotated[float, Field(gt=0)] = 2e-3
-    kl_weight: Annotated[float, Field(ge=0)] = 1e-2
-
-
-class SamplerConfig(Section):
-    """How images are drawn; see `bench.diffusion.samplers.SamplerSettings`. `batch_size` images at a time.
-
-    `guidance_scale` s mixes eps = eps_null + s (eps_class - eps_null); 1 is plain conditional sampling.
-    """
-
-    name: Literal["ancestral", "ddim", "dpm-solver++"] = "ddim"
-    steps: Positive = 50
-    spacing: Literal["fractional", "integer"] = "fractional"
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    clip: bool = True
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.0
-    batch_size: Positive = 100
 
 
 class EvaluationConfig(Section):
@@ -236,7 +141,7 @@ class CellConfig(Section):
         for mistake in (*_network_mistakes(self), *_recipe_mistakes(self), *_sampling_mistakes(self)):
             raise ValueError(mistake)
         schedule.make(self.diffusion.schedule, self.diffusion.T)
-        samplers.timesteps(self.diffusion.T, self.sampler.steps, self.sampler.spacing)
+        schedule.timesteps(self.diffusion.T, self.sampler.steps, self.sampler.spacing)
         return self
 
     @property
@@ -274,50 +179,23 @@ class CellConfig(Section):
         """Whether the diffusion runs in an autoencoder's latent space."""
         return self.latent.mode != "off"
 
-    def process(self) -> Process:
-        """The diffusion process: schedule, prediction and variance."""
-        d = self.diffusion
-        return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
-
-    def diffused_shape(self, channels: int) -> tuple[int, int, int]:
-        """(C, H, W) of what the network sees, for images of that many channels: those, or their latents."""
-        if not self.is_latent:
-            return channels, self.data.size, self.data.size
-        side = autoencoder.latent_side(self.data.size)
-        return self.latent.channels, side, side
-
-    def unet(self, channels: int, n_classes: int) -> UNet:
-        """The cell's network for images of that many channels, its weights drawn from torch's global generator."""
-        shape, model = self.diffused_shape(channels), dict(self.model)
-        classes = n_classes if model.pop("class_conditional") else None
-        return UNet(shape[0], **model, learned_variance=self.diffusion.variance == "learned", classes=classes)
-
-    def ema_settings(self) -> EmaSettings:
-        """The average's settings."""
-        return EmaSettings(self.ema.mode, self.ema.decay, self.ema.warmup)
-
     @property
     def pixel_range(self) -> tuple[float, float]:
         """What the darkest and the brightest grey level become at the model's door."""
         return (-1.0 if self.data.range == "symmetric" else 0.0), 1.0
-
-    def sampler_settings(self, clip_range: tuple[float, float] | None = None) -> samplers.SamplerSettings:
-        """The sampler's settings; predictions are clipped to `clip_range`, by default the images'."""
-        s = self.sampler
-        return samplers.SamplerSettings(s.name, s.steps, s.spacing, s.eta, s.clip, clip_range or self.pixel_range)
 
 
 def _network_mistakes(cell: CellConfig) -> Iterator[str]:
     m, levels = cell.model, len(cell.model.widths)
     if levels != len(m.attention):
         yield f"model.attention has {len(m.attention)} flags for {levels} model.widths; give one a level"
-    if cell.is_latent and cell.data.size % autoencoder.FACTOR:
+    if cell.is_latent and cell.data.size % LATENT_FACTOR:
         mode = cell.latent.mode
-        yield f"data.size={cell.data.size} must be divisible by {autoencoder.FACTOR}, as latent.mode is {mode!r}"
+        yield f"data.size={cell.data.size} must be divisible by {LATENT_FACTOR}, as latent.mode is {mode!r}"
     if not cell.is_latent and cell.data.size % 2 ** (levels - 1):  # latents are padded: 28x28 has them at 7x7
         yield f"data.size={cell.data.size} cannot be halved {levels - 1} times for {levels} model.widths"
-    if cell.is_latent and cell.data.size // autoencoder.FACTOR < 2 ** (levels - 1):
-        side = cell.data.size // autoencoder.FACTOR
+    if cell.is_latent and cell.data.size // LATENT_FACTOR < 2 ** (levels - 1):
+        side = cell.data.size // LATENT_FACTOR
         yield f"the latents' side {side} is too small for {levels} model.widths: it must be {2 ** (levels - 1)} or more"
     for width in m.widths:
         if width % m.groups:

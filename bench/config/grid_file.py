@@ -26,10 +26,10 @@ import partitions
 import strategies
 from bench.config.cell import CellConfig, Plugin, field, field_names, flatten
 from bench.config.errors import ConfigError
+from bench.config.grids import FOLDER, shipped_grids
 from bench.config.ids import digest, identity
 from strategies.base import Strategy
 
-GRIDS = Path(__file__).parent / "grids"
 AXIS_ORDER = ("strategy", "n_clients", "beta")  # the axes that every table has; others follow in the file's order
 # What centralized training fixes: it has no clients, and one party keeps its optimizer.
 _CENTRALIZED = {
@@ -88,11 +88,6 @@ def load_grid(name_or_path: str, overrides: Sequence[str] = ()) -> Grid:
     return parse_grid(raw, str(path), path.stem, overrides)
 
 
-def shipped_grids() -> list[str]:
-    """Names of the grids that come with the package."""
-    return sorted(path.stem for path in GRIDS.glob("*.toml"))
-
-
 def find_grid(name_or_path: str) -> Path:
     """The file of a shipped grid's name or of a path.
 
@@ -109,7 +104,7 @@ def find_grid(name_or_path: str) -> Path:
         raise ConfigError(
             f"--grid {name_or_path}: unknown grid; {_allowed(name_or_path, known)}; or give the path of a .toml file"
         )
-    return GRIDS / f"{name_or_path}.toml"
+    return FOLDER / f"{name_or_path}.toml"
 
 
 def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides: Sequence[str] = ()) -> Grid:

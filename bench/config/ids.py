@@ -4,8 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-import torch
-
 from bench.config.cell import CellConfig, LatentConfig
 
 # Raised by hand when a change of the code changes numbers, or what records hold: the second where those of training
@@ -80,5 +78,5 @@ def likelihood_id(cell: CellConfig, data_digest: str, device: str) -> str:
     """Cells that share it share their bits/dim: training, the variance, and `evaluation.nll*`."""
     e = cell.evaluation
     steps = e.nll_steps or cell.diffusion.T
-    where = torch.device(device).type  # a cell is dealt to any of several GPUs
+    where, _, _ = device.partition(":")  # a cell is dealt to any of several GPUs
     return digest([train_id(cell, data_digest, where), cell.diffusion.variance, e.nll, steps, cell.sampler.batch_size])

@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-FITS = ("none", "pad", "pad-pool", "resize")
-LEVELS_KEPT = ("none", "pad")  # fits after which pixels still are the 256 levels of the original
-RANGES = ("symmetric", "unit")
+from bench.data.config import FITS, RANGES
 
 
 def fit_images(images: Tensor, size: int, fit: str) -> Tensor:

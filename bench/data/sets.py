@@ -17,25 +17,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import cifar
-from bench.data.pixels import LEVELS_KEPT, fit_images
+from bench.data.config import DATASETS, LEVELS_KEPT
+from bench.data.pixels import fit_images
 from bench.seeds import torch_stream
 
-DATASETS = ("mnist5k", "mnist", "fashion-mnist", "cifar10")
 MOST_BYTES = 2**34  # of a data set's pixels in memory
 _DIGITS = tuple("0123456789")
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 _FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
-# What torchvision and its readers raise over files that are missing, cut short or not what their name says, and
-# over a download that fails. Its idx reader checks by assert.
+# torchvision's errors over files that are missing, cut short or not the published ones (it compares MD5 sums before it
+# unpickles), and over a download that fails. Its idx reader checks by assert and looks a file's type up in a dict.
 _READ_ERRORS = (
     RuntimeError,
     OSError,
     EOFError,
     ValueError,
     AssertionError,
+    LookupError,
+    MemoryError,
+    OverflowError,
     HTTPException,
-    *cifar.UNPICKLING_ERRORS,
 )
 
 
@@ -200,15 +201,14 @@ def read_torchvision(name: str, data_root: Path | None, download: bool) -> tuple
         raise DataUnavailable(f"{name} needs --data-root DIR, a folder in torchvision's layout; to fetch it: {fetch}")
     importlib.import_module("bench.data.torchvision_compat")  # before torchvision
     datasets = importlib.import_module("torchvision.datasets")
-    # torchvision unpickles CIFAR-10 without a look at what the pickles call.
-    make = cifar.Cifar10 if name == "cifar10" else getattr(datasets, _TORCHVISION[name])
+    make = getattr(datasets, _TORCHVISION[name])
     try:
         parts = [make(str(data_root), train=train, download=download) for train in (True, False)]
         train, test = (_checked(_images(part.data), torch.as_tensor(part.targets)) for part in parts)
     except _READ_ERRORS as error:
         folder = data_root / _FOLDERS[name]
-        # torchvision takes any MNIST file that is there for whole and would not fetch it again.
-        first = f"delete {folder}, then " if os.path.exists(folder) else ""  # a path that is no path is not there
+        # torchvision takes any MNIST file for whole and would not fetch it again; of a path too long nothing exists.
+        first = f"move {folder} elsewhere, then " if os.path.exists(folder) else ""
         raise DataUnavailable(
             f"{name}: files are missing or damaged in {folder} ({type(error).__name__}: {error}); "
             f"to fetch it: {first}{fetch}"

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FACTOR = 4  # image side over latent side
+from bench.diffusion.config import LATENT_FACTOR
+
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # as in the paper's code
 COLLAPSED = 1e-4  # a channel whose standard deviation is below this carries nothing but rounding
 _BATCH = 250  # images at once where no gradient is needed
@@ -25,11 +26,11 @@ def latent_side(size: int) -> int:
     """The side of the latents of images with this side.
 
     Raises:
-        ValueError: if `size` is not a positive multiple of `FACTOR`.
+        ValueError: if `size` is not a positive multiple of `LATENT_FACTOR`.
     """
-    if size < 1 or size % FACTOR:
-        raise ValueError(f"latents need images with a side divisible by {FACTOR}, got {size}")
-    return size // FACTOR
+    if size < 1 or size % LATENT_FACTOR:
+        raise ValueError(f"latents need images with a side divisible by {LATENT_FACTOR}, got {size}")
+    return size // LATENT_FACTOR
 
 
 class ResidualBlock(nn.Module):
@@ -88,7 +89,7 @@ class Autoencoder(nn.Module):
         """Images (B, C, H, W) -> mean and log variance (nats, clamped) of the latents, (B, c, H/4, W/4) each.
 
         Raises:
-            ValueError: if H or W is not divisible by `FACTOR`.
+            ValueError: if H or W is not divisible by `LATENT_FACTOR`.
         """
         for side in x.shape[-2:]:
             latent_side(side)
@@ -153,7 +154,7 @@ class LatentSpace:
         the training images; in batches, on the space's device.
 
         Raises:
-            ValueError: if H or W is not divisible by `FACTOR`.
+            ValueError: if H or W is not divisible by `LATENT_FACTOR`.
         """
         return torch.cat([(self.net.encode(batch)[0] - self.mean) / self.sd for batch in x.split(_BATCH)])
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.diffusion import config
 from bench.diffusion.gaussian import at
 from bench.diffusion.likelihood import vlb_term
 from bench.diffusion.process import Process
@@ -72,4 +73,4 @@ def hybrid(
 
 
 Loss = Callable[[Process, Tensor, Tensor, Tensor, Tensor, Tensor, LossSettings], Tensor]
-LOSSES: dict[str, Loss] = {"simple": simple, "hybrid": hybrid, "vlb": vlb, "min-snr": min_snr}
+LOSSES: dict[config.Loss, Loss] = {"simple": simple, "hybrid": hybrid, "vlb": vlb, "min-snr": min_snr}

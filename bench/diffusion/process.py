@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from bench.diffusion.config import PREDICTIONS, VARIANCES
 from bench.diffusion.gaussian import at, eps_from_x0, x0_from_eps
 from bench.diffusion.schedule import Schedule, respaced
-
-PREDICTIONS = ("eps", "x0", "v")
-VARIANCES = ("small", "large", "learned")
 
 
 @dataclass(frozen=True)

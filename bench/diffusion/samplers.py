@@ -6,73 +6,17 @@ depend on the batch it was drawn in.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.diffusion.config import SamplerConfig
 from bench.diffusion.gaussian import posterior_mean
 from bench.diffusion.guidance import Network
 from bench.diffusion.process import Estimate, Process
-from bench.diffusion.schedule import Schedule
+from bench.diffusion.schedule import Schedule, timesteps
 from bench.seeds import torch_stream
-
-SAMPLERS = ("ancestral", "ddim", "dpm-solver++")
-SPACINGS = ("fractional", "integer")
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How images are drawn.
-
-    Attributes:
-        name: one of `SAMPLERS`.
-        steps: 1 .. T network evaluations an image.
-        spacing: one of `SPACINGS`, see `timesteps`.
-        eta: DDIM's noise, 0 (deterministic) to 1; the others ignore it.
-        clip: clamp the predicted image to `clip_range` at each step.
-        clip_range: the range of what is drawn, (-1, 1) or (0, 1) for images.
-    """
-
-    name: str = "ddim"
-    steps: int = 50
-    spacing: str = "fractional"
-    eta: float = 0.0
-    clip: bool = True
-    clip_range: tuple[float, float] = (-1.0, 1.0)
-
-
-def timesteps(T: int, steps: int, spacing: str = "fractional") -> np.ndarray:
-    """The kept timesteps (steps,), rising, by the rules of Nichol & Dhariwal 2021's code but for ties at .5.
-
-    Args:
-        spacing: "fractional" (their "N"): from 0 to T - 1 by the stride (T - 1) / (steps - 1), rounded; one step keeps
-            T - 1, the noisiest, from which sampling starts. "integer" (their "ddimN"): from 0 by the smallest whole
-            stride below T that gives just `steps` values; the last of them may be less than T - 1.
-    Raises:
-        ValueError: unless 1 <= steps <= T, for an unknown spacing, or where no whole stride gives that many steps.
-    """
-    if not 1 <= steps <= T:
-        raise ValueError(f"steps must be between 1 and T={T}, got {steps}")
-    if spacing == "integer":
-        return _whole_stride(T, steps)
-    if spacing != "fractional":
-        raise ValueError(f"unknown spacing {spacing!r}; there are {', '.join(SPACINGS)}")
-    return np.array([T - 1]) if steps == 1 else np.round(np.linspace(0, T - 1, steps)).astype(np.int64)
-
-
-def _whole_stride(T: int, steps: int) -> np.ndarray:
-    stride = -(-T // steps)  # the smallest that gives at most `steps` values
-    if steps == 1 and T > 1:
-        raise ValueError("one step of spacing 'integer' keeps t = 0 alone, which is no noise; use spacing 'fractional'")
-    if -(-T // stride) == steps:
-        return np.arange(0, T, stride)
-    near = sorted({-(-T // s) for s in range(1, T)}, key=lambda n: abs(n - steps))[:2]
-    raise ValueError(
-        f"no whole stride keeps just {steps} of T={T} timesteps; the nearest numbers are "
-        f"{' and '.join(map(str, sorted(near)))}, or use spacing 'fractional'"
-    )
 
 
 class ImageNoise:
@@ -97,37 +41,47 @@ Draw = Callable[[], Tensor]
 
 @torch.no_grad()
 def sample(
-    network: Network, process: Process, settings: SamplerSettings, draw: Draw, device: torch.device | str = "cpu"
+    network: Network,
+    process: Process,
+    sampler: SamplerConfig,
+    draw: Draw,
+    device: torch.device | str = "cpu",
+    clip_range: tuple[float, float] = (-1.0, 1.0),
 ) -> Tensor:
     """Images (B, C, H, W) from noise: `draw` gives x_T first, then the noise of each step that needs it.
 
+    Args:
+        clip_range: of what is drawn, (-1, 1) or (0, 1) for images; the sampler's `clip` clamps predictions to it.
     Raises:
-        ValueError: for an unknown sampler or spacing, or steps outside 1 .. T.
+        ValueError: for steps outside 1 .. T, or that the spacing cannot give.
     """
     last = torch.empty(0)
-    for x in trajectory(network, process, settings, draw, device):
+    for x in trajectory(network, process, sampler, draw, device, clip_range):
         last = x  # the steps before are let go
     return last
 
 
 @torch.no_grad()
 def trajectory(
-    network: Network, process: Process, settings: SamplerSettings, draw: Draw, device: torch.device | str = "cpu"
+    network: Network,
+    process: Process,
+    sampler: SamplerConfig,
+    draw: Draw,
+    device: torch.device | str = "cpu",
+    clip_range: tuple[float, float] = (-1.0, 1.0),
 ) -> Iterator[Tensor]:
     """x_T and then x after each step, (B, C, H, W) each; arguments and errors as `sample`."""
-    if settings.name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {settings.name!r}; there are {', '.join(SAMPLERS)}")
-    kept = timesteps(process.schedule.T, settings.steps, settings.spacing)
-    short, clip = process.respaced(kept), settings.clip_range if settings.clip else None
+    kept = timesteps(process.schedule.T, sampler.steps, sampler.spacing)
+    short, clip = process.respaced(kept), clip_range if sampler.clip else None
     x, later = draw().to(device), None
     yield x
     for i in range(len(kept) - 1, -1, -1):
         output = network(x, torch.full((len(x),), int(kept[i]), device=device)).to(x.dtype)
         now = short.estimate(output, x, torch.full((len(x),), i), clip)
-        if settings.name == "ancestral":
+        if sampler.name == "ancestral":
             x = ancestral_step(now, short.schedule, x, i, draw)
-        elif settings.name == "ddim":
-            x = ddim_step(now, short.schedule, x, i, settings.eta, draw)
+        elif sampler.name == "ddim":
+            x = ddim_step(now, short.schedule, x, i, sampler.eta, draw)
         else:
             x = dpm_solver_step(now, later, short.schedule, x, i)
         later = now

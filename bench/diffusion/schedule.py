@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-SCHEDULES = ("linear", "cosine")
+from bench.diffusion.config import SCHEDULES, SPACINGS
+
 COSINE_OFFSET = 0.008
 BETA_CAP = 0.999
 
@@ -100,6 +101,38 @@ def respaced(schedule: Schedule, kept: Sequence[int] | np.ndarray) -> Schedule:
     """The schedule over the kept steps: beta'_i = 1 - A_{tau_i} / A_{tau_{i-1}} (Nichol & Dhariwal 2021, eq. 19)."""
     a = schedule.alpha_bar[np.asarray(kept)]
     return Schedule(1.0 - a / np.append(1.0, a[:-1]))
+
+
+def timesteps(T: int, steps: int, spacing: str = "fractional") -> np.ndarray:
+    """The kept timesteps (steps,), rising, by the rules of Nichol & Dhariwal 2021's code but for ties at .5.
+
+    Args:
+        spacing: "fractional" (their "N"): from 0 to T - 1 by the stride (T - 1) / (steps - 1), rounded; one step keeps
+            T - 1, the noisiest, from which sampling starts. "integer" (their "ddimN"): from 0 by the smallest whole
+            stride below T that gives just `steps` values; the last of them may be less than T - 1.
+    Raises:
+        ValueError: unless 1 <= steps <= T, for an unknown spacing, or where no whole stride gives that many steps.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"steps must be between 1 and T={T}, got {steps}")
+    if spacing == "integer":
+        return _whole_stride(T, steps)
+    if spacing != "fractional":
+        raise ValueError(f"unknown spacing {spacing!r}; there are {', '.join(SPACINGS)}")
+    return np.array([T - 1]) if steps == 1 else np.round(np.linspace(0, T - 1, steps)).astype(np.int64)
+
+
+def _whole_stride(T: int, steps: int) -> np.ndarray:
+    stride = -(-T // steps)  # the smallest that gives at most `steps` values
+    if steps == 1 and T > 1:
+        raise ValueError("one step of spacing 'integer' keeps t = 0 alone, which is no noise; use spacing 'fractional'")
+    if -(-T // stride) == steps:
+        return np.arange(0, T, stride)
+    near = sorted({-(-T // s) for s in range(1, T)}, key=lambda n: abs(n - steps))[:2]
+    raise ValueError(
+        f"no whole stride keeps just {steps} of T={T} timesteps; the nearest numbers are "
+        f"{' and '.join(map(str, sorted(near)))}, or use spacing 'fractional'"
+    )
 
 
 def make(name: str, T: int) -> Schedule:

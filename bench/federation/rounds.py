@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.config.cell import ClientConfig, TrainingConfig
 from bench.diffusion import ema
-from bench.diffusion.ema import EmaSettings
+from bench.diffusion.config import EmaConfig
 from bench.federation import mixture
 from bench.federation.client_states import ClientStates
 from bench.federation.ledger import Ledger, RoundRecord, Visit
@@ -60,7 +60,7 @@ class FederatedTraining:
     seed: int
     folder: Path
     tick: Tick = lambda _: None
-    ema: EmaSettings = field(default_factory=EmaSettings)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     server: State = field(init=False)
     average: Tensors | None = field(init=False, default=None)
     visits: list[Visit] = field(init=False, default_factory=list)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.pixels import to_model_range
+from bench.diffusion import config
 from bench.diffusion.autoencoder import Autoencoder, autoencoder_losses
 from bench.diffusion.gaussian import noised
 from bench.diffusion.guidance import drop_labels
@@ -127,7 +128,7 @@ class DiffusionTask:
     heldout_labels: Tensor | None = None
     null: int | None = None
     label_dropout: float = 0.0
-    loss: str = "simple"
+    loss: config.Loss = "simple"
     loss_settings: LossSettings = field(default_factory=LossSettings)
     loss_aware: bool = False
     pixel_range: str = "symmetric"

@@ -1,49 +1,53 @@
+"""The command line: tables, figures and a page of a grid's results. ``python -m bench.report --help`` tells all.
+
+Nothing else is read, and no cell is run: what it writes can be deleted and made again. A grid writes it at its end.
+
+Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
+"""
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from bench.command import ODD, odd_record
+from bench import command
+from bench.command import odd_records
 from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
 from bench.config.names import CENTRALIZED
-from bench.report.results import ReadOnce
-from bench.report.write import show, write_report, writing
 
-DONE, WRONG, INTERRUPTED = 0, 2, 130
+if TYPE_CHECKING:
+    from bench.report.results import ReadOnce
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     options = parser().parse_args(arguments)
+    return command.run(
+        lambda: work(options),
+        interrupted="interrupted: the same command writes the report anew",
+        known=odd_records(f"in {options.results}") | {OSError: lambda e: f"the report cannot be written: {e}"},
+    )
+
+
+def work(options: argparse.Namespace) -> int:
+    """Write the report and show it; returns the exit code."""
+    store = find_store(options.results, options.grid)
+    from rich.console import Console
+
+    from bench.report.write import show, write_report, writing  # pandas and matplotlib, seconds
+
     console = Console(highlight=False)
-    try:
-        store = find_store(options.results, options.grid)
-        with writing(store):
-            made = write_report(store, options.baseline, options.siunitx)
-        show(made, store, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
-        return DONE
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except ODD as error:
-        print(f"error: {odd_record(f'in {options.results}', error)}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"error: the report cannot be written: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("interrupted: the same command writes the report anew", file=sys.stderr)
-        return INTERRUPTED
+    with writing(store):
+        made = write_report(store, options.baseline, options.siunitx)
+    show(made, store, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
+    return command.DONE
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "python -m bench.report", description="Write tables, figures and a page of a grid's results; nothing is run."
-    )
+    p = command.parser("bench.report", "Write tables, figures and a page of a grid's results; nothing is run.")
     p.add_argument("--grid", required=True, metavar="NAME", help="a grid that was run, by its name or its TOML file")
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where results lie (results)")
     p.add_argument(
@@ -54,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def find_store(results: Path, grid: str) -> ReadOnce:
+def find_store(results: Path, grid: str) -> "ReadOnce":
     """The grid's results, each record of which is then read once.
 
     Raises:
@@ -68,6 +72,8 @@ def find_store(results: Path, grid: str) -> ReadOnce:
     if name not in there:
         known = f"there are {', '.join(there)}" if there else "no grid has been run into it"
         raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}; {known}")
+    from bench.report.results import ReadOnce
+
     return ReadOnce(results / name)
 
 

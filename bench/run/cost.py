@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.cell.diagnostics import DRAWS
+from bench.cell.setting import diffused_shape, unet
 from bench.config.cell import CellConfig
 from bench.diffusion.autoencoder import Autoencoder
 from bench.federation.mixture import judged
@@ -66,8 +67,8 @@ def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int
 
 def probe(cell: CellConfig, channels: int, n_classes: int, device: str) -> float:
     """Seconds a pass of the cell's network, from about a second of training steps on blank images. Nothing is kept."""
-    shape = cell.diffused_shape(channels)
-    net = cell.unet(channels, n_classes).to(device)
+    shape = diffused_shape(cell, channels)
+    net = unet(cell, channels, n_classes).to(device)
     x = torch.zeros(_PROBE_BATCH, *shape, device=device)
     t = torch.zeros(_PROBE_BATCH, dtype=torch.long, device=device)
     classes = [t] if cell.model.class_conditional else []

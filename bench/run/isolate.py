@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 
-from bench.cell.job import STORAGE_FULL, CellJob, from_json, to_json
+from bench.cell.job import CellJob, from_json, to_json
 from bench.cell.run import find_timeout, run_cell
 from bench.store import locks
+from bench.store.files import STORAGE_FULL
 from bench.store.grid_folder import Store
 
 GRACE = 60.0  # seconds beyond its time that a process has to start and to end itself

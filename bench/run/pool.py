@@ -24,7 +24,6 @@ from bench.store import locks
 from bench.store.cell_folder import CellFolder
 from bench.store.grid_folder import Store
 
-BACKENDS = ("loky", "threading", "dask", "ray")
 MOST_BARREN = 10  # deaths of pools, one after another, in which no cell was begun
 LOOK_EVERY = 1.0  # seconds between two looks at cells that another run works at
 

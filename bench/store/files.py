@@ -3,6 +3,7 @@
 JSON records carry a seal, the SHA-256 of their content: a flipped bit would otherwise be read as another number.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 SEAL = "sha256"
 QUARANTINE = ".quarantine"
+STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 NO_FILE = (IsADirectoryError, NotADirectoryError)  # other errors may pass, and leave the file as it is
 
 

@@ -7,7 +7,7 @@ import torch
 
 from bench.config.cell import ClientConfig, TrainingConfig
 from bench.diffusion import schedule
-from bench.diffusion.ema import EmaSettings
+from bench.diffusion.config import EmaConfig
 from bench.diffusion.process import Process
 from bench.diffusion.unet import UNet
 from bench.federation.rounds import FederatedTraining
@@ -76,7 +76,7 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
             ClientConfig(**client),
             seed,
             tmp_path / str(len(made)),
-            ema=ema or EmaSettings(),
+            ema=ema or EmaConfig(),
         )
 
     return make

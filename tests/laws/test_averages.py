@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.diffusion.ema import EmaSettings
+from bench.diffusion.config import EmaConfig
 from bench.federation.tasks import DiffusionTask, mean_error
 from strategies.centralized import Centralized
 from strategies.fedavg import FedAvg
 from tests.laws.conftest import finish, same, small_net
 
-ON_SERVER, ON_CLIENTS = EmaSettings("server", 0.9), EmaSettings("client", 0.9)
+ON_SERVER, ON_CLIENTS = EmaConfig(mode="server", decay=0.9), EmaConfig(mode="client", decay=0.9)
 
 
 @pytest.mark.parametrize("ema", [ON_SERVER, ON_CLIENTS], ids=["server", "client"])
@@ -74,7 +74,7 @@ def test_what_does_not_travel_starts_from_the_global_model_whatever_was_evaluate
 
 def test_a_decay_of_zero_averages_nothing(make_training):
     for mode in ("server", "client"):
-        run = make_training(ema=EmaSettings(mode, 0.0))
+        run = make_training(ema=EmaConfig(mode=mode, decay=0.0))
         weights = finish(run)
         for name, value in run.average.items():
             torch.testing.assert_close(value, weights[name], atol=1e-7, rtol=1e-6)

@@ -14,8 +14,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from bench.diffusion import gaussian, samplers, schedule
+from bench.diffusion.config import SamplerConfig
 from bench.diffusion.process import PREDICTIONS, VARIANCES, Process
-from bench.diffusion.samplers import SamplerSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers.*")
 T = 1000
@@ -80,7 +80,7 @@ def exact(scheduler, forward):
 
 
 def falling(steps, spacing="fractional"):
-    return samplers.timesteps(T, steps, spacing)[::-1].tolist()
+    return schedule.timesteps(T, steps, spacing)[::-1].tolist()
 
 
 @pytest.mark.parametrize("steps", [100, 1000, 4000])
@@ -116,10 +116,10 @@ def test_learned_log_variances_are_diffusers(name, steps):
     scheduler = exact(DDPMScheduler(beta_schedule=name, variance_type="learned_range"), FORWARD[name])
     scheduler.set_timesteps(timesteps=falling(steps))
     process, u = (
-        Process(FORWARD[name], variance="learned").respaced(samplers.timesteps(T, steps)),
+        Process(FORWARD[name], variance="learned").respaced(schedule.timesteps(T, steps)),
         normal(steps, 2, 1, 1),
     )
-    kept = samplers.timesteps(T, steps).tolist()
+    kept = schedule.timesteps(T, steps).tolist()
     expected = torch.stack([scheduler._get_variance(t, predicted_variance=u[i]) for i, t in enumerate(kept)])
     got = process.log_variance(u, torch.arange(steps), u)
     torch.testing.assert_close(got[1:], expected[1:], atol=1e-9, rtol=1e-9)
@@ -134,7 +134,7 @@ def test_ancestral_sampling_over_kept_steps_is_diffusers_ddpm(name, prediction, 
     """Kept steps end at 0 here. Where they do not (one step alone), diffusers adds noise even at the end; we never do."""
     scheduler = exact(ddpm(name, prediction, variance, clip), FORWARD[name])
     scheduler.set_timesteps(timesteps=falling(37))
-    network, settings = random_network(variance == "learned"), SamplerSettings("ancestral", steps=37, clip=clip)
+    network, settings = random_network(variance == "learned"), SamplerConfig(name="ancestral", steps=37, clip=clip)
     assert (
         gap(ours(network, Process(FORWARD[name], prediction, variance), settings), theirs(network, scheduler)) < 1e-10
     )
@@ -152,7 +152,7 @@ def ddpm(name, prediction, variance, clip):
 )
 def test_ancestral_sampling_over_all_steps_is_diffusers_ddpm(name, prediction, variance, clip):
     scheduler = exact(ddpm(name, prediction, variance, clip), FORWARD[name])
-    network, settings = random_network(variance == "learned"), SamplerSettings("ancestral", steps=T, clip=clip)
+    network, settings = random_network(variance == "learned"), SamplerConfig(name="ancestral", steps=T, clip=clip)
     assert (
         gap(ours(network, Process(FORWARD[name], prediction, variance), settings), theirs(network, scheduler)) < 1e-12
     )
@@ -173,7 +173,7 @@ def ddim(name, prediction, clip, steps):
 def test_ddim_is_diffusers(name, prediction, eta, clip):
     """We always compute eps anew from a clipped image; diffusers only if told by `use_clipped_model_output`."""
     scheduler = exact(ddim(name, prediction, clip, 40), FORWARD[name])
-    network, settings = random_network(), SamplerSettings("ddim", steps=40, spacing="integer", eta=eta, clip=clip)
+    network, settings = random_network(), SamplerConfig(name="ddim", steps=40, spacing="integer", eta=eta, clip=clip)
     expected = theirs(network, scheduler, eta=eta, use_clipped_model_output=True)
     assert gap(ours(network, Process(FORWARD[name], prediction), settings), expected) < 1e-12
 
@@ -182,7 +182,7 @@ def test_ddim_is_diffusers(name, prediction, eta, clip):
 @every_eta
 def test_ddim_over_all_steps_is_diffusers(name, eta):
     scheduler = exact(ddim(name, "eps", True, T), FORWARD[name])
-    network, settings = random_network(), SamplerSettings("ddim", steps=T, eta=eta)
+    network, settings = random_network(), SamplerConfig(name="ddim", steps=T, eta=eta)
     expected = theirs(network, scheduler, eta=eta, use_clipped_model_output=True)
     assert gap(ours(network, Process(FORWARD[name]), settings), expected) < 1e-12
 
@@ -211,7 +211,7 @@ def test_dpm_solver_is_diffusers(name, prediction, clip, steps):
     """diffusers rounds x to float32 at every step, whatever its tables are: gaps are that rounding's."""
     scheduler, a = dpm_solver(name, prediction, clip, steps), FORWARD[name].alpha_bar[falling(steps)]
     scheduler.sigmas = torch.from_numpy(np.append(np.sqrt((1 - a) / a), 0.0))
-    network, settings = random_network(), SamplerSettings("dpm-solver++", steps=steps, clip=clip)
+    network, settings = random_network(), SamplerConfig(name="dpm-solver++", steps=steps, clip=clip)
     assert gap(ours(network, Process(FORWARD[name], prediction), settings), theirs(network, scheduler)) < 1e-5
 
 
@@ -221,12 +221,12 @@ def test_trajectories_agree_with_diffusers_as_it_comes(prediction):
     network, process = random_network(), Process(FORWARD["linear"], prediction)
     scheduler = ddpm("linear", prediction, "small", True)
     scheduler.set_timesteps(timesteps=falling(50))
-    assert gap(ours(network, process, SamplerSettings("ancestral", steps=50)), theirs(network, scheduler)) < 1e-4
-    settings = SamplerSettings("ddim", steps=40, spacing="integer", eta=0.5)
+    assert gap(ours(network, process, SamplerConfig(name="ancestral", steps=50)), theirs(network, scheduler)) < 1e-4
+    settings = SamplerConfig(name="ddim", steps=40, spacing="integer", eta=0.5)
     expected = theirs(network, ddim("linear", prediction, True, 40), eta=0.5, use_clipped_model_output=True)
     assert gap(ours(network, process, settings), expected) < 1e-4
     expected = theirs(network, dpm_solver("linear", prediction, True, 40))
-    assert gap(ours(network, process, SamplerSettings("dpm-solver++", steps=40)), expected) < 1e-4
+    assert gap(ours(network, process, SamplerConfig(name="dpm-solver++", steps=40)), expected) < 1e-4
 
 
 def test_diffusers_offset_shifts_our_whole_strides_by_one():

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.diffusion import gaussian, losses, samplers, schedule
+from bench.diffusion.config import SAMPLERS, SPACINGS, SamplerConfig
 from bench.diffusion.losses import LossSettings
 from bench.diffusion.process import Process
-from bench.diffusion.samplers import SamplerSettings
 
 LINEAR = schedule.linear(1000)
 COSINE = schedule.cosine(1000)
@@ -95,33 +95,33 @@ def test_the_simple_loss_is_the_mean_square_of_the_noise_for_a_network_that_pred
 
 
 def test_fractional_strides_have_the_published_steps():
-    assert samplers.timesteps(1000, 10).tolist() == [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]
-    assert samplers.timesteps(1000, 50)[[0, 1, 2, 3, 4, -2, -1]].tolist() == [0, 20, 41, 61, 82, 979, 999]
-    assert samplers.timesteps(1000, 250)[:5].tolist() == [0, 4, 8, 12, 16]
+    assert schedule.timesteps(1000, 10).tolist() == [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]
+    assert schedule.timesteps(1000, 50)[[0, 1, 2, 3, 4, -2, -1]].tolist() == [0, 20, 41, 61, 82, 979, 999]
+    assert schedule.timesteps(1000, 250)[:5].tolist() == [0, 4, 8, 12, 16]
 
 
 @given(T=st.integers(1, 2000), data=st.data())
 def test_any_number_of_steps_gives_just_that_many(T, data):
     steps = data.draw(st.integers(1, T))
-    kept = samplers.timesteps(T, steps)
+    kept = schedule.timesteps(T, steps)
     assert len(kept) == steps
     assert kept[-1] == T - 1
     assert kept[0] == (0 if steps > 1 else T - 1)
     assert all(a < b for a, b in pairwise(kept))
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_steps_outside_the_schedule_are_refused(steps, spacing):
     with pytest.raises(ValueError, match="between 1 and T=1000"):
-        samplers.timesteps(1000, steps, spacing)
+        schedule.timesteps(1000, steps, spacing)
 
 
 def test_whole_strides_have_the_published_steps():
-    assert samplers.timesteps(1000, 50, "integer").tolist() == list(range(0, 1000, 20))
-    assert samplers.timesteps(1000, 5, "integer").tolist() == [0, 200, 400, 600, 800]
-    assert samplers.timesteps(1000, 334, "integer").tolist() == list(range(0, 1000, 3))
-    assert samplers.timesteps(1000, 1000, "integer").tolist() == list(range(1000))
+    assert schedule.timesteps(1000, 50, "integer").tolist() == list(range(0, 1000, 20))
+    assert schedule.timesteps(1000, 5, "integer").tolist() == [0, 200, 400, 600, 800]
+    assert schedule.timesteps(1000, 334, "integer").tolist() == list(range(0, 1000, 3))
+    assert schedule.timesteps(1000, 1000, "integer").tolist() == list(range(1000))
 
 
 @given(T=st.integers(1, 2000), data=st.data())
@@ -129,7 +129,7 @@ def test_a_whole_stride_gives_just_the_steps_that_it_reaches(T, data):
     """Also where the number of steps does not divide T, where T // steps gives too many."""
     stride = data.draw(st.integers(1, max(T - 1, 1)))
     steps = len(range(0, T, stride))
-    kept = samplers.timesteps(T, steps, "integer").tolist()
+    kept = schedule.timesteps(T, steps, "integer").tolist()
     smallest = next(s for s in range(1, T + 1) if len(range(0, T, s)) == steps)
     assert kept == list(range(0, T, smallest))
 
@@ -137,8 +137,8 @@ def test_a_whole_stride_gives_just_the_steps_that_it_reaches(T, data):
 @pytest.mark.parametrize("T", [2, 1000])
 def test_one_step_of_a_whole_stride_would_call_noise_an_image_and_is_refused(T):
     with pytest.raises(ValueError, match="one step of spacing 'integer' keeps t = 0 alone"):
-        samplers.timesteps(T, 1, "integer")
-    assert samplers.timesteps(1, 1, "integer").tolist() == [0]
+        schedule.timesteps(T, 1, "integer")
+    assert schedule.timesteps(1, 1, "integer").tolist() == [0]
 
 
 @given(T=st.integers(2, 2000), data=st.data())
@@ -146,10 +146,10 @@ def test_a_number_of_steps_that_no_whole_stride_gives_is_refused_with_two_that_o
     steps = data.draw(st.integers(2, T))
     reached = {len(range(0, T, s)) for s in range(1, T)}
     if steps in reached:
-        assert len(samplers.timesteps(T, steps, "integer")) == steps
+        assert len(schedule.timesteps(T, steps, "integer")) == steps
         return
     with pytest.raises(ValueError, match=f"no whole stride keeps just {steps} of T={T} ") as error:
-        samplers.timesteps(T, steps, "integer")
+        schedule.timesteps(T, steps, "integer")
     told = [int(n) for n in re.search(r"nearest numbers are (\d+) and (\d+)", str(error.value)).groups()]
     assert set(told) <= reached
     farther = max(abs(n - steps) for n in told)
@@ -160,12 +160,12 @@ def test_the_refused_number_of_steps_is_told_with_its_neighbours():
     with pytest.raises(
         ValueError, match=r"just 300 of T=1000 timesteps; the nearest numbers are 250 and 334, or use sp"
     ):
-        samplers.timesteps(1000, 300, "integer")
+        schedule.timesteps(1000, 300, "integer")
 
 
 def test_an_unknown_spacing_is_named_with_those_there_are():
     with pytest.raises(ValueError, match=r"unknown spacing 'trailing'; there are fractional, integer"):
-        samplers.timesteps(1000, 10, "trailing")
+        schedule.timesteps(1000, 10, "trailing")
 
 
 def test_respacing_by_ten_gives_the_published_betas():
@@ -189,7 +189,7 @@ def test_ddim_sigma_at_eta_one_and_stride_one_is_the_small_variance():
 def test_the_full_ddim_loop_of_a_dummy_model_has_the_golden_sum():
     """diffusers' tests: model x t / (t + 1), ten steps with "leading" spacing, which is our whole stride."""
     start = (torch.arange(768, dtype=torch.float64) / 768).reshape(3, 8, 8, 4).permute(3, 0, 1, 2)
-    settings, draws = SamplerSettings("ddim", steps=10, spacing="integer"), iter([start])
+    settings, draws = SamplerConfig(name="ddim", steps=10, spacing="integer"), iter([start])
     sample = samplers.sample(dummy, Process(LINEAR), settings, lambda: next(draws))
     assert sample.abs().sum().item() == pytest.approx(172.0065, abs=2e-3)
     assert sample.abs().mean().item() == pytest.approx(0.2239668, abs=3e-6)
@@ -199,14 +199,17 @@ def dummy(x, t):
     return x * (t / (t + 1)).reshape(-1, 1, 1, 1)
 
 
-def draw_images(settings, first=0, count=4, T=50, variance="small"):
-    noise = samplers.ImageNoise(3, range(first, first + count), (1, 4, 4))
-    return samplers.sample(dummy, Process(schedule.linear(T), variance=variance), settings, noise.draw)
+def draw_images(settings, first=0, count=4, T=50, variance="small", clip_range=(-1.0, 1.0)):
+    noise, process = (
+        samplers.ImageNoise(3, range(first, first + count), (1, 4, 4)),
+        Process(schedule.linear(T), variance=variance),
+    )
+    return samplers.sample(dummy, process, settings, noise.draw, clip_range=clip_range)
 
 
 def test_ddim_with_eta_one_over_all_steps_is_ancestral_sampling_with_small_variance():
-    ddim = draw_images(SamplerSettings("ddim", steps=50, eta=1.0))
-    ancestral = draw_images(SamplerSettings("ancestral", steps=50))
+    ddim = draw_images(SamplerConfig(name="ddim", steps=50, eta=1.0))
+    ancestral = draw_images(SamplerConfig(name="ancestral", steps=50))
     torch.testing.assert_close(ddim, ancestral, atol=1e-5, rtol=1e-5)
 
 
@@ -214,46 +217,46 @@ def test_ddim_with_eta_one_over_all_steps_is_ancestral_sampling_with_small_varia
 def test_a_sampler_without_noise_draws_once(name):
     noise = samplers.ImageNoise(3, range(2), (1, 4, 4))
     draws = []
-    settings = SamplerSettings(name, steps=7)
+    settings = SamplerConfig(name=name, steps=7)
     samplers.sample(dummy, Process(schedule.linear(50)), settings, lambda: draws.append(1) or noise.draw())
     assert len(draws) == 1
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_an_image_does_not_depend_on_its_batch(name):
-    settings = SamplerSettings(name, steps=13, eta=0.5)
+    settings = SamplerConfig(name=name, steps=13, eta=0.5)
     together = draw_images(settings, 0, 6)
     apart = torch.cat([draw_images(settings, 0, 2), draw_images(settings, 2, 4)])
     assert torch.equal(together, apart)
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_clipped_samples_end_in_range(name, steps, variance):
-    images = draw_images(SamplerSettings(name, steps=steps), variance=variance)
+    images = draw_images(SamplerConfig(name=name, steps=steps), variance=variance)
     assert images.abs().max() <= 1
     assert images.isfinite().all()
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_are_clipped_to_the_range_asked_for(name):
-    images = draw_images(SamplerSettings(name, steps=7, clip_range=(0.25, 0.5)))
+    images = draw_images(SamplerConfig(name=name, steps=7), clip_range=(0.25, 0.5))
     assert images.min() == 0.25
     assert images.max() == 0.5
 
 
-@given(steps=st.integers(1, 30), name=st.sampled_from(samplers.SAMPLERS), make=st.sampled_from(["linear", "cosine"]))
+@given(steps=st.integers(1, 30), name=st.sampled_from(SAMPLERS), make=st.sampled_from(["linear", "cosine"]))
 def test_any_number_of_steps_gives_images(steps, name, make):
     noise = samplers.ImageNoise(3, range(2), (1, 2, 2))
-    settings, process = SamplerSettings(name, steps=steps, eta=0.5), Process(schedule.make(make, 30))
+    settings, process = SamplerConfig(name=name, steps=steps, eta=0.5), Process(schedule.make(make, 30))
     images = samplers.sample(dummy, process, settings, noise.draw)
     assert images.shape == (2, 1, 2, 2)
     assert images.abs().max() <= 1
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_network_is_shown_the_kept_timesteps_from_the_noisiest_down(name, spacing):
     seen = []
 
@@ -262,13 +265,13 @@ def test_the_network_is_shown_the_kept_timesteps_from_the_noisiest_down(name, sp
         return dummy(x, t)
 
     noise = samplers.ImageNoise(0, range(2), (1, 2, 2))
-    settings = SamplerSettings(name, steps=10, spacing=spacing)
+    settings = SamplerConfig(name=name, steps=10, spacing=spacing)
     samplers.sample(network, Process(schedule.linear(100)), settings, noise.draw)
-    assert seen == [[t, t] for t in samplers.timesteps(100, 10, spacing).tolist()[::-1]]
+    assert seen == [[t, t] for t in schedule.timesteps(100, 10, spacing).tolist()[::-1]]
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_sampling_a_perfect_model_of_one_image_finds_that_image(name, spacing):
     target = torch.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
     forward = schedule.cosine(100)
@@ -277,7 +280,7 @@ def test_sampling_a_perfect_model_of_one_image_finds_that_image(name, spacing):
         return gaussian.eps_from_x0(forward, x, t, target.expand_as(x))
 
     noise = samplers.ImageNoise(0, range(3), (1, 4, 4))
-    settings = SamplerSettings(name, steps=10, spacing=spacing)
+    settings = SamplerConfig(name=name, steps=10, spacing=spacing)
     images = samplers.sample(network, Process(forward), settings, noise.draw)
     torch.testing.assert_close(images, target.expand_as(images), atol=1e-4, rtol=0)
 
@@ -292,7 +295,7 @@ def test_the_ancestral_sampler_draws_the_right_variance_for_a_gaussian(variance)
         return x * (1 - a).sqrt() / (a * s**2 + 1 - a)
 
     noise = samplers.ImageNoise(0, range(250), (1, 4, 4))
-    settings = SamplerSettings("ancestral", steps=250, clip=False)
+    settings = SamplerConfig(name="ancestral", steps=250, clip=False)
     images = samplers.sample(network, Process(forward, variance=variance), settings, noise.draw)
     assert images.std().item() == pytest.approx(s, rel=0.03)
 
@@ -300,15 +303,15 @@ def test_the_ancestral_sampler_draws_the_right_variance_for_a_gaussian(variance)
 def test_no_noise_is_added_at_the_last_step():
     draws = []
     noise = samplers.ImageNoise(0, range(1), (1, 2, 2))
-    settings = SamplerSettings("ancestral", steps=5)
+    settings = SamplerConfig(name="ancestral", steps=5)
     samplers.sample(dummy, Process(schedule.linear(50)), settings, lambda: draws.append(1) or noise.draw())
     assert len(draws) == 5  # x_T and four of the five steps
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_images_have_the_type_of_the_noise_whatever_the_networks(name, dtype):
-    settings = SamplerSettings(name, steps=3, eta=1.0)
+    settings = SamplerConfig(name=name, steps=3, eta=1.0)
     steps = samplers.trajectory(
         lambda x, t: x.bfloat16(), Process(LINEAR), settings, lambda: torch.ones(1, 1, 2, 2, dtype=dtype)
     )
@@ -324,13 +327,13 @@ def test_sampling_holds_no_more_images_the_more_steps_there_are():
         return dummy(x, t)
 
     noise = samplers.ImageNoise(0, range(1), (1, 2, 2))
-    samplers.sample(network, Process(schedule.linear(50)), SamplerSettings("ddim", steps=20), noise.draw)
+    samplers.sample(network, Process(schedule.linear(50)), SamplerConfig(name="ddim", steps=20), noise.draw)
     assert len(seen) == 20
 
 
 def test_unknown_samplers_are_refused():
-    with pytest.raises(ValueError, match=r"unknown sampler 'euler'; there are ancestral, ddim, dpm-solver\+\+"):
-        draw_images(SamplerSettings("euler"))
+    with pytest.raises(ValueError, match=r"'ancestral', 'ddim' or 'dpm-solver\+\+'"):
+        SamplerConfig(name="euler")
 
 
 @pytest.mark.parametrize("choice", [{"prediction": "score"}, {"variance": "medium"}])

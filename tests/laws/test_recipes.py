@@ -13,12 +13,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.diffusion import ema, gaussian, guidance, losses, samplers, schedule, timesteps
-from bench.diffusion.ema import EmaSettings
+from bench.diffusion import config, ema, gaussian, guidance, losses, samplers, schedule, timesteps
+from bench.diffusion.config import WARMUPS, EmaConfig, SamplerConfig
 from bench.diffusion.likelihood import bits_per_dim, vlb_term
 from bench.diffusion.losses import LOSSES, LossSettings
 from bench.diffusion.process import PREDICTIONS, Process
-from bench.diffusion.samplers import SamplerSettings
 from bench.diffusion.timesteps import LossAware, Uniform
 
 LINEAR = schedule.linear(1000)
@@ -58,7 +57,7 @@ def golden_model(x, t):
 
 @pytest.mark.parametrize(("prediction", "total", "mean"), [("eps", 172.0067, 0.223967), ("v", 52.5302, 0.0684)])
 def test_the_full_ddim_loop_has_the_golden_sums_of_diffusers_tests(prediction, total, mean):
-    settings, draws = SamplerSettings("ddim", steps=10, spacing="integer"), iter([golden_start()])
+    settings, draws = SamplerConfig(name="ddim", steps=10, spacing="integer"), iter([golden_start()])
     x = samplers.sample(golden_model, Process(LINEAR, prediction), settings, lambda: next(draws))
     assert x.abs().sum().item() == pytest.approx(total, abs=2e-3)
     assert x.abs().mean().item() == pytest.approx(mean, abs=1e-4)
@@ -71,7 +70,7 @@ def test_the_full_ddpm_loop_has_the_golden_sums_of_diffusers_tests(prediction, t
     x = samplers.sample(
         golden_model,
         Process(LINEAR, prediction),
-        SamplerSettings("ancestral", steps=1000),
+        SamplerConfig(name="ancestral", steps=1000),
         lambda: first.pop() if first else torch.randn(4, 3, 8, 8, generator=noise),
     )
     assert x.abs().sum().item() == pytest.approx(total, abs=1e-2)
@@ -168,7 +167,7 @@ def test_trajectories_with_learned_variance_at_its_ends_are_those_of_a_fixed_one
     def both(x, t):
         return torch.cat((wavy(x, t), torch.full_like(x, u)), dim=1)
 
-    settings = SamplerSettings("ancestral", steps=steps)
+    settings = SamplerConfig(name="ancestral", steps=steps)
     learned = walk(both, Process(LINEAR, variance="learned"), settings)
     fixed = walk(wavy, Process(LINEAR, variance=variance), settings)
     assert all(torch.equal(a, b) for a, b in zip(learned, fixed, strict=True))
@@ -179,7 +178,7 @@ def test_samplers_that_need_no_variance_ignore_a_learned_one(name):
     def both(x, t):
         return torch.cat((wavy(x, t), 5 * wavy(x, t)), dim=1)
 
-    settings = SamplerSettings(name, steps=12, eta=0.5)
+    settings = SamplerConfig(name=name, steps=12, eta=0.5)
     learned = walk(both, Process(COSINE, "v", "learned"), settings)
     assert torch.equal(learned[-1], walk(wavy, Process(COSINE, "v"), settings)[-1])
 
@@ -192,8 +191,8 @@ def test_samplers_that_need_no_variance_ignore_a_learned_one(name):
 def test_ddim_with_eta_one_is_ancestral_sampling_with_small_variance_at_every_step(prediction, steps, clip):
     """Song et al. 2021, section 4.1; on the respaced process it holds for any strides."""
     process = Process(LINEAR, prediction)
-    ddim = walk(wavy, process, SamplerSettings("ddim", steps=steps, eta=1.0, clip=clip))
-    ancestral = walk(wavy, process, SamplerSettings("ancestral", steps=steps, clip=clip))
+    ddim = walk(wavy, process, SamplerConfig(name="ddim", steps=steps, eta=1.0, clip=clip))
+    ancestral = walk(wavy, process, SamplerConfig(name="ancestral", steps=steps, clip=clip))
     for a, b in zip(ddim, ancestral, strict=True):
         torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
 
@@ -202,7 +201,7 @@ def test_the_first_and_the_last_step_of_dpm_solver_are_ddims():
     """Both are of first order, and DPM-Solver++ of first order is DDIM (Lu et al. 2022b, section 4.1)."""
     process = Process(LINEAR)
     for steps, same in ((1, 2), (2, 3), (10, 2)):
-        ddim, dpm = (walk(wavy, process, SamplerSettings(name, steps=steps)) for name in ("ddim", "dpm-solver++"))
+        ddim, dpm = (walk(wavy, process, SamplerConfig(name=name, steps=steps)) for name in ("ddim", "dpm-solver++"))
         for a, b in zip(ddim[:same], dpm[:same], strict=True):
             torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
     assert (ddim[-1] - dpm[-1]).abs().max() > 1e-3
@@ -215,7 +214,7 @@ def ode_error(name, steps, s=0.5):
         a = gaussian.at(LINEAR.alpha_bar, t, x)
         return x * (1 - a).sqrt() / (a * s**2 + 1 - a)
 
-    start, *_, end, _ = walk(network, Process(LINEAR), SamplerSettings(name, steps=steps, clip=False))
+    start, *_, end, _ = walk(network, Process(LINEAR), SamplerConfig(name=name, steps=steps, clip=False))
     spread = LINEAR.alpha_bar * s**2 + 1 - LINEAR.alpha_bar
     return (end / start / math.sqrt(spread[0] / spread[-1]) - 1).abs().max().item()
 
@@ -245,6 +244,10 @@ def test_losses_of_the_mean_vanish_at_the_target_alone(loss, prediction):
     process, output, x0, x_t, eps, t = made(LINEAR, prediction)
     assert LOSSES[loss](process, process.target(x0, eps, t), x0, x_t, eps, t, SETTINGS).abs().max() == 0
     assert LOSSES[loss](process, output, x0, x_t, eps, t, SETTINGS).min() > 0
+
+
+def test_every_loss_that_a_grid_may_name_is_there():
+    assert tuple(LOSSES) == config.LOSSES
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -444,7 +447,7 @@ def test_the_constants_of_importance_sampling_are_the_papers():
 
 
 def test_warm_ups_have_their_values():
-    ratio, gamma, none = (EmaSettings("server", 0.9999, warmup) for warmup in ema.WARMUPS)
+    ratio, gamma, none = (EmaConfig(mode="server", decay=0.9999, warmup=warmup) for warmup in WARMUPS)
     assert [ratio.decay_at(k) for k in (0, 1, 90)] == pytest.approx([0.1, 2 / 11, 0.91])
     assert [gamma.decay_at(k) for k in (0, 7, 26)] == pytest.approx([0, 0.75, 8 / 9])
     assert [none.decay_at(k) for k in (0, 10**6)] == [0.9999, 0.9999]
@@ -453,27 +456,25 @@ def test_warm_ups_have_their_values():
     assert gamma.decay_at(10**6) == 0.9999
 
 
-@pytest.mark.parametrize("warmup", ema.WARMUPS)
+@pytest.mark.parametrize("warmup", WARMUPS)
 def test_decays_rise_from_step_to_step_to_the_one_asked_for(warmup):
-    settings = EmaSettings("client", 0.99, warmup)
+    settings = EmaConfig(mode="client", decay=0.99, warmup=warmup)
     decays = [settings.decay_at(k) for k in range(2000)]
     assert decays == sorted(decays)
     assert decays[-1] == 0.99
     assert decays[0] >= 0
 
 
-@given(
-    first=st.integers(0, 5000), steps=st.integers(0, 50), warmup=st.sampled_from(ema.WARMUPS), d=st.floats(0, 0.9999)
-)
+@given(first=st.integers(0, 5000), steps=st.integers(0, 50), warmup=st.sampled_from(WARMUPS), d=st.floats(0, 0.9999))
 def test_the_decay_over_steps_is_the_product_of_theirs(first, steps, warmup, d):
-    settings = EmaSettings("server", d, warmup)
+    settings = EmaConfig(mode="server", decay=d, warmup=warmup)
     product = reduce(operator.mul, (settings.decay_at(k) for k in range(first, first + steps)), 1.0)
     assert settings.decay_over(first, steps) == pytest.approx(product, rel=1e-12)
 
 
 @pytest.mark.parametrize("d", [0.0, 0.9, 0.999])
 def test_the_average_of_ones_from_zero_is_one_minus_the_decays_power(d):
-    average, settings = {"w": torch.zeros(3, dtype=torch.float64)}, EmaSettings("client", d, "none")
+    average, settings = {"w": torch.zeros(3, dtype=torch.float64)}, EmaConfig(mode="client", decay=d, warmup="none")
     for k in range(50):
         ema.update(average, {"w": torch.ones(3, dtype=torch.float64)}, settings.decay_at(k))
         torch.testing.assert_close(average["w"], torch.full((3,), 1 - d ** (k + 1), dtype=torch.float64))
@@ -499,10 +500,10 @@ def test_an_update_is_made_in_place_and_copies_what_is_no_float():
     assert torch.equal(weights["w"], torch.ones(3))
 
 
-@pytest.mark.parametrize("warmup", ema.WARMUPS)
+@pytest.mark.parametrize("warmup", WARMUPS)
 def test_a_servers_average_over_rounds_is_the_average_over_their_steps(warmup):
     """With weights that are constant in each round, here of 1, 5, 20 and 3 steps."""
-    settings = EmaSettings("server", 0.97, warmup)
+    settings = EmaConfig(mode="server", decay=0.97, warmup=warmup)
     by_round, by_step = ({"w": torch.zeros(4, dtype=torch.float64)} for _ in range(2))
     done = 0
     for i, steps in enumerate((1, 5, 20, 3)):
@@ -518,8 +519,9 @@ def test_a_servers_average_over_rounds_is_the_average_over_their_steps(warmup):
     "wrong", [{"mode": "both"}, {"warmup": "linear"}, {"decay": 1.0}, {"decay": -0.1}, {"decay": float("nan")}]
 )
 def test_an_average_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"there are \('off', 'server', 'client'\) and|decay must be in \[0, 1\)"):
-        EmaSettings(**wrong)
+    allowed = r"'off', 'server' or 'client'|'ratio', 'inverse-gamma' or 'none'|less than 1|than or equal to 0|finite"
+    with pytest.raises(ValueError, match=allowed):
+        EmaConfig(**wrong)
 
 
 # --- classes

@@ -4,8 +4,6 @@ Never a traceback, and never a file outside the results folder.
 """
 
 import gzip
-import hashlib
-import importlib
 import io
 import pickle
 from collections.abc import Callable
@@ -21,8 +19,6 @@ import partitions
 from bench import grid
 from bench.cell.setting import split
 from bench.config.grid_file import parse_grid
-from bench.data import cifar
-from bench.data import sets as data
 from bench.data.sets import DataUnavailable, load_dataset
 from bench.fidelity.extractors import load_extractor
 from bench.report.tables.terminal import terminal_table
@@ -325,83 +321,18 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-def plant(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes) -> None:
-    """Put a file among whole CIFAR-10 batches whose published checksum is its own: the worst case."""
-    write_cifar(root, monkeypatch)
-    (root / "cifar-10-batches-py" / name).write_bytes(content)
-    kind, md5 = importlib.import_module("torchvision.datasets").CIFAR10, hashlib.md5(content).hexdigest()
-    lists = {key: [[n, md5 if n == name else m] for n, m in getattr(kind, key)] for key in ("train_list", "test_list")}
-    for key, value in lists.items():
-        monkeypatch.setattr(kind, key, value)
-    if name == kind.meta["filename"]:
-        monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5})
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_malicious_pickle_is_refused_and_runs_nothing(
-    name: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_pickle_that_is_not_the_published_file_is_refused_and_runs_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = tmp_path / "ran"
-    plant(tmp_path, monkeypatch, name, pickle.dumps({"data": Payload(mark), "labels": []}, protocol))
-    with pytest.raises(DataUnavailable, match="which no batch of images needs; nothing was run"):
-        load_dataset("cifar10", 32, "none", 10, None, tmp_path)
-    assert not mark.exists()
-    pickle.loads(pickle.dumps(Payload(mark)))
-    assert mark.exists(), "the payload would have run"
-
-
-PICKLES: dict[str, bytes] = {
-    "empty": b"",
-    "words": b"hello",
-    "cut": pickle.dumps({"data": np.zeros((20, 3072), np.uint8)})[:900],
-    "a list": pickle.dumps([1]),
-    "no data": pickle.dumps({"labels": [0]}),
-    "data as words": pickle.dumps({"data": "x", "labels": [0]}),
-    "floats": pickle.dumps({"data": np.zeros((20, 3072)), "labels": [0] * 20}),
-    "objects": pickle.dumps({"data": np.array([None]), "labels": [0]}),
-    "images of another size": pickle.dumps({"data": np.zeros((20, 100), np.uint8), "labels": [0] * 20}),
-    "labels as words": pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": list("abcdefghij" * 2)}),
-    "labels too few": pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": [1]}),
-    "a label beyond": pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": [77] * 20}),
-    "a label of 300 bits": pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": [2**300] * 20}),
-    "a buffer read as objects": b"cnumpy\nndarray\n((I1\ntVO\nC\x08AAAAAAAAtR.",
-    "os.system by name": b"cos\nsystem\n(S'true'\ntR.",
-    "builtins.eval": b"cbuiltins\neval\n(S'1'\ntR.",
-    "an endless memo": b"\x80\x04r\xff\xff\xff\xff.",
-    "a frame beyond memory": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
-}
-
-
-@pytest.mark.parametrize("kind", PICKLES)
-def test_a_wrong_batch_is_one_clear_error(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(tmp_path, monkeypatch, "data_batch_3", PICKLES[kind])
+    write_cifar(tmp_path, monkeypatch)
+    mark, file = tmp_path / "ran", tmp_path / "cifar-10-batches-py" / name
+    file.write_bytes(pickle.dumps({"data": Payload(mark), "labels": []}))
     with pytest.raises(DataUnavailable, match="cifar10: files are missing or damaged in"):
         load_dataset("cifar10", 32, "none", 10, None, tmp_path)
-
-
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_arrays_of_bytes_are_read_from_pickles_of_any_age(protocol: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 7), dtype=np.uint8)
-    for array in (pixels, np.asfortranarray(pixels)):
-        found = cifar.unpickle(pickle.dumps({"data": array}, protocol))["data"]
-        assert np.array_equal(found.array(), pixels)
-
-
-def test_a_python_2_pickle_is_read() -> None:
-    old = (
-        b"\x80\x02}q\x01U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        b"(K\x01K\x01K\x02\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
-        b"K\x00tb\x89U\x02\x07\xfftbs."
-    )
-    assert cifar.unpickle(old)["data"].array().tolist() == [[7, 255]]
-
-
-def test_torchvision_is_not_what_unpickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_cifar(tmp_path, monkeypatch)
-    monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("an unguarded pickle"))
-    monkeypatch.setattr(pickle, "loads", lambda *_, **__: pytest.fail("an unguarded pickle"))
-    assert len(data.read_torchvision("cifar10", tmp_path, download=False)[0][0]) == 100
+    assert not mark.exists()
+    pickle.loads(file.read_bytes())
+    assert mark.exists(), "the payload would have run"
 
 
 WEIGHTS: dict[str, bytes] = {

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bench.config.cell import field_names, flatten
 from bench.config.errors import ConfigError
-from bench.config.grid_file import GRIDS, MOST_CELLS, Grid, load_grid, parse_grid, shipped_grids
+from bench.config.grid_file import MOST_CELLS, Grid, load_grid, parse_grid
+from bench.config.grids import FOLDER, shipped_grids
 from tests.fake_store import SETTINGS
 
 AXES = {"strategy": ["fedavg"], "n_clients": [2], "beta": [1.0]}
@@ -159,7 +160,7 @@ def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", shipped_grids())
 def test_a_shipped_grid_cut_anywhere_is_a_grid_or_one_clear_error(name: str, tmp_path: Path) -> None:
-    whole, path = (GRIDS / f"{name}.toml").read_bytes(), tmp_path / f"{name}.toml"
+    whole, path = (FOLDER / f"{name}.toml").read_bytes(), tmp_path / f"{name}.toml"
     for length in range(0, len(whole), max(1, len(whole) // 12)):
         path.write_bytes(whole[:length])
         outcome(lambda: load_grid(str(path)))
@@ -219,7 +220,7 @@ def test_anything_added_to_a_good_grid_is_a_grid_or_one_clear_error(tree: dict[s
 @given(st.sampled_from(shipped_grids()), st.data())
 @settings(max_examples=120)
 def test_a_shipped_grid_changed_at_one_place_is_a_grid_or_one_clear_error(name: str, data: st.DataObject) -> None:
-    tree = copy.deepcopy(tomllib.loads((GRIDS / f"{name}.toml").read_text()))
+    tree = copy.deepcopy(tomllib.loads((FOLDER / f"{name}.toml").read_text()))
     tree["axes"] = {key: values[:1] if isinstance(values, list) else values for key, values in tree["axes"].items()}
     tree.pop("exclude", None)
     path = data.draw(st.sampled_from([key for key, _ in flatten(tree)])).split(".")

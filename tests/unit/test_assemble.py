@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.cell.autoencoder import FirstStage, encoded, first_stage
-from bench.cell.setting import load_data, make_network, make_task, make_training, split
+from bench.cell.setting import diffused_shape, load_data, make_network, make_task, make_training, split
 from bench.config.grid_file import load_grid
 from bench.federation.checkpoint import Checkpoint
 from bench.federation.tensors import weight_hash
@@ -28,7 +28,7 @@ def trained(tmp_path, *overrides, rounds=1):
             cell, data, None, clients, tmp_path / "ae", tmp_path / "cache", "cpu", lambda _: None, point
         )
         space = FirstStage.from_state(stage.state()).space
-        assert encoded(data, space, cell.data.range, "cpu")[0].shape[1:] == cell.diffused_shape(1)
+        assert encoded(data, space, cell.data.range, "cpu")[0].shape[1:] == diffused_shape(cell, 1)
     net = make_network(cell, data, "cpu")
     for _ in make_training(cell, make_task(cell, data, space, "cpu"), net, parts, tmp_path, lambda _: None).rounds():
         pass

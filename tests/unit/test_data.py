@@ -358,7 +358,7 @@ class TestTorchvisionLayout:
         with pytest.raises(DataUnavailable, match="mnist: files are missing or damaged in") as caught:
             load_dataset("mnist", 28, "none", 10, None, tmp_path)
         command = f"python -m bench.data mnist --data-root {tmp_path} --download"
-        assert str(caught.value).endswith(f"to fetch it: delete {raw}, then {command}")
+        assert str(caught.value).endswith(f"to fetch it: move {raw} elsewhere, then {command}")
 
     @pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("Error downloading"), EOFError("cut off")])
     def test_a_failed_download_is_explained(

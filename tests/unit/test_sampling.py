@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench.cell.sample import FILM_FRAMES, Model, generate
-from bench.cell.setting import load_data, make_network
+from bench.cell.sample import FILM_FRAMES, generate
+from bench.cell.setting import Model, load_data, make_network
 from bench.config.grid_file import load_grid
 from bench.diffusion.autoencoder import Autoencoder, fit_latent_space
 from bench.diffusion.guidance import asked_labels
