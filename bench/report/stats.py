@@ -1,4 +1,4 @@
-"""Statistics of few paired runs: intervals, exact tests by sign flips, Holm's adjustment, ranks.
+"""Statistics of few paired runs: intervals, exact tests by sign flips, Holm's adjustment.
 
 Pure functions of numbers. A value that is missing (NaN or infinite) is left out, and so is a pair of which either half
 is missing; `n` says what is left. With nothing left a mean is NaN; below two values there is no spread, so standard
@@ -6,12 +6,11 @@ deviation and interval are NaN; equal values have the spread 0 and an interval o
 """
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 LEVEL = 0.95  # of intervals
 ALPHA = 0.05  # of tests, over a whole family of them
@@ -51,18 +50,8 @@ def half_width(sd: ArrayLike, n: ArrayLike, level: float = LEVEL) -> Array:
     """Half the width of the t interval of means of n values with these standard deviations; NaN where n < 2."""
     counts = np.asarray(n, dtype=float)
     enough = np.where(counts > 1, counts, np.nan)
-    return np.asarray(_quantiles(enough, level) * np.asarray(sd, dtype=float) / np.sqrt(enough), dtype=float)
-
-
-def _quantiles(counts: Array, level: float) -> Array:
-    """Student's quantiles for these numbers of values, of which there are few different ones."""
-    unique, place = np.unique(counts, return_inverse=True)
-    return np.array([_quantile(n, level) for n in unique.tolist()])[place].reshape(counts.shape)
-
-
-@cache
-def _quantile(n: float, level: float) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))
+    quantiles = stdtrit(enough - 1, (1 + level) / 2)  # Student's, by degrees of freedom
+    return np.asarray(quantiles * np.asarray(sd, dtype=float) / np.sqrt(enough), dtype=float)
 
 
 def paired_interval(values: ArrayLike, baseline: ArrayLike, level: float = LEVEL) -> Interval:
@@ -100,6 +89,8 @@ def sign_flip_p(differences: ArrayLike) -> float:
 
 
 def _sampled_p(array: Array) -> float:
+    from scipy import stats  # a second to import, and few reports have so many pairs
+
     found: Any = stats.permutation_test(
         (array,), np.mean, permutation_type="samples", n_resamples=_FLIPS, vectorized=True, batch=1000, rng=0
     )
@@ -136,20 +127,3 @@ def seeds_for_holm(comparisons: int, alpha: float = ALPHA) -> int:
     while comparisons * smallest_p(n) > alpha:
         n += 1
     return n
-
-
-def average_ranks(values: ArrayLike, better: int = -1) -> Array:
-    """Ranks (n,) from 1, the best, ties sharing the mean of their places; NaN where a value is missing.
-
-    Args:
-        better: -1 if lower is better, 1 if higher is.
-    Raises:
-        ValueError: for another `better`.
-    """
-    if better not in (-1, 1):
-        raise ValueError(f"better is -1 (lower) or 1 (higher), got {better}")
-    array = np.asarray(values, dtype=float)
-    known = np.isfinite(array)
-    ranks = np.full(array.shape, np.nan)
-    ranks[known] = stats.rankdata(-better * array[known])
-    return ranks

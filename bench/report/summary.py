@@ -358,8 +358,8 @@ def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: in
     names = list(dict.fromkeys(name for block in tables for name in block.columns[block.notna().any()]))
     names = names if len(names) > 1 else []
     common = [block.reindex(columns=names).dropna() for block in tables]
-    places = [stats.average_ranks(block.mean(), better) for block in common if names and len(block)]
-    table = pd.DataFrame(places, columns=names, dtype=float)
+    means = [block.mean() for block in common if names and len(block)]
+    table = pd.DataFrame(means, columns=names, dtype=float).rank(axis=1, ascending=better < 0)
     first = table.eq(table.min(axis=1), axis=0)
     ranked = {"strategy": names, "blocks": len(table), "mean_rank": table.mean().array, "wins": first.sum().array}
     return pd.DataFrame(ranked).sort_values("mean_rank", kind="stable", ignore_index=True)

@@ -167,20 +167,3 @@ def test_seeds_for_holm_refuses_what_means_nothing():
         stats.seeds_for_holm(0)
     with pytest.raises(ValueError, match="got 3 and 0"):
         stats.seeds_for_holm(3, alpha=0)
-
-
-# ------------------------------------------------------------------------------------------------------ ranks
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=8))
-def test_ranks_are_scipys(values):
-    assert list(stats.average_ranks(values)) == list(scipy.stats.rankdata(values))
-    assert list(stats.average_ranks(values, 1)) == list(len(values) + 1 - scipy.stats.rankdata(values))
-
-
-def test_ranks_share_ties_and_pass_over_what_is_missing():
-    assert list(stats.average_ranks([1.0, 3.0, 1.0], 1)) == [2.5, 1.0, 2.5]
-    assert stats.average_ranks([2.0, math.nan, 1.0]) == pytest.approx([2.0, math.nan, 1.0], nan_ok=True)
-    assert len(stats.average_ranks([])) == 0
-    with pytest.raises(ValueError, match="better"):
-        stats.average_ranks([1.0], 0)

@@ -421,6 +421,14 @@ def test_ranks_are_over_blocks():
     assert list(summary.ranks(rows_of(numbers), [], "fid", 1)["strategy"]) == ["c", "a", "b"]
 
 
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=8), st.sampled_from([-1, 1]))
+def test_ranks_are_scipys(values, better):
+    names = [f"s{place}" for place in range(len(values))]
+    numbers = {(name, 3, 0.1): [float(value)] for name, value in zip(names, values, strict=True)}
+    found = summary.ranks(rows_of(numbers), [], "fid", better).set_index("strategy")["mean_rank"]
+    assert found[names].tolist() == scipy.stats.rankdata([-better * value for value in values]).tolist()
+
+
 def test_ranks_compare_the_seeds_that_all_have():
     """b lacks the hard seed: on the easy one it is worse, though its mean is better."""
     numbers = {
