@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
@@ -21,6 +21,8 @@ from bench.diffusion.config import (
 )
 from bench.store.fields import Count, Fraction, Images, Positive, Section, Share
 
+ExtractorName = Literal["mnist-cnn", "inception-v3-compat"]
+EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
 
 
@@ -99,7 +101,7 @@ class EvaluationConfig(Section):
     """
 
     n_samples: Images = 500
-    extractor: Literal["mnist-cnn", "inception-v3-compat"] = "mnist-cnn"
+    extractor: ExtractorName = "mnist-cnn"
     extractor_weights: str | None = None
     nll: Count = 0
     nll_steps: Positive | None = None

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import bench.data.torchvision_compat  # noqa: F401 - before torch_fidelity
+from bench.config.cell import EXTRACTORS, ExtractorName
 from bench.fidelity import mnist_cnn as mnist
 
-INCEPTION = "inception-v3-compat"
-EXTRACTORS = (mnist.NAME, INCEPTION)
+INCEPTION: ExtractorName = "inception-v3-compat"
 INCEPTION_HASH = "6726825d"  # the first of the SHA-256 of torch-fidelity's weights, as their file's name has it
 _BATCH = 250
 Array = NDArray[np.float64]
