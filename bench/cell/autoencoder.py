@@ -84,7 +84,7 @@ def first_stage(
         kept = read_tensors(path)
         if kept is not None:
             return FirstStage.from_state(kept)
-    except ValueError as error:  # BrokenFile, or a whole file that is no first stage
+    except ValueError as error:  # Damaged, or a whole file that is no first stage
         warnings.warn(f"{path} is broken ({error}); the autoencoder is trained anew", stacklevel=2)
     everyone = [torch.arange(len(data.train_images))]
     made = _train(cell, data, Centralized(), everyone, TrainingConfig(), folder, device, tick, point)

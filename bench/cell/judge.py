@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
 
 import partitions
 from bench.cell.sample import Generated
@@ -23,6 +22,7 @@ from bench.pictures.sheets import pairs_sheet
 from bench.seeds import derive, numpy_stream
 from bench.store.cell_folder import CellFolder, Heartbeat
 from bench.store.files import read_json
+from bench.store.states import read_tensors
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 
@@ -85,14 +85,14 @@ def judge_curve(
 ) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
     path = folder.path / "curve.safetensors"
-    if not path.exists():
+    drawn = read_tensors(path, sealed=False)
+    if drawn is None:
         return []
     known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
-    drawn = sorted((int(name), images) for name, images in load_file(path).items())
     seed = derive(0, "fidelity")
     return [
         {"round": number} | evaluate(images, known, data.class_shares, extractor, seed, device)
-        for number, images in drawn
+        for number, images in sorted((int(name), images) for name, images in drawn.items())
     ]
 
 

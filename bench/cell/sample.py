@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from bench.cell.setting import Model, diffused_shape, process
@@ -20,7 +19,7 @@ from bench.diffusion.guidance import Network, asked_labels, guided
 from bench.federation import mixture
 from bench.pictures.film import save_film
 from bench.pictures.sheets import class_sheet, rows_sheet, sample_sheet
-from bench.store.files import write_bytes
+from bench.store.states import write_tensors
 
 SHEET = 64  # images on the sample sheet
 FILM_IMAGES, FILM_FRAMES = 16, 50
@@ -49,7 +48,7 @@ def generate(
     count = cell.evaluation.n_samples
     made = draw(cell, model, data, count, device, tick, folder / "film.gif", each=True)
     kept = {"images": made.images} | ({} if made.labels is None else {"labels": made.labels})
-    write_bytes(folder / "samples.safetensors", to_safetensors(kept))
+    write_tensors(folder / "samples.safetensors", kept)
     if made.labels is None:
         sample_sheet(made.images[:SHEET], folder / "samples.png")
     else:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 import partitions
@@ -25,6 +24,7 @@ from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
+from bench.store.states import read_tensors
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
 
@@ -178,17 +178,30 @@ def make_training(
 def load_model(cell: CellConfig, data: Dataset, folder: Path, device: str) -> Model:
     """The trained network in evaluation mode, with its latent space and its clients' own models where it has them."""
     net = make_network(cell, data, device)
-    shared = load_file(folder / "weights.safetensors", device=device)
+    shared = _trained(folder / "weights.safetensors", device)
     net.load_state_dict(shared)
     space = None
     if cell.is_latent:
-        space = FirstStage.from_state(load_file(folder / "autoencoder.safetensors")).space.to(device)
+        space = FirstStage.from_state(_trained(folder / "autoencoder.safetensors", "cpu")).space.to(device)
     if not cell.make_strategy().personal:
         return Model(net.eval(), space)
     sizes = [len(part) for part in split(cell, data.train_labels)]
 
     def models() -> Iterator[dict[str, Tensor]]:
         for number in range(len(sizes)):
-            yield shared | load_file(folder / PERSONAL / f"{number}.safetensors", device=device)
+            yield shared | _trained(folder / PERSONAL / f"{number}.safetensors", device)
 
     return Model(net.eval(), space, Personal(sizes, models))
+
+
+def _trained(path: Path, device: str) -> dict[str, Tensor]:
+    """Tensors that training left in a cell's folder.
+
+    Raises:
+        FileNotFoundError: if the file was removed.
+        Damaged: if it is not what was written.
+    """
+    tensors = read_tensors(path, device, sealed=False)
+    if tensors is None:
+        raise FileNotFoundError(f"{path} is not there any more")
+    return tensors

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as to_safetensors
 
 import partitions
 from bench.cell import environment
@@ -33,8 +32,8 @@ from bench.federation.tasks import DiffusionTask
 from bench.federation.tensors import copy_into, weight_hash
 from bench.pictures.of_a_cell import partition_heatmap
 from bench.store.cell_folder import LOGS, CellFolder, Heartbeat
-from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
-from bench.store.states import State
+from bench.store.files import Damaged, file_hash, remove, write_json
+from bench.store.states import State, write_tensors
 
 # What training leaves, beside train.json, which is written last.
 TRAINED_FILES = (
@@ -139,7 +138,7 @@ def _train(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in live.items()
     }
     diagnostics = _diagnose(cell, folder, data, task, run, mixes, first, device)
-    write_bytes(folder.path / "weights.safetensors", to_safetensors(weights))
+    write_tensors(folder.path / "weights.safetensors", weights)
     metrics = {key: value for key, value in known.items() if key not in ("round", "seconds", "time")}
     return {
         "weight_hash": weight_hash(weights),
@@ -173,7 +172,7 @@ def _first_stage(
     clients = [torch.from_numpy(part) for part in parts]
     states, point = folder.path / CLIENTS / "autoencoder", Checkpoint(folder.path / AUTOENCODER, every)
     made = first_stage(cell, data, cell.make_strategy(), clients, states, cache, device, heartbeat.tick, point)
-    write_bytes(folder.path / "autoencoder.safetensors", to_safetensors(made.state()))
+    write_tensors(folder.path / "autoencoder.safetensors", made.state())
     return made
 
 
@@ -219,7 +218,7 @@ def _run_rounds(
         if point.due(last.round, cell.training.rounds):
             point.save(run, kept | {"logs": folder.log_marks()})
     if curve:
-        write_bytes(folder.path / "curve.safetensors", to_safetensors(curve))
+        write_tensors(folder.path / "curve.safetensors", curve)
     return run, told
 
 
@@ -240,7 +239,7 @@ def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]
         shared = run.server["params"]
         kept = {name: tensor.cpu().contiguous() for name, tensor in own.items() if tensor is not shared[name]}
         name = f"{number}.safetensors"
-        write_bytes(folder.path / PERSONAL / name, to_safetensors(kept))
+        write_tensors(folder.path / PERSONAL / name, kept)
         hashes[name] = weight_hash(kept)
     return hashes
 

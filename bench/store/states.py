@@ -1,6 +1,7 @@
-"""Nested dicts of tensors, numbers and texts as one sealed safetensors file: what strategies and clients remember.
+"""Tensors on disk, in one format: safetensors with a checksum in the metadata. Nothing in such a file is code.
 
-A leaf: it knows neither of the rooms that use it. Nothing in such a file is code.
+`write_tensors` keeps tensors by name; `save_state` nested dicts of tensors, numbers and texts, which is what strategies
+and clients remember.
 """
 
 import hashlib
@@ -11,25 +12,38 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as from_safetensors
 from safetensors.torch import save
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from bench.store.files import SEAL, Damaged, write_bytes
 
 State = dict[str, Any]
 PLAIN = (bool, int, float, str, type(None))
-_CHECKSUM = "checksum"
+_ORDER = "order"  # of a state: its keys' paths and whatever is no tensor
 
 
-def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value with its path of keys, in the dicts' order; an empty dict is a value."""
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, (*prefix, key))
-        else:
-            yield (*prefix, key), value
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], sync: bool = True) -> None:
+    """Write tensors by name, atomically: two processes at once both leave a whole file.
+
+    Args:
+        sync: whether it must outlast a loss of power.
+    """
+    _write(path, tensors, {}, sync)
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu", sealed: bool = True) -> dict[str, Tensor] | None:
+    """The tensors of `write_tensors` on `device`; None if there is no such file.
+
+    Args:
+        sealed: refuse a file without a checksum. Files of cells that are older than checksums have none; their hashes
+            stand in the cell's records.
+    Raises:
+        Damaged: if it was damaged since; the message says how, without the file's name.
+    """
+    try:
+        return _read(path, device, sealed)[0]
+    except FileNotFoundError:
+        return None
 
 
 def save_state(path: Path, state: State, sync: bool = True) -> None:
@@ -45,45 +59,39 @@ def save_state(path: Path, state: State, sync: bool = True) -> None:
     for key, value in leaves(state):
         _check(key, value)
         order.append([key, None if isinstance(value, Tensor) else value])
-        if isinstance(value, Tensor):  # a copy: two that share memory cannot lie in one file
-            tensors[json.dumps(key)] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-    told = json.dumps(order)
-    write_bytes(path, save(tensors, metadata={"order": told, SEAL: _seal(told, tensors)}), sync)
+        if isinstance(value, Tensor):
+            tensors[json.dumps(key)] = value
+    _write(path, tensors, {_ORDER: json.dumps(order)}, sync)
 
 
-def load_state(path: Path, device: torch.device) -> State:
+def load_state(path: Path, device: torch.device | str) -> State:
     """What `save_state` wrote, its tensors on `device`.
 
     Raises:
         Damaged: if it is not there or was damaged since.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except (OSError, SafetensorError) as error:
+        tensors, metadata = _read(path, device, sealed=True)
+        order = json.loads(metadata[_ORDER])
+    except (FileNotFoundError, KeyError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
-    if metadata.keys() != {"order", SEAL} or metadata[SEAL] != _seal(metadata["order"], tensors):
-        raise Damaged("its checksum is that of other content")
     state: State = {}
-    for key, value in json.loads(metadata["order"]):
+    for key, value in order:
         *parts, last = key
         node = state
         for part in parts:
             node = node.setdefault(part, {})
-        name = json.dumps(key)
-        node[last] = tensors[name].to(device) if name in tensors else value
+        node[last] = tensors.get(json.dumps(key), value)
     return state
 
 
-def _seal(order: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the order and of the tensors' names, types, shapes and bytes."""
-    total = hashlib.sha256(order.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return total.hexdigest()
+def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value with its path of keys, in the dicts' order; an empty dict is a value."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
 
 
 def _check(key: tuple[Any, ...], value: Any) -> None:
@@ -97,36 +105,42 @@ def _check(key: tuple[Any, ...], value: Any) -> None:
         )
 
 
-class BrokenFile(ValueError):
-    """The file is not what `write_tensors` wrote."""
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], sync: bool) -> None:
+    # Copies, since two tensors that share memory cannot lie in one file.
+    whole = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    seal = _seal(metadata.get(_ORDER, ""), whole)
+    write_bytes(path, save(whole, metadata={**metadata, SEAL: seal}), sync)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write the tensors (on the CPU, contiguous) atomically: two processes at once both leave a whole file."""
-    write_bytes(path, to_safetensors({**tensors, _CHECKSUM: _checksum(tensors)}))
-
-
-def read_tensors(path: Path) -> dict[str, Tensor] | None:
-    """What `write_tensors` wrote, None if there is no such file.
+def _read(path: Path, device: torch.device | str, sealed: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata.
 
     Raises:
-        BrokenFile: if it was damaged since; the message says how.
+        FileNotFoundError: if there is no such file.
+        Damaged: if its content is not what was written.
     """
+    if path.is_dir():
+        raise Damaged("a folder stands in its place")
     try:
-        tensors = from_safetensors(path.read_bytes())
-        if not tensors.pop(_CHECKSUM).equal(_checksum(tensors)):
-            raise BrokenFile("its checksum is another")
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except FileNotFoundError:
-        return None
-    except (SafetensorError, OSError, KeyError) as error:
-        raise BrokenFile(f"{type(error).__name__}: {error}") from error
-    return tensors
+        raise
+    except (OSError, SafetensorError) as error:
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+    if SEAL not in metadata and sealed:
+        raise Damaged("it has no checksum")
+    if metadata.get(SEAL) not in (None, _seal(metadata.get(_ORDER, ""), tensors)):
+        raise Damaged("its checksum is that of other content")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> Tensor:
-    """SHA-256 (32,) uint8 of names and values."""
-    total = hashlib.sha256()
+def _seal(order: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the order and of the tensors' names, types, shapes and bytes."""
+    total = hashlib.sha256(order.encode())
     for name in sorted(tensors):
-        total.update(name.encode())
-        total.update(tensors[name].contiguous().numpy().tobytes())
-    return torch.tensor(list(total.digest()), dtype=torch.uint8)
+        tensor = tensors[name]
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return total.hexdigest()

@@ -88,7 +88,7 @@ def personal(tmp_path_factory):
 
 @pytest.mark.parametrize("when", ["after the last round", "before train.json", "while it is judged"])
 def test_a_cell_killed_between_its_phases_ends_like_one_that_was_not(when, tmp_path, monkeypatch, personal):
-    place = {"after the last round": "bench.cell.train._keep_personal", "before train.json": "bench.cell.train.to_safetensors",
+    place = {"after the last round": "bench.cell.train._keep_personal", "before train.json": "bench.cell.train.write_tensors",
              "while it is judged": "bench.cell.run.judge"}[when]  # fmt: skip
     (job,) = jobs_of(tmp_path, 'strategy=feddiffuse(mode="udec")')
 

@@ -17,7 +17,6 @@ import torch
 from hypothesis import example, given
 from rich.console import Console
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from bench.cell.setting import load_data, load_model
 from bench.command import terminal_text
@@ -29,8 +28,9 @@ from bench.report.tables.latex import escape
 from bench.report.tables.terminal import terminal_table
 from bench.report.tables.write import write_tables
 from bench.report.tracking.tracker import Tracker
+from bench.store.files import Damaged
 from bench.store.grid_folder import Store
-from bench.store.states import BrokenFile, load_state, read_tensors
+from bench.store.states import load_state, read_tensors
 from tests.fake_store import DATA, EXTRACTOR, finished_store, run_cell
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +252,7 @@ def cell():
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_weights_are_refused_and_do_not_run(tmp_path, cell, kind):
     hostile(kind, tmp_path / "weights.safetensors", tmp_path / "mark")
-    with pytest.raises(SafetensorError):
+    with pytest.raises(Damaged, match="SafetensorError"):
         load_model(*cell, tmp_path, "cpu")
     assert not (tmp_path / "mark").exists()
 
@@ -260,14 +260,14 @@ def test_hostile_weights_are_refused_and_do_not_run(tmp_path, cell, kind):
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("name", ["autoencoder.safetensors", "samples.safetensors", "curve.safetensors"])
 def test_other_hostile_tensors_are_refused_and_do_not_run(tmp_path, kind, name):
-    with pytest.raises(SafetensorError):
-        load_file(hostile(kind, tmp_path / name, tmp_path / "mark"))
+    with pytest.raises(Damaged, match="SafetensorError"):
+        read_tensors(hostile(kind, tmp_path / name, tmp_path / "mark"), sealed=False)
     assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_caches_are_refused_and_do_not_run(tmp_path, kind):
-    with pytest.raises(BrokenFile):
+    with pytest.raises(Damaged):
         read_tensors(hostile(kind, tmp_path / "cache.safetensors", tmp_path / "mark"))
     assert not (tmp_path / "mark").exists()
 

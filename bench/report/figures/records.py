@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json
+from bench.store.states import read_tensors
 
 
 def record(folder: CellFolder, name: str) -> dict[str, Any] | None:
@@ -31,11 +30,10 @@ def first_images(folder: CellFolder, count: int) -> Tensor | None:
         Damaged: if it cannot be read.
     """
     file = folder.path / "samples.safetensors"
-    if not file.exists():
-        return None
     try:
-        return load_file(file)["images"][:count]
-    except (OSError, KeyError, SafetensorError) as error:
+        tensors = read_tensors(file, sealed=False)
+        return None if tensors is None else tensors["images"][:count]
+    except (Damaged, KeyError) as error:
         raise Damaged(f"{file} cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from bench.pictures.sheets import filled, tile
 from bench.report.page.embed import data_address
 from bench.store.cell_folder import CellFolder
+from bench.store.files import Damaged
+from bench.store.states import read_tensors
 
 COLUMNS = 8
 COLOURS = 32  # of a sheet
@@ -28,11 +28,12 @@ def images_each(cells: int, pixels: int) -> int:
 def sheet(folder: CellFolder, cells: int) -> dict[str, object]:
     """A cell's first samples as {"address", "width", "height", "count"}, or {"missing": why there are none}."""
     try:
-        images = load((folder.path / "samples.safetensors").read_bytes())["images"]
-    except FileNotFoundError:
-        return {"missing": "samples.safetensors is not there"}
-    except (SafetensorError, OSError, KeyError) as error:
-        return {"missing": f"samples.safetensors is broken ({type(error).__name__})"}
+        tensors = read_tensors(folder.path / "samples.safetensors", sealed=False)
+        if tensors is None:
+            return {"missing": "samples.safetensors is not there"}
+        images = tensors["images"]
+    except (Damaged, KeyError) as error:
+        return {"missing": f"samples.safetensors is broken ({error})"}
     shown = images[: images_each(cells, images.shape[-1] * images.shape[-2])]
     picture = _small(shown)
     picture.save(buffer := io.BytesIO(), "PNG", optimize=True)

@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.pictures.sheets import tile
 from bench.report.tracking.values import milliseconds
 from bench.store.cell_folder import CellFolder
+from bench.store.states import read_tensors
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -54,13 +54,11 @@ def _read(folder: CellFolder, last: int) -> dict[int, Tensor]:
     sheets: dict[int, Tensor] = {}
     for name in ("curve.safetensors", "samples.safetensors"):
         path = folder.path / name
-        if not path.is_file():
-            continue
         try:
-            with safe_open(path, "pt") as file:
-                keys = ["images"] if name == "samples.safetensors" else list(file.keys())
-                read = {last if key == "images" else int(key): file.get_slice(key)[:MOST] for key in keys}
-        except (SafetensorError, OSError, ValueError) as error:
+            tensors = read_tensors(path, sealed=False) or {}
+            keys = ["images"] if name == "samples.safetensors" else list(tensors)
+            read = {last if key == "images" else int(key): tensors[key][:MOST].clone() for key in keys}
+        except (KeyError, ValueError) as error:
             warnings.warn(f"{path} is broken ({error}) and is not sent to MLflow", stacklevel=2)
             continue
         sheets |= {number: images for number, images in read.items() if len(images)}
