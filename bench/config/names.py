@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 import partitions
 from bench.config.cell import CellConfig, Plugin, field
 from bench.config.grid_file import Grid
+from bench.plugins import Later
 
+pandas = Later("pandas")  # which a cell's process does without
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
 MISSING = "--"
@@ -57,7 +57,7 @@ def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
     value = hashable(value)
     if axis == "latent.mode" and baseline == CENTRALIZED and value == "federated":
         return "central"
-    return None if pd.isna(value) else value
+    return None if pandas.isna(value) else value
 
 
 def label(labels: Mapping[str, Any]) -> str:
@@ -77,7 +77,7 @@ def axis_text(value: Any) -> str:
     """An axis's value: whole numbers without a point, lists as JSON has them, nothing as `MISSING`."""
     if isinstance(value, list):
         return json.dumps(value)
-    if pd.isna(value):
+    if pandas.isna(value):
         return MISSING
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 

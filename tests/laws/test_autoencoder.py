@@ -5,7 +5,6 @@ import torch
 from safetensors.torch import load, save
 
 from bench.diffusion.autoencoder import (
-    FACTOR,
     LOG_VARIANCE_RANGE,
     Autoencoder,
     LatentSpace,
@@ -14,6 +13,7 @@ from bench.diffusion.autoencoder import (
     kl_to_normal,
     latent_side,
 )
+from bench.diffusion.config import LATENT_FACTOR
 from bench.diffusion.unet import count_parameters
 
 
@@ -71,7 +71,7 @@ def test_latents_have_a_quarter_of_the_side_and_decode_to_the_image(channels, si
     mean, log_variance = net.encode(torch.zeros(2, channels, size, size))
     assert mean.shape == log_variance.shape == (2, 4, side, side)
     assert net.decode(mean).shape == (2, channels, size, size)
-    assert latent_side(size) == side == size // FACTOR
+    assert latent_side(size) == side == size // LATENT_FACTOR
 
 
 @pytest.mark.parametrize("size", [30, 27, 2, 0, -4])

@@ -76,3 +76,13 @@ def test_an_odd_record_is_told_with_its_place(error, capsys):
     assert command.run(raising(error), known=command.odd_records("in results")) == command.WRONG
     told = capsys.readouterr().err
     assert told.startswith(f"error: a record in results is not as it should be: {type(error).__name__}: ")
+
+
+def test_a_cells_process_imports_neither_pandas_nor_reports():
+    code = (
+        "import sys, bench.run.isolate, bench.cell.run\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] in ('pandas', 'scipy', 'mlflow', 'plotly')]\n"
+        "assert not [name for name in sys.modules if name.startswith('bench.report')]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
