@@ -26,6 +26,7 @@ from bench.config.cell import flatten
 from bench.config.errors import ConfigError
 from bench.config.names import AXES, axis_text
 from bench.report.figures.agreement import agreement
+from bench.report.metrics import COMPARED
 from bench.report.results import ReadOnce
 from bench.report.stats import paired_interval
 from bench.report.summary import cell_rows
@@ -33,7 +34,6 @@ from bench.report.tables.markdown import markdown_table
 from bench.store.files import write_bytes
 from bench.store.grid_folder import PlannedCell, Store
 
-METRICS = ("fid", "kid_mean", "is_mean", "class_tv", "heldout_loss", "train_loss", "megabytes", "seconds")
 SEED = "seed"
 SHOWN = 12  # settings, or values of one, that are printed
 
@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         a, b: their stores.
         axes: strategy, n_clients, beta and all further axes of either, without the seed.
-        pairs: a row a matched pair: the axes, seed, cell_a, cell_b, same_weights, and each of `METRICS` with _a and _b.
+        pairs: a row a matched pair: the axes, seed, cell_a, cell_b, same_weights, and each of `COMPARED` with _a, _b.
         only_a, only_b: cells without a finished partner.
         differences: settings and circumstances that are not the same, with the values of either and how many pairs
             have them.
@@ -161,7 +161,7 @@ def _pair(
     pair = {axis: a.labels.get(axis, b.labels.get(axis, configs.get(axis))) for axis in (*axes, SEED)}
     pair |= {"cell_a": a.cell_id, "cell_b": b.cell_id}
     pair["same_weights"] = first["weight_hash"] == second["weight_hash"]
-    for metric in METRICS:
+    for metric in COMPARED:
         pair |= {f"{metric}_a": first.get(metric), f"{metric}_b": second.get(metric)}
     return pair
 
@@ -196,7 +196,7 @@ def comparison_table(made: Comparison) -> pd.DataFrame:
     """
     rows = []
     for values, group in made.pairs.groupby([*made.axes], dropna=False, sort=False):
-        for metric in METRICS:
+        for metric in COMPARED:
             known = group[[f"{metric}_a", f"{metric}_b"]].astype(float).dropna()
             if known.empty:
                 continue
@@ -224,7 +224,7 @@ def show(made: Comparison, console: Console) -> None:
     if (left := len(made.differences) - SHOWN) > 0:
         lines.append(f"and {left} more that differ: --out writes them all")
     table = comparison_table(made)
-    equal = [metric for metric in METRICS if metric in set(table["metric"]) and _is_same(made.pairs, metric)]
+    equal = [metric for metric in COMPARED if metric in set(table["metric"]) and _is_same(made.pairs, metric)]
     if equal:
         lines.append(f"the same to the last digit in all pairs: {', '.join(equal)}")
     for line in lines:
@@ -243,7 +243,7 @@ def _told(row: Any) -> str:
 
 def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:
     """A row an experiment: of each metric A, B and the difference with its interval."""
-    shown = [metric for metric in METRICS if metric in set(table["metric"])]
+    shown = [metric for metric in COMPARED if metric in set(table["metric"])]
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for axis in (*axes, "pairs"):
         out.add_column(terminal_text(axis), justify="left" if axis == "strategy" else "right", no_wrap=True)
@@ -278,7 +278,7 @@ def write(made: Comparison, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    pictures = agreement(made.pairs, METRICS, folder / "comparison")
+    pictures = agreement(made.pairs, COMPARED, folder / "comparison")
     return [*(folder / name for name in texts), *pictures]
 
 

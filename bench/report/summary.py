@@ -13,66 +13,12 @@ from bench.config.grid_file import FEDERATED_ONLY
 from bench.config.names import AXES, CENTRALIZED, axis_key, hashable
 from bench.fidelity.bootstrap import bootstrap_interval
 from bench.report import curves, stats
+from bench.report.lines import costs
+from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS
 from bench.report.results import cell_frame
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
 from bench.store.grid_folder import Store
-
-# What tables show; then what is summarised beside it.
-SHOWN = (
-    "fid", "fid_minus_centralized", "fid_avg", "reconstruction_fid", "kid_mean", "is_mean", "class_tv",
-    "label_accuracy", "bits_per_dim", "heldout_loss", "heldout_loss_minus_centralized", "train_loss", "epsilon",
-    "megabytes", "seconds",
-)  # fmt: skip
-_DIFFERENCES = ("fid", "heldout_loss")
-# What is reached or not: a mean over those seeds alone that reach it would flatter the others.
-_TO_CENTRALIZED = ("rounds_to_centralized", "samples_to_centralized", "megabytes_to_centralized")
-# What has a table of its own beside them.
-FURTHER = (
-    "fid_infinity",
-    "heldout_area",
-    "heldout_roughness",
-    "train_roughness",
-    "reached_centralized",
-    *_TO_CENTRALIZED,
-)
-_ALSO_SUMMARISED = (
-    *FURTHER,
-    "fid_bias",
-    "fid_images_sd",
-    "fid_images_bias",
-    "is_std",
-    "kid_std",
-    "mean_confidence",
-    "drift",
-    "skew_tv",
-    "samples",
-    "train_seconds",
-    "heldout_loss_raw",
-    "heldout_client_mean",
-    "heldout_client_sd",
-    "heldout_client_max",
-    "fid_client_sd",
-    "fid_client_max",
-    "update_cosine",
-    "stragglers",
-    "dropped",
-    "failed",
-    "gradient_steps",
-    "sequential_steps",
-    "bytes_up",
-    "bytes_down",
-    "reconstruction_mse",
-)
-# What a total is made of, in its unit: what every cell has, and what only latent diffusion has.
-_TOTALS = {
-    "megabytes": (1e6, ["bytes_up", "bytes_down"], ["autoencoder_bytes_up", "autoencoder_bytes_down"]),
-    "seconds": (
-        1.0,
-        ["train_seconds", "sample_seconds", "evaluate_seconds"],
-        ["autoencoder_seconds", "likelihood_seconds"],
-    ),
-}
 
 
 def cell_rows(store: Store) -> pd.DataFrame:
@@ -88,9 +34,10 @@ def cell_rows(store: Store) -> pd.DataFrame:
     axes = {"cell_id", "state", "seed", "weight_hash", *AXES, *extra_axes}
     for name in frame.columns.difference(list(axes)):
         frame[name] = pd.to_numeric(frame[name])
-    for total, (unit, parts, further) in _TOTALS.items():
-        known = frame.reindex(columns=[*parts, *further]).astype(float)
-        frame[total] = (known[parts].sum(axis=1, skipna=False) + known[further].sum(axis=1)) / unit
+    for total in TOTALS:
+        every, some = list(total.parts), list(total.optional_parts)
+        known = frame.reindex(columns=[*every, *some]).astype(float)
+        frame[total.key] = (known[every].sum(axis=1, skipna=False) + known[some].sum(axis=1)) / total.unit
     records = pd.DataFrame([_record(store, cell_id) for cell_id in frame["cell_id"]])
     made = pd.concat([frame, _curve_columns(store, frame, extra_axes), records], axis=1)
     return _with_differences(made, extra_axes)
@@ -106,9 +53,6 @@ def _record(store: Store, cell_id: str) -> dict[str, Any]:
     return floor | {key: environment.get(key) for key in ("commit", "dirty", "device")} | {"error": error}
 
 
-_CURVE_COLUMNS = ("heldout_area", "heldout_roughness", "train_roughness", "reached_centralized", *_TO_CENTRALIZED)
-
-
 def _curve_columns(store: Store, frame: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
     """`_curve_numbers` of every finished cell, NaN for others."""
     losses = frame.reindex(columns=["heldout_loss"])["heldout_loss"].astype(float)
@@ -118,7 +62,7 @@ def _curve_columns(store: Store, frame: pd.DataFrame, extra_axes: Sequence[str])
         _curve_numbers(store.cell(cell_id), target) if state == "done" else {}
         for cell_id, state, target in zip(frame["cell_id"], frame["state"], targets, strict=True)
     ]
-    return pd.DataFrame(numbers, index=frame.index, columns=list(_CURVE_COLUMNS), dtype=float)
+    return pd.DataFrame(numbers, index=frame.index, columns=list(FROM_CURVES), dtype=float)
 
 
 def _curve_numbers(folder: CellFolder, target: float) -> dict[str, float]:
@@ -134,22 +78,20 @@ def _curve_numbers(folder: CellFolder, target: float) -> dict[str, float]:
     """
     try:
         lines, steps = folder.rounds(), folder.lines("steps.jsonl")
-        loss, samples, rounds = (curves.column(lines, key) for key in ("heldout_loss", "samples", "round"))
-        travelled = curves.column(lines, "bytes_up") + curves.column(lines, "bytes_down")
+        loss = curves.column(lines, "heldout_loss")
+        spent = costs(lines, (folder.result() or {}).get("metrics", {}))
         smooth = curves.running_mean(curves.step_losses(steps))
     except (Damaged, KeyError, TypeError, ValueError) as error:
         warnings.warn(f"the logs of {folder.path} are broken ({error}) and are not used", stacklevel=2)
         return {}
-    metrics = (folder.result() or {}).get("metrics", {})
-    autoencoder = sum(metrics.get(key) or 0 for key in _TOTALS["megabytes"][2])
-    axes = (rounds, samples, (travelled + autoencoder) / 1e6)
-    reached = curves.first_reach(rounds, loss, target)
+    axes = (spent["round"], spent["samples"], spent["megabytes"])
+    reached = curves.first_reach(spent["round"], loss, target)
     return {
-        "heldout_area": curves.area(samples, loss),
+        "heldout_area": curves.area(spent["samples"], loss),
         "heldout_roughness": curves.roughness(loss),
         "train_roughness": curves.roughness(smooth),
         "reached_centralized": float(reached > 0) if math.isfinite(target) and len(lines) else math.nan,
-    } | {key: curves.first_reach(x, loss, target) for key, x in zip(_TO_CENTRALIZED, axes, strict=True)}
+    } | {key: curves.first_reach(x, loss, target) for key, x in zip(GOALS, axes, strict=True)}
 
 
 def fid_replicates(store: Store) -> dict[str, list[float]]:
@@ -180,7 +122,7 @@ def summarise(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.DataFram
     axes. What it costs to reach centralized training has a mean only where every finished seed reaches it. A row none
     of whose cells is finished has n = 0 and no numbers.
     """
-    axes, keys = [*AXES, *extra_axes], [*SHOWN, *_ALSO_SUMMARISED]
+    axes, keys = [*AXES, *extra_axes], [*SUMMARISED]
     rows = _with_differences(_plain_axes(rows, extra_axes), extra_axes)
     groups = rows.groupby(axes, dropna=False, sort=False).ngroup().to_numpy()
     done = rows["state"] == "done"
@@ -198,7 +140,7 @@ def _spreads(values: pd.DataFrame, groups: np.ndarray, finished: pd.Series) -> p
     """Mean, standard deviation and interval of each column by group."""
     grouped = values.groupby(groups)
     means, sds, counts = grouped.mean(), grouped.std(), grouped.count()
-    for key in _TO_CENTRALIZED:
+    for key in GOALS:
         never = counts[key] < finished
         means.loc[never, key], sds.loc[never, key] = math.nan, math.nan
     half = stats.half_width(sds, counts)
@@ -231,9 +173,9 @@ def _unfinished(states: Iterable[str]) -> str:
 
 def _with_differences(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
     """Adds each federated row's differences to its centralized row; NaN where either is not finished."""
-    metrics = [metric for metric in _DIFFERENCES if metric in rows]
+    metrics = [metric for metric in PAIRED if metric in rows]
     found = _minus_partners(rows, extra_axes, metrics, CENTRALIZED)
-    return rows.assign(**{f"{metric}_minus_centralized": found[metric] for metric in metrics})
+    return rows.assign(**{PAIRED[metric]: found[metric] for metric in metrics})
 
 
 # ----------------------------------------------------------------------------------------------------- comparisons
@@ -267,7 +209,7 @@ def differences(
     """
     rows = _plain_axes(rows, extra_axes).reset_index(drop=True)
     _check_baseline(rows, baseline)
-    metrics = [m for m in metrics if m in rows and rows[m].notna().any() and m not in _TO_CENTRALIZED]
+    metrics = [m for m in metrics if m in rows and rows[m].notna().any() and m not in GOALS]
     deltas = _minus_partners(rows, extra_axes, metrics, baseline).to_numpy()
     pairs = list(zip(rows["cell_id"], rows["cell_id"].reindex(_partners(rows, extra_axes, baseline)), strict=True))
     groups = [
@@ -414,7 +356,7 @@ def _blocks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str) -> list[
     made = []
     for told, places in _groups(rows, axes, extra_axes):
         block = values.iloc[places]
-        if metric in _TO_CENTRALIZED:
+        if metric in GOALS:
             never = block[metric].isna() & (rows["state"].iloc[places] == "done")
             block = block.assign(**{metric: block[metric].mask(never.groupby(block["strategy"]).transform("any"))})
         made.append((told, block.pivot(index="seed", columns="strategy", values=metric)[block["strategy"].unique()]))

@@ -79,7 +79,7 @@ def test_curves_are_thinned_to_their_ends_and_rounded():
 def test_a_broken_log_is_told_and_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("no json\n")
     with pytest.warns(UserWarning, match=r"metrics.jsonl is broken"):
-        assert curves(CellFolder(tmp_path))["rounds"] == []
+        assert curves(CellFolder(tmp_path), {})["rounds"] == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -138,7 +138,7 @@ def test_equal_records_have_one_place():
 
 def test_the_running_loss_is_that_of_the_tables_and_figures(store):
     folder = store.cell(store.planned()[1].cell_id)
-    x, y = curves(folder)["steps"]
+    x, y = curves(folder, {})["steps"]
     wanted = running_loss(folder.lines("steps.jsonl"), fake_store.ROUNDS)
     assert len(x) == len(y) == STRETCHES
     assert x == pytest.approx(wanted[0].tolist(), rel=1e-4)

@@ -16,11 +16,12 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench.report import summary
+from bench.report.metrics import Metric
 from bench.report.tables import markdown
 from bench.report.tables.caption import _seeds, caption, row_warnings
 from bench.report.tables.latex import escape
 from bench.report.tables.markdown import markdown_table
-from bench.report.tables.shown import Column, _digits, best_rows, number, prepare
+from bench.report.tables.shown import _digits, best_rows, number, prepare
 from bench.report.tables.terminal import claims_table, terminal_table
 from bench.report.tables.write import write_tables
 from bench.store.files import write_json
@@ -234,10 +235,10 @@ def test_the_best_of_each_split_is_bold(store):
 
 def test_higher_is_better_for_some_and_what_shows_equal_ties():
     frame = pd.DataFrame({"n_clients": [pd.NA, 3, 3, 3], "beta": [None, 1.0, 1.0, 1.0], "m": [0.0, 1.001, 1.002, 2.0]})
-    assert best_rows(frame, Column("m", "m", "m", -1), 2, []) == {1, 2}
-    assert best_rows(frame, Column("m", "m", "m", -1), 3, []) == {1}
-    assert best_rows(frame, Column("m", "m", "m", 1), 2, []) == {3}
-    assert best_rows(frame, Column("m", "m", "m", 0), 2, []) == set()
+    assert best_rows(frame, Metric("m", "m", "m", better=-1), 2, []) == {1, 2}
+    assert best_rows(frame, Metric("m", "m", "m", better=-1), 3, []) == {1}
+    assert best_rows(frame, Metric("m", "m", "m", better=1), 2, []) == {3}
+    assert best_rows(frame, Metric("m", "m", "m", better=0), 2, []) == set()
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_higher_is_better_for_some_and_what_shows_equal_ties():
 )
 def test_digits_follow_the_values(values, digits):
     frame = pd.DataFrame({"fid": values})
-    assert _digits(frame, Column("fid", "FID", "FID")) == digits
+    assert _digits(frame, Metric("fid", "FID", "FID")) == digits
 
 
 def test_numbers():

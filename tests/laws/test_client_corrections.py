@@ -3,14 +3,16 @@
 import copy
 import itertools
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.federation.participation import draw_clients
+from bench.federation.tasks import Diverged
 from bench.federation.tensors import distance, nbytes
 from strategies.base import Upload
 from strategies.centralized import Centralized
@@ -253,10 +255,14 @@ def plain_fednova(problem, casts, lr, steps):
 
 
 def plain_ewc(problem, casts, lr, steps, lam):
-    """FedAvg with (lam / 2) sum_k F_k (w_k - w_round,k)^2, F the mean of the raw g^2 over the client's last visit."""
+    """FedAvg with (lam / 2) sum_k F_k (w_k - w_round,k)^2, F the mean of the raw g^2 over the client's last visit.
+
+    Also the largest F that pulled: a step of rate lr is stable while lr lam F < 2.
+    """
     sizes, a, b = problem
-    w, fisher = torch.zeros_like(b[0]), torch.zeros_like(b)
+    w, fisher, largest = torch.zeros_like(b[0]), torch.zeros_like(b), 0.0
     for cast in casts:
+        largest = max(largest, float(fisher[list(cast)].max()))
         mean, seen = torch.zeros_like(w), fisher.clone()
         for i in cast:
             squares = []
@@ -268,7 +274,7 @@ def plain_ewc(problem, casts, lr, steps, lam):
             mean += sizes[i] / sizes[cast].sum() * local_steps(w, a[i], b[i], lr, steps, pull)
             seen[i] = torch.stack(squares).mean(0)
         w, fisher = mean, seen
-    return w, None, fisher
+    return (w, None, fisher), largest
 
 
 problems = st.fixed_dictionaries(
@@ -334,10 +340,20 @@ def test_fednova_counts_every_visits_steps_anew(problem, batch_size):
 
 @settings(max_examples=15, deadline=None)
 @given(problems, st.sampled_from([0.0, 0.3, 2.0]))
+@example({"seed": 1, "n_clients": 5, "steps": 5, "lr": 0.3, "participation": 1.0}, 2.0)  # beyond the largest float
+@example({"seed": 62, "n_clients": 5, "steps": 5, "lr": 0.3, "participation": 1.0}, 2.0)  # unstable, and still finite
 def test_ewc_is_fedavg_with_its_penalty(problem, lam):
-    described, task, run, casts = drawn(**problem)
-    plain = plain_ewc(described, casts, run["lr"], run["epochs"], lam)
-    ends_as(EWC(lam), plain, described, task, run, casts, "fisher" if lam > 0 else None)
+    """Where its steps are stable. Elsewhere the weights grow without end, and rounding with them: then all that the
+    loop owes is to end as diverged where the loss leaves the range of float32.
+    """
+    (sizes, a, b), task, run, casts = drawn(**problem)
+    plain, largest = plain_ewc((sizes, a, b), casts, run["lr"], run["epochs"], lam)
+    if run["lr"] * lam * largest < 2:
+        ends_as(EWC(lam), plain, (sizes, a, b), task, run, casts, "fisher" if lam > 0 else None)
+        return
+    finite = bool((a * (plain[0] - b).square()).sum() < torch.finfo(torch.float32).max)
+    with tempfile.TemporaryDirectory() as folder, nullcontext() if finite else pytest.raises(Diverged):
+        assert train(make_run(Path(folder), EWC(lam), task, sizes.tolist(), **run)).isfinite().all()
 
 
 @pytest.mark.parametrize(("strategy", "name"), [(Scaffold(), "control"), (FedDyn(alpha=0.5), "gradient")])

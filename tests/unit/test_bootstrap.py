@@ -103,3 +103,8 @@ def test_a_bootstrap_interval_is_as_skewed_as_its_replicates():
     assert (low, high) == (4.0, 14.0)
     assert np.isnan(bootstrap.bootstrap_interval([1.0], 5.0)).all()
     assert np.isnan(bootstrap.bootstrap_interval([1.0, 2.0], math.nan)).all()
+
+
+def test_a_bootstrap_interval_holds_95_of_a_hundred_replicates():
+    low, high = bootstrap.bootstrap_interval(np.arange(1001.0), 0.0)
+    assert (low, high) == pytest.approx((-475.0, 475.0))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config.names import AXES
-from bench.report import curves, summary
+from bench.report import curves, metrics, summary
 from bench.store.files import write_json
 from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store
@@ -160,7 +160,7 @@ def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
     rows = summary.cell_rows(fake_store.planned_store(tmp_path, SMALL))
     assert rows["heldout_area"].isna().all()
     assert list(summary.summarise(rows)["n"]) == [0, 0]
-    assert summary.differences(rows, [], list(summary.SHOWN)).empty
+    assert summary.differences(rows, [], list(metrics.SUMMARY)).empty
     assert summary.ranks(rows, [], "fid", -1).empty
     assert not summary.best_and_ties(rows, [], "fid", -1)[["best", "tied"]].any(axis=None)
 

@@ -28,7 +28,6 @@ from bench.pictures.axes import (
 from bench.pictures.style import REFERENCE, NotApplicable, Style, literal, save
 from bench.report.figures.overview_data import unfinished
 from bench.report.figures.split_data import (
-    COSTS,
     Curve,
     Split,
     fid_curve,
@@ -38,9 +37,9 @@ from bench.report.figures.split_data import (
     loss_curve,
 )
 from bench.report.figures.split_parts import SPLITS_SHOWN, grey_note, left_out, line_styles
+from bench.report.metrics import COSTS
 from bench.store.grid_folder import Store
 
-_NAMES = ("MB up and down", "round", "images seen", "sequential steps", "seconds of training")
 _LEFT, _PANEL, _BETWEEN = 0.62, 1.68, 0.11  # inches, from left to right
 _TITLE, _HIGH, _GAP, _BELOW = 0.27, 1.42, 0.1, 0.42  # inches, from above to below, of a split
 _LOG_FROM = {"megabytes": 10.0}  # costs that span such a factor have a logarithmic axis; the others from 30
@@ -117,19 +116,20 @@ def _draw(
     figure = Figure(figsize=(WIDTH, high))
     settings: dict[str, Any] = {"loc": "upper center", "frameon": False, "fontsize": 8, "borderaxespad": 0.3}
     figure.legend([key(style) for style in told.values()], [*map(literal, told)], ncols=columns, **settings)
+    costs_shown = list(COSTS)
     drawn: list[list[list[Axes]]] = [[[], []] for _ in COSTS]
     for number, block in enumerate(blocks):
         top = legend + each * number
         headline(figure, _LEFT, top + _TITLE - 0.07, block.name)
         for row, column in np.ndindex(2, len(COSTS)):
-            left = _LEFT + column * (_PANEL + _BETWEEN)
+            cost, left = costs_shown[column], _LEFT + column * (_PANEL + _BETWEEN)
             axes = place(figure, left, top + _TITLE + row * (_HIGH + _GAP), _PANEL, _HIGH)
-            _draw_panel(axes, block.curves(row), COSTS[column], styles)
+            _draw_panel(axes, block.curves(row), cost, styles)
             axes.tick_params(labelleft=column == 0, labelbottom=row == 1)
             if column == 0:
                 axes.set_ylabel(names[row], fontsize=8, labelpad=2)
             if row == 1:
-                axes.set_xlabel(_NAMES[column], fontsize=8, labelpad=2)
+                axes.set_xlabel(COSTS[cost], fontsize=8, labelpad=2)
             drawn[column][row].append(axes)
     _share_axes(blocks, drawn)
     write(figure, 0.1, high - 0.05, "\n".join(notes), va="bottom", **NOTE)

@@ -14,10 +14,10 @@ from bench.report.figures.panels import Block, Panel, draw_blocks, known
 from bench.report.figures.seed_data import round_line, training_line
 from bench.report.figures.split_data import Split, finished_splits, leaders
 from bench.report.figures.split_parts import TOLD_APART, left_out
+from bench.report.metrics import COSTS
 from bench.store.grid_folder import PlannedCell, Store
 
 ROWS_SHOWN = 4
-_NAMES = {"samples": "images seen", "round": "round"}
 _CENTRAL = Style(REFERENCE, "-", "")
 
 
@@ -127,4 +127,4 @@ def _draw(blocks: Sequence[Block], styles: Mapping[str, Style], notes: Sequence[
     if not any(block.right for block in blocks):
         running = "no running training loss: steps.jsonl is not there"
         del panels[1]
-    draw_blocks(blocks, panels, styles, [running, *notes], _NAMES[x], *paths)
+    draw_blocks(blocks, panels, styles, [running, *notes], COSTS[x], *paths)

@@ -15,10 +15,11 @@ from bench.pictures.style import REFERENCE, Array, NotApplicable, Style, literal
 from bench.report.figures.layout import DPI, SMALL, Room, compared, grey, name_axes, page, width_of
 from bench.report.figures.split_data import Curve, Split, fid_curve, fid_samples, final_fid
 from bench.report.figures.widths import shorten, wrap
+from bench.report.metrics import COSTS
 from bench.store.grid_folder import Store
 
 SPLITS_SHOWN = 4
-COSTS = {"megabytes": "MB up and down", "round": "round", "seconds": "seconds of training"}
+SHOWN = ("megabytes", "round", "seconds")  # of all costs
 _FRONT: dict[str, Any] = {"color": "#555555", "lw": 2.6, "alpha": 0.35}
 _LOG_FROM = 10.0  # costs that span such a factor have a logarithmic axis
 
@@ -76,11 +77,11 @@ def quality_cost(store: Store, *paths: Path) -> None:
     central = any(e.central for split, _ in blocks for e in split.experiments)
     notes += ["centralized training is not part of the front; over MB it is a line at its last value"] * central
     room = Room(above=0.42, high=1.25, between=0.1)
-    figure, panels = page(len(blocks), len(COSTS), room, legend, [*notes, *shown.notes, grey(shown)])
-    scales = {cost: _scale([_federated(*block) for block in blocks], cost) for cost in COSTS}
+    figure, panels = page(len(blocks), len(SHOWN), room, legend, [*notes, *shown.notes, grey(shown)])
+    scales = {cost: _scale([_federated(*block) for block in blocks], cost) for cost in SHOWN}
     for number, ((split, curves), row) in enumerate(zip(blocks, panels, strict=True)):
         row[0].annotate(literal(split.name), (0, 1), (0, 18), **_above(7.0), weight="bold")
-        for axes, cost in zip(row, COSTS, strict=True):
+        for axes, cost in zip(row, SHOWN, strict=True):
             _draw(axes, curves, pareto(_federated(split, curves), cost), cost, scales[cost], shown.styles)
             log_axis(axes, "y", fids[fids > 0].min(), fids.max())
             axes.tick_params(labelleft=axes is row[0])

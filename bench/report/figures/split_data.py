@@ -1,6 +1,7 @@
 """What costs.png and why.png show, read from the store: finished cells by split, and curves of quality over cost."""
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,10 @@ from bench.config.grid_file import FEDERATED_ONLY
 from bench.pictures.style import Array
 from bench.report.figures.overview_data import Experiment, finished_experiments, scores
 from bench.report.figures.records import record
+from bench.report.lines import costs
+from bench.report.metrics import COSTS
 from bench.store.cell_folder import CellFolder
 from bench.store.grid_folder import Store
-
-COSTS = ("megabytes", "round", "samples", "sequential_steps", "seconds")
-_LOGGED = ("bytes_up", "bytes_down", "samples", "sequential_steps", "seconds")
 
 
 @dataclass(frozen=True)
@@ -154,23 +154,17 @@ def _curve(folders: Sequence[CellFolder], qualities: Sequence[Mapping[int, float
     if not rounds:
         return None
     values = np.array([[found[n] for n in rounds] for found in qualities], dtype=float)
-    costs = {cost: np.mean([[paid[n][cost] for n in rounds] for paid in spent], axis=0) for cost in COSTS}
-    return Curve(costs, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    paid_by_cost = {cost: np.mean([[paid[n][cost] for n in rounds] for paid in spent], axis=0) for cost in COSTS}
+    return Curve(paid_by_cost, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
 
 
 def _spent(folder: CellFolder) -> dict[int, dict[str, float]]:
     """The totals so far, of each round that tells all of them."""
-    before = (folder.result() or {}).get("metrics") or {}
-    megabytes = (before.get("autoencoder_bytes_up", 0) + before.get("autoencoder_bytes_down", 0)) / 1e6
-    seconds = before.get("autoencoder_seconds", 0)
+    lines = list(_by_round(folder.rounds()).values())
+    spent = costs(lines, (folder.result() or {}).get("metrics") or {})
+    rows = [{cost: float(values[k]) for cost, values in spent.items()} for k in range(len(lines))]
     return {
-        n: {
-            "megabytes": megabytes + (line["bytes_up"] + line["bytes_down"]) / 1e6,
-            "round": float(n),
-            "samples": line["samples"],
-            "sequential_steps": line["sequential_steps"],
-            "seconds": seconds + line["seconds"],
-        }
-        for n, line in _by_round(folder.rounds()).items()
-        if all(line.get(key) is not None for key in _LOGGED)
+        line["round"]: row
+        for line, row in zip(lines, rows, strict=True)
+        if not any(math.isnan(value) for value in row.values())
     }

@@ -10,7 +10,8 @@ from bench.config.names import label, label_text
 from bench.pictures.style import COLOURS, DASHES
 from bench.report.claims import claims
 from bench.report.figures.records import record
-from bench.report.page.lines import curves, log
+from bench.report.lines import costs
+from bench.report.page.lines import curves, log, rounded
 from bench.report.page.results import results
 from bench.report.page.sheets import sheet
 from bench.report.tables.caption import caption, floor_of, row_warnings
@@ -78,6 +79,7 @@ def cell_data(
     last = lines[-1] if lines else {}
     finished = result.get("finished") or error.get("time") or last.get("time")
     made = {key: known.get(key) or {} for key in ("data", "extractor", "environment")}
+    metrics = result.get("metrics") or {}
     return {
         "id": cell.cell_id,
         "label": label(cell.labels),
@@ -86,12 +88,12 @@ def cell_data(
         "reason": "" if result else str(error.get("error", ""))[:REASON],
         "round": last.get("round", 0),
         "rounds": cell.config["training"]["rounds"],
-        "seconds": last.get("seconds"),
+        "seconds": rounded(costs(lines[-1:], metrics)["seconds"])[0] if lines else None,
         "time": None if finished is None else f"{datetime.fromtimestamp(finished, UTC):%Y-%m-%d %H:%M:%S}",
         "config": dict(flatten(cell.config | {"of the run": {key: made[key] for key in ("data", "extractor")}})),
         "environment": environments.place(made["environment"]),
         "partition": partitions.place(partition(folder, cell, made["data"].get("class_names"))),
-        "curves": curves(folder),
+        "curves": curves(folder, metrics),
         "sheet": sheet(folder, cells) if result else {"missing": f"the cell is {folder.state()}"},
     }
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from bench.report.curves import column, running_loss
 from bench.report.figures.records import record
+from bench.report.lines import costs
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
 
@@ -16,20 +17,24 @@ POINTS = 400  # at most so many rounds of a curve
 DIGITS = 5
 
 
-def curves(folder: CellFolder) -> dict[str, Any]:
+def curves(folder: CellFolder, metrics: Mapping[str, float | None]) -> dict[str, Any]:
     """What the page draws of a cell, each a list or a pair of lists x, y; empty where nothing was logged.
 
     Keys: `axes`, for each x axis its value after each of `rounds`; `heldout` and `local` (the mean local loss), a
     value for each of `rounds`; `steps`, the running training loss over fractions of rounds; `fid` over rounds.
+
+    Args:
+        metrics: of the cell's result; empty before it has one.
     """
     lines = log(folder, "metrics.jsonl")
     kept = thinned(lines, POINTS)
+    spent = costs(kept, metrics)
     return {
         "rounds": [line["round"] for line in kept],
         "axes": {
-            "images": _column(kept, "samples"),
-            "megabytes": rounded((column(kept, "bytes_up") + column(kept, "bytes_down")) / 1e6),
-            "seconds": _column(kept, "seconds"),
+            "images": rounded(spent["samples"]),
+            "megabytes": rounded(spent["megabytes"]),
+            "seconds": rounded(spent["seconds"]),
         },
         "heldout": _column(kept, "heldout_loss"),
         "local": _column(kept, "train_loss"),

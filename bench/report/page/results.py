@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 
 from bench.config.names import MISSING, axis_text
+from bench.report.metrics import SHOWN, Metric
 from bench.report.summary import cell_rows
-from bench.report.tables.shown import COLUMNS, Column, Shown, number, prepare, seeds_text
+from bench.report.tables.shown import Shown, number, prepare, seeds_text
 from bench.store.grid_folder import Store
 
 Field = list[Any]  # value, text, note, mark
@@ -29,19 +30,20 @@ def results(store: Store) -> dict[str, Any]:
     }
 
 
-def _head(column: Column) -> dict[str, Any]:
+def _head(column: Metric) -> dict[str, Any]:
     told = {"key": column.key, "head": column.name, "better": column.better, "scale": column.scale}
     return told | {"kind": "number", "further": column.alone, "about": f"{column.about or column.name} ({column.key})"}
 
 
-def _further(shown: Shown) -> list[Column]:
+def _further(shown: Shown) -> list[Metric]:
     """Every other number that was summarised and is known of some row."""
-    known, table = {column.key for column in COLUMNS}, shown.table
-    keys = [key for key in table.columns if f"{key}_sd" in table.columns and key not in known]
-    return [Column(key, "", key.replace("_", " "), alone=True) for key in keys if table[key].notna().any()]
+    table = shown.table
+    shown_elsewhere = {metric.key for metric in SHOWN}
+    keys = [key for key in table.columns if f"{key}_sd" in table.columns and key not in shown_elsewhere]
+    return [Metric(key, key.replace("_", " ")) for key in keys if table[key].notna().any()]
 
 
-def _mean_row(shown: Shown, index: int, columns: list[Column]) -> list[Field]:
+def _mean_row(shown: Shown, index: int, columns: list[Metric]) -> list[Field]:
     row = shown.table.loc[index]
     seeds = [int(row["n"]), seeds_text(row), row["unfinished"], ""]
     means = [_mean(shown, index, column) for column in columns]
@@ -50,7 +52,7 @@ def _mean_row(shown: Shown, index: int, columns: list[Column]) -> list[Field]:
     return [*(_axis(row[axis]) for axis in shown.axes), seeds, *means]
 
 
-def _mean(shown: Shown, index: int, column: Column) -> Field:
+def _mean(shown: Shown, index: int, column: Metric) -> Field:
     row = shown.table.loc[index]
     if column.key not in shown.digits:
         return _number(shown, column, row[column.key])
@@ -62,7 +64,7 @@ def _mean(shown: Shown, index: int, column: Column) -> Field:
     return [_number(shown, column, row[column.key])[0], f"{entry.mean or entry.why}{spread}{seeds}", note, mark]
 
 
-def _seed_row(shown: Shown, row: pd.Series, columns: list[Column]) -> list[Field]:
+def _seed_row(shown: Shown, row: pd.Series, columns: list[Metric]) -> list[Field]:
     seed = [int(row["seed"]), f"seed {row['seed']}", row["cell_id"], ""]
     numbers = [_number(shown, column, row.get(column.key)) for column in columns]
     if row["state"] != "done":
@@ -79,7 +81,7 @@ def _axis(value: Any) -> Field:
     return [float(value) if is_number else str(value), axis_text(value), "", ""]
 
 
-def _number(shown: Shown, column: Column, value: Any) -> Field:
+def _number(shown: Shown, column: Metric, value: Any) -> Field:
     if value is None or pd.isna(value):
         return [None, MISSING, "", ""]
     scaled, digits = float(value) * column.scale, shown.digits.get(column.key)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.report.tables.shown import Column, Shown
+from bench.report.metrics import Metric
+from bench.report.tables.shown import Shown
 from bench.store.grid_folder import Store
 
 
@@ -234,7 +235,7 @@ def _at(tree: Any, path: str) -> Any:
 # ------------------------------------------------------------------------------------------------------------- notes
 
 
-def notes(shown: Shown, columns: Sequence[Column], floor: Mapping[str, Any] | None) -> list[str]:
+def notes(shown: Shown, columns: Sequence[Metric], floor: Mapping[str, Any] | None) -> list[str]:
     """Sentences on what stands in these columns: marks, differences and names, each where it occurs.
 
     Args:
@@ -255,7 +256,7 @@ def notes(shown: Shown, columns: Sequence[Column], floor: Mapping[str, Any] | No
     return told + _floor_note(columns, floor)
 
 
-def _marks(shown: Shown, columns: Sequence[Column]) -> list[str]:
+def _marks(shown: Shown, columns: Sequence[Metric]) -> list[str]:
     """What bold and underlined numbers are."""
     told = []
     if any(shown.best[column.key] for column in columns):
@@ -268,7 +269,7 @@ def _marks(shown: Shown, columns: Sequence[Column]) -> list[str]:
     return told
 
 
-def untested_note(shown: Shown, columns: Sequence[Column]) -> list[str]:
+def untested_note(shown: Shown, columns: Sequence[Metric]) -> list[str]:
     """Where too few seeds are shared to tell the best from others."""
     if not any(shown.untested[column.key] for column in columns):
         return []
@@ -290,7 +291,7 @@ IMAGES = {
 }
 
 
-def _image_notes(shown: Shown, columns: Sequence[Column]) -> list[str]:
+def _image_notes(shown: Shown, columns: Sequence[Metric]) -> list[str]:
     """How far FIDs can be trusted, for the number of images that they are of."""
     if not any(column.key == "fid" for column in columns):
         return []
@@ -305,7 +306,7 @@ def _span(values: Iterable[float]) -> str:
     return " to ".join(dict.fromkeys(f"{value:.2g}" for value in (min(known), max(known)))) if known else ""
 
 
-def _floor_note(columns: Sequence[Column], floor: Mapping[str, Any] | None) -> list[str]:
+def _floor_note(columns: Sequence[Metric], floor: Mapping[str, Any] | None) -> list[str]:
     if not floor:
         return []
     scores = [(column, floor[column.key]) for column in columns if floor.get(column.key) is not None]

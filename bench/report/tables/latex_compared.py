@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from bench.config.names import MISSING
+from bench.report.metrics import TESTED, Metric
 from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
 from bench.report.tables.latex import Frame, Numbers, Place, Tabular, line, numbers, pages, panels, row, typeset
-from bench.report.tables.shown import Column, Shown, keys, number, unique
+from bench.report.tables.shown import Shown, keys, number, unique
 
-DIFFERENCES = ("fid", "kid_mean", "heldout_loss")  # what the table of differences shows
 MOST_RANKS = 7  # side by side
 Key = tuple[str, ...]  # a row's axes
 Records = Mapping[Key, Mapping[str, Any]]
@@ -27,10 +27,10 @@ def differences_table(frame: Frame, shown: Shown, differences: pd.DataFrame, cap
         differences: of `bench.report.summary.differences`.
     """
     parts = [(column, differences[differences["metric"] == column.key]) for column in shown.columns]
-    found: dict[Column, Records] = {
+    found: dict[Metric, Records] = {
         column: dict(zip(keys(part, shown.axes), part.to_dict("records"), strict=True))
         for column, part in parts
-        if len(part) and column.key in DIFFERENCES
+        if len(part) and column.tested
     }
     told = [record for records in found.values() for record in records.values()]
     marks = _marks(told)
@@ -42,7 +42,7 @@ def differences_table(frame: Frame, shown: Shown, differences: pd.DataFrame, cap
 
 def difference_notes(differences: pd.DataFrame) -> list[str]:
     """Sentences on what stands in the table of differences."""
-    table = differences[differences["metric"].isin(DIFFERENCES)]
+    table = differences[differences["metric"].isin(TESTED)]
     told = ["Mean differences with 95 % t intervals over seeds."] if table["low"].notna().any() else []
     if table["p_holm"].notna().any():
         told.append("p: two-sided sign-flip test, after Holm's adjustment over all comparisons of a metric.")
@@ -71,7 +71,7 @@ def _nothing(what: str) -> Tabular:
 def _differences_part(
     frame: Frame,
     shown: Shown,
-    found: Mapping[Column, Records],
+    found: Mapping[Metric, Records],
     page: Sequence[Sequence[Key]],
     marks: Mapping[str, str],
     tested: bool,
@@ -97,7 +97,7 @@ def _differences_part(
 
 def _difference_fields(
     frame: Frame,
-    metric: Column,
+    metric: Metric,
     told: Sequence[Mapping[str, Any]],
     digits: int,
     marks: Mapping[str, str],
@@ -131,7 +131,7 @@ def _superscript(mark: str) -> str:
     return f"$^{{{mark}}}$" if mark else ""
 
 
-def _interval(told: Mapping[str, Any], low: str, high: str, metric: Column, digits: int) -> str:
+def _interval(told: Mapping[str, Any], low: str, high: str, metric: Metric, digits: int) -> str:
     """Low and high in brackets, "" without them."""
     if math.isnan(told[low]):
         return ""
@@ -159,12 +159,12 @@ def ranks_table(frame: Frame, shown: Shown, ranks: pd.DataFrame, caption: str) -
     return frame.table(tabulars or [_nothing("rank")], caption, "ranks")
 
 
-def _ranked(name: str, panel: Sequence[Column], columns: Sequence[Numbers], found: Mapping[str, Any]) -> str:
+def _ranked(name: str, panel: Sequence[Metric], columns: Sequence[Numbers], found: Mapping[str, Any]) -> str:
     places = [found[column.key].get(name, Place(why=MISSING)) for column in panel]
     return row([typeset(name), *(column.cell(place) for column, place in zip(columns, places, strict=True))])
 
 
-def _by_strategy(ranks: pd.DataFrame, column: Column) -> dict[str, Place]:
+def _by_strategy(ranks: pd.DataFrame, column: Metric) -> dict[str, Place]:
     part = ranks[ranks["metric"] == column.key]
     top = part["mean_rank"].min()
     return {

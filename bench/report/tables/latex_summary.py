@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from bench.config.names import MISSING
+from bench.report.metrics import Metric
 from bench.report.tables.latex import Frame, Numbers, Place, Tabular, inline, line, numbers, pages, panels, row, typeset
-from bench.report.tables.shown import Column, Entry, Shown, seeds_text, unique
+from bench.report.tables.shown import Entry, Shown, seeds_text, unique
 
 MOST_METRICS = 7  # side by side
 MOST_SPLITS = 6
@@ -30,7 +31,7 @@ def _summary_blocks(shown: Shown) -> list[list[int]]:
     return [list(group) for _, group in groupby(texts, key=texts.__getitem__)]
 
 
-def _summary_part(shown: Shown, panel: Sequence[Column], blocks: Sequence[Sequence[int]], siunitx: bool) -> Tabular:
+def _summary_part(shown: Shown, panel: Sequence[Metric], blocks: Sequence[Sequence[int]], siunitx: bool) -> Tabular:
     places = {
         index: [_in_summary(*pair) for pair in zip(shown.entries(index), shown.together, strict=True)]
         for block in blocks
@@ -53,7 +54,7 @@ def _summary_part(shown: Shown, panel: Sequence[Column], blocks: Sequence[Sequen
     )
 
 
-def _in_summary(entry: Entry, column: Column) -> Place:
+def _in_summary(entry: Entry, column: Metric) -> Place:
     beside = rf"$_{{\pm {entry.sd}}}$" if entry.sd and column.spread else ""
     return Place(entry.mean, entry.why, beside, entry.mark)
 
@@ -61,7 +62,7 @@ def _in_summary(entry: Entry, column: Column) -> Place:
 # -------------------------------------------------------------------------------------------------- one metric a table
 
 
-def metric_table(frame: Frame, shown: Shown, metric: Column, caption: str) -> str:
+def metric_table(frame: Frame, shown: Shown, metric: Metric, caption: str) -> str:
     """One metric: strategies below one another, n_clients and beta side by side, further axes as groups of rows."""
     grid = _grid(shown)
     splits = unique_pairs(split for cells in grid.values() for split in cells if split != CENTRAL) or [CENTRAL]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from bench.config.names import axis_text
+from bench.report.metrics import Metric
 from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
-from bench.report.tables.shown import Column, Entry, Shown, seeds_text
+from bench.report.tables.shown import Entry, Shown, seeds_text
 
 _MARKS = {"": "{}", "best": "**{}**", "tied": "<ins>{}</ins>"}
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>|~&#$!])")
@@ -36,7 +37,7 @@ def summary(name: str, shown: Shown, caption: str, notes: Sequence[str]) -> str:
     return f"### Grid {escape(name)}\n\n{_table(heads, rows, left=1)}\n{below}\n"
 
 
-def _entry(entry: Entry, column: Column) -> str:
+def _entry(entry: Entry, column: Metric) -> str:
     sd = f" ± {entry.sd}" if entry.sd and column.spread else ""
     return _MARKS[entry.mark].format(entry.mean or entry.why) + sd
 

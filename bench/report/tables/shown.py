@@ -8,117 +8,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from bench.config.names import AXES, MISSING, axis_text
+from bench.report.metrics import METRICS, SHOWN, Metric
 from bench.report.summary import best_and_ties, summarise
 from bench.store.cell_folder import FAILURES
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric as tables show it.
-
-    Attributes:
-        key: its name in the rows.
-        head: how it is headed on the terminal.
-        name: how it is called elsewhere, in letters and symbols that `latex.typeset` knows.
-        better: -1 if lower is better, 1 if higher is, 0 if neither (then no best is marked).
-        scale: what values are multiplied by before they are shown.
-        digits: after the point; None for as many as the values ask for.
-        like: key of the column whose number of digits is taken.
-        spread: where the summary of all metrics shows the standard deviation, too; a metric's own table always does.
-        signed: whether a plus sign is written.
-        about: what it is, where the name does not tell; stands in captions.
-        alone: whether it has a table of its own, and no column in the summary.
-        goal: whether it is a cost of reaching centralized training, which not all do.
-    """
-
-    key: str
-    head: str
-    name: str
-    better: int = 0
-    scale: float = 1.0
-    digits: int | None = None
-    like: str = ""
-    spread: Literal["", "written", "both"] = ""
-    signed: bool = False
-    about: str = ""
-    alone: bool = False
-    goal: bool = False
-
-    @property
-    def file(self) -> str:
-        """Name of its table's file, without the suffix."""
-        return self.key.removesuffix("_mean")
-
-    def arrow(self) -> str:
-        """Which way is better."""
-        return {-1: " ↓", 1: " ↑", 0: ""}[self.better]
-
-
-COLUMNS = (
-    Column("fid", "FID", "FID", -1, spread="both"),
-    Column("fid_minus_centralized", "ΔFID", "ΔFID", like="fid", spread="written", signed=True),
-    Column(
-        "fid_infinity", "FID∞", "FID∞", -1, like="fid", alone=True,
-        about="FID extrapolated to infinitely many generated images, with the bias of the finite reference",
-    ),
-    Column(
-        "fid_avg", "FID\navg", "FID-avg", -1, like="fid", spread="written",
-        about="mean of FIDs to each client's images",
-    ),
-    Column(
-        "reconstruction_fid", "rec.\nFID", "rec. FID", like="fid",
-        about="what the autoencoder's reconstructions of real held-out images score",
-    ),
-    Column("kid_mean", "KID\n·10³", "KID·10³", -1, 1e3, spread="written"),
-    Column("is_mean", "IS", "IS", 1, digits=2, spread="written", about="inception score"),
-    Column(
-        "class_tv", "class\nTV", "TV", -1, digits=3, spread="written",
-        about="total variation between the classes of generated and of real images",
-    ),
-    Column(
-        "label_accuracy", "asked\nclass", "asked class", 1, digits=3, spread="written",
-        about="share of images that the extractor's classifier puts into the class asked for",
-    ),
-    Column("bits_per_dim", "bits/\ndim", "bits/dim", -1, digits=3, spread="written"),
-    Column(
-        "heldout_loss", "held-out\nloss", "held-out", -1, digits=4, spread="both",
-        about="global model's loss on held-out images",
-    ),
-    Column(
-        "heldout_loss_minus_centralized", "Δ held-\nout", "Δheld-out", digits=4, spread="written", signed=True
-    ),
-    Column(
-        "train_loss", "train\nloss", "train", digits=4, spread="written",
-        about="local models' loss on their own images in the last round",
-    ),
-    Column(
-        "heldout_area", "", "held-out area", -1, digits=4, alone=True,
-        about="mean height of the held-out loss curve",
-    ),
-    Column(
-        "heldout_roughness", "", "held-out roughness", -1, digits=3, alone=True,
-        about="total variation of the held-out loss over its fall; 1 for a curve that only falls",
-    ),
-    Column(
-        "train_roughness", "", "training roughness", -1, digits=3, alone=True,
-        about="total variation of the running training loss over its fall",
-    ),
-    Column(
-        "rounds_to_centralized", "", "rounds to centralized", -1, digits=1, alone=True, goal=True,
-        about="rounds until the held-out loss is no higher than centralized training's last",
-    ),
-    Column(
-        "samples_to_centralized", "", "images to centralized", -1, digits=0, alone=True, goal=True,
-        about="images seen until the held-out loss is no higher than centralized training's last",
-    ),
-    Column(
-        "megabytes_to_centralized", "", "MB to centralized", -1, digits=1, alone=True, goal=True,
-        about="megabytes sent until the held-out loss is no higher than centralized training's last",
-    ),
-    Column("epsilon", "ε", "ε", -1, digits=1, about="privacy spent"),
-    Column("megabytes", "MB", "MB", digits=1, about="megabytes sent up and down"),
-    Column("seconds", "s", "s", digits=0, about="seconds of training, sampling and evaluation"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,7 +45,7 @@ class Shown:
     table: pd.DataFrame
     rows: list[dict[str, Any]]
     extra_axes: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[Metric, ...]
     digits: dict[str, int]
     counts: dict[str, list[int]]
     best: dict[str, set[int]]
@@ -167,16 +59,16 @@ class Shown:
         return (*AXES, *self.extra_axes)
 
     @property
-    def together(self) -> tuple[Column, ...]:
+    def together(self) -> tuple[Metric, ...]:
         """The columns of the summary of all metrics."""
         return tuple(column for column in self.columns if not column.alone)
 
     @property
-    def apart(self) -> tuple[Column, ...]:
+    def apart(self) -> tuple[Metric, ...]:
         """The metrics that have a table of their own; differences share another one."""
         return tuple(column for column in self.columns if not column.signed)
 
-    def entry(self, index: int, column: Column) -> Entry:
+    def entry(self, index: int, column: Metric) -> Entry:
         """A row's place in a metric's column."""
         row, key, digits = self.rows[index], column.key, self.digits[column.key]
         if row["n"] == 0:
@@ -206,7 +98,7 @@ class Shown:
 def prepare(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> Shown:
     """The summary of a grid's rows with the columns that have any number (FID always)."""
     table = summarise(rows, extra_axes)
-    columns = tuple(c for c in COLUMNS if c.key == "fid" or (c.key in table and table[c.key].notna().any()))
+    columns = tuple(c for c in SHOWN if c.key == "fid" or (c.key in table and table[c.key].notna().any()))
     digits = {column.key: _digits(table, column) for column in columns}
     best = {column.key: best_rows(table, column, digits[column.key], extra_axes) for column in columns}
     tied = {column.key: _tied_rows(rows, table, column, extra_axes) - best[column.key] for column in columns}
@@ -219,11 +111,11 @@ def prepare(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> Shown:
     return Shown(table, records, tuple(extra_axes), columns, digits, counts | own, best, tied, untested, reach_known)
 
 
-def _digits(table: pd.DataFrame, column: Column) -> int:
+def _digits(table: pd.DataFrame, column: Metric) -> int:
     """Digits after the point: given, or three significant ones of the smallest, at most four of the largest."""
     if column.digits is not None:
         return column.digits
-    source = next(c for c in COLUMNS if c.key == (column.like or column.key))
+    source = METRICS[column.like or column.key]
     sizes = (table[source.key] * source.scale).abs()
     sizes = sizes[sizes > 0]
     if sizes.empty:
@@ -232,7 +124,7 @@ def _digits(table: pd.DataFrame, column: Column) -> int:
     return min(6, max(1, min(2 - smallest, 3 - largest)))
 
 
-def best_rows(table: pd.DataFrame, column: Column, digits: int, extra_axes: Sequence[str]) -> set[int]:
+def best_rows(table: pd.DataFrame, column: Metric, digits: int, extra_axes: Sequence[str]) -> set[int]:
     """Index of the best federated row of each (n_clients, beta, further axes) with two rows or more, ties together.
 
     Rows tie that show the same number.
@@ -245,7 +137,7 @@ def best_rows(table: pd.DataFrame, column: Column, digits: int, extra_axes: Sequ
     return best
 
 
-def _rivals(table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> list[pd.DataFrame]:
+def _rivals(table: pd.DataFrame, column: Metric, extra_axes: Sequence[str]) -> list[pd.DataFrame]:
     """Federated rows with a mean, of each (n_clients, beta, further axes) that has two or more of them."""
     if not column.better:
         return []
@@ -254,7 +146,7 @@ def _rivals(table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> l
     return [block for _, block in blocks if len(block) > 1]
 
 
-def _tied_rows(rows: pd.DataFrame, table: pd.DataFrame, column: Column, extra_axes: Sequence[str]) -> set[int]:
+def _tied_rows(rows: pd.DataFrame, table: pd.DataFrame, column: Metric, extra_axes: Sequence[str]) -> set[int]:
     """Index of the rows whose differences by seed to the best one leave open which is better."""
     if not column.better:
         return set()
@@ -275,7 +167,7 @@ def _seeds(rows: pd.DataFrame, table: pd.DataFrame, key: str, extra_axes: Sequen
 
 
 def _untested(
-    table: pd.DataFrame, column: Column, best: set[int], seeds: Sequence[set[int]], extra_axes: Sequence[str]
+    table: pd.DataFrame, column: Metric, best: set[int], seeds: Sequence[set[int]], extra_axes: Sequence[str]
 ) -> set[int]:
     """Index of the rows that share fewer than two seeds with the best: no interval tells whether that is better."""
     found: set[int] = set()

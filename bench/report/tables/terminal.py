@@ -11,10 +11,11 @@ from rich.text import Text
 from bench.command import terminal_text
 from bench.config.names import AXES
 from bench.report.claims import claims
+from bench.report.metrics import Metric
 from bench.report.summary import cell_rows
 from bench.report.tables.caption import floor_of, real_images, untested_note
 from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
-from bench.report.tables.shown import Column, Entry, Shown, number, prepare, seeds_text
+from bench.report.tables.shown import Entry, Shown, number, prepare, seeds_text
 from bench.store.grid_folder import Store
 
 STYLES = {"best": "bold", "tied": "underline", "": ""}
@@ -66,7 +67,7 @@ def _legend(shown: Shown) -> Text | None:
     return Text("; ").join(told) if told else None
 
 
-def _entry(entry: Entry, column: Column) -> Text:
+def _entry(entry: Entry, column: Metric) -> Text:
     sd = f"±{entry.sd}" if entry.sd and column.spread == "both" else ""
     return Text.assemble((entry.why or entry.mean, STYLES[entry.mark]), sd)
 

@@ -8,12 +8,13 @@ import pandas as pd
 
 from bench.config.names import CENTRALIZED
 from bench.report.claims import ALL, MEASURES, STATEMENTS, claims_by_block
+from bench.report.metrics import Metric
 from bench.report.summary import cell_rows, differences, fid_replicates, ranks
 from bench.report.tables import latex_compared, latex_summary, markdown
 from bench.report.tables.caption import caption, floor_of, notes
 from bench.report.tables.latex import Frame
 from bench.report.tables.markdown import markdown_table as markdown_table
-from bench.report.tables.shown import Column, Shown, prepare
+from bench.report.tables.shown import Shown, prepare
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
 
@@ -82,7 +83,7 @@ def _contents(store: Store, baseline: str) -> Contents:
     )
 
 
-def _ranks(rows: pd.DataFrame, shown: Shown, metrics: Sequence[Column]) -> pd.DataFrame:
+def _ranks(rows: pd.DataFrame, shown: Shown, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Ranks by every metric of which some block has the numbers of all strategies, two or more."""
     columns = ["metric", "strategy", "blocks", "mean_rank", "wins"]
     found = [
@@ -125,7 +126,7 @@ def _latex(told: Contents, siunitx: bool, baseline: str) -> dict[str, str]:
     return {f"{name}.tex": content for name, content in made.items()}
 
 
-def _what(column: Column) -> str:
+def _what(column: Metric) -> str:
     """What a metric's table shows."""
     about = f" ({column.about})" if column.about else ""
     way = {-1: ", lower is better", 1: ", higher is better", 0: ""}[column.better]

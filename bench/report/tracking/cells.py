@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config.cell import flatten
 from bench.config.names import run_name
+from bench.report.metrics import OF_IMAGES
 from bench.report.tracking.images import send_sheets
 from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
 from bench.report.tracking.values import (
-    CURVE,
     by_round,
     comparable,
     curves,
@@ -240,7 +240,7 @@ class CellRuns:
         values = {key: value for key, value in final_values(result).items() if key not in last}
         course = curves(rounds, scores_of(folder), result)
         sent = metrics(values, result["finished"], last.get("round", 0))
-        sent += by_round(course, ["megabytes", *(f"curve_{key}" for key in CURVE)]) + comparable(course)
+        sent += by_round(course, ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]) + comparable(course)
         log(self.client, run.run_id, metrics=sent)
         if bad := not_finite(values):
             self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))

@@ -14,8 +14,9 @@ import pandas as pd
 
 from bench.config.cell import flatten
 from bench.config.names import AXES, hashable, run_name
+from bench.report.metrics import FURTHER, SUMMARY
 from bench.report.results import ReadOnce
-from bench.report.summary import FURTHER, SHOWN, cell_rows, summarise
+from bench.report.summary import cell_rows, summarise
 from bench.report.tracking.send import cut, log, send_params
 from bench.report.tracking.values import (
     Curves,
@@ -131,8 +132,8 @@ def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:
     MLflow's comparison is a list of all metrics in the order of their names, so it has no others.
     """
     told: dict[str, Any] = {}
-    for name in (*SHOWN, *FURTHER):
-        told |= {name + end: row.get(name + end) for end in ("", *(SPREADS if name in SHOWN else ()))}
+    for name in (*SUMMARY, *FURTHER):
+        told |= {name + end: row.get(name + end) for end in ("", *(SPREADS if name in SUMMARY else ()))}
     told["n"] = row["n"]
     return {key: float(value) for key, value in told.items() if value is not None and is_finite(float(value))}
 

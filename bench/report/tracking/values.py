@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config.names import text
+from bench.report.metrics import OF_IMAGES
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json
 from bench.store.grid_folder import PlannedCell
@@ -15,7 +16,6 @@ from bench.store.grid_folder import PlannedCell
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-CURVE = ("fid", "kid_mean", "is_mean", "class_tv")  # of the images drawn after some rounds
 COMPARED = ("heldout_loss", "curve_fid")  # what is held against images seen and bytes, too
 
 
@@ -75,7 +75,7 @@ def curves(
             kept |= {"kilobytes": travelled / 1e3, "megabytes": travelled / 1e6}
         found[line["round"]] = {key: float(value) for key, value in kept.items() if value is not None}
     for line in scores:
-        told = {f"curve_{key}": float(line[key]) for key in CURVE if key in line and is_finite(line[key])}
+        told = {f"curve_{key}": float(line[key]) for key in OF_IMAGES if key in line and is_finite(line[key])}
         found.setdefault(line["round"], {"time": result["finished"]}).update(told)
     return found
 

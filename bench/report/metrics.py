@@ -1,0 +1,190 @@
+"""Every metric of a report, once: what it is called, which way is better, where it is shown, what it is made of.
+
+What tables, the page, MLflow and comparisons show is derived from this list, in its order. A metric is a key of
+``result.json``'s metrics, or is computed in `bench.report.summary`; a new one needs one entry here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, and how it is shown.
+
+    Attributes:
+        key: its name in the rows.
+        name: how captions and tables of its own call it, in letters and symbols that `latex.typeset` knows.
+        head: how it is headed on the terminal.
+        about: what it is, where the name does not tell; stands in captions.
+        better: -1 if lower is better, 1 if higher is, 0 if neither (then no best is marked).
+        scale: what values are multiplied by before they are shown.
+        digits: after the point; None for as many as the values ask for.
+        like: key of the metric whose number of digits is taken.
+        signed: whether a plus sign is written.
+        table: "summary" for a column of the table of all metrics, "own" for a table of its own alone, "" for
+            summary.csv alone.
+        spread: where the table of all metrics shows the standard deviation, too; a metric's own table always does.
+        minus: key of the metric whose difference to centralized training it is.
+        tested: whether the table of differences shows it.
+        compared: whether `bench.compare` sets it side by side.
+        goal: whether it is a cost of reaching centralized training, which not all do.
+        curve: whether it is computed from a finished cell's logs.
+        image: whether images drawn along training are scored by it, too.
+        parts, optional_parts: keys of what it is the sum of, in `unit`: what every cell has, and what only some have.
+    """
+
+    key: str
+    name: str = ""
+    head: str = ""
+    about: str = ""
+    better: int = 0
+    scale: float = 1.0
+    digits: int | None = None
+    like: str = ""
+    signed: bool = False
+    table: Literal["summary", "own", ""] = ""
+    spread: Literal["", "written", "both"] = ""
+    minus: str = ""
+    tested: bool = False
+    compared: bool = False
+    goal: bool = False
+    curve: bool = False
+    image: bool = False
+    parts: tuple[str, ...] = ()
+    optional_parts: tuple[str, ...] = ()
+    unit: float = 1.0
+
+    @property
+    def file(self) -> str:
+        """Name of its table's file, without the suffix."""
+        return self.key.removesuffix("_mean")
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has no column in the table of all metrics."""
+        return self.table != "summary"
+
+    def arrow(self) -> str:
+        """Which way is better."""
+        return {-1: " ↓", 1: " ↑", 0: ""}[self.better]
+
+
+_ALL = (
+    Metric("fid", "FID", "FID", better=-1, table="summary", spread="both", tested=True, compared=True, image=True),
+    Metric(
+        "fid_minus_centralized", "ΔFID", "ΔFID", like="fid", signed=True, table="summary", spread="written", minus="fid"
+    ),
+    Metric(
+        "fid_infinity", "FID∞", "FID∞", "FID extrapolated to infinitely many generated images, with the bias of the "
+        "finite reference", better=-1, like="fid", table="own",
+    ),
+    Metric(
+        "fid_avg", "FID-avg", "FID\navg", "mean of FIDs to each client's images", better=-1, like="fid",
+        table="summary", spread="written",
+    ),
+    Metric(
+        "reconstruction_fid", "rec. FID", "rec.\nFID",
+        "what the autoencoder's reconstructions of real held-out images score", like="fid", table="summary",
+    ),
+    Metric(
+        "kid_mean", "KID·10³", "KID\n·10³", better=-1, scale=1e3, table="summary", spread="written", tested=True,
+        compared=True, image=True,
+    ),
+    Metric(
+        "is_mean", "IS", "IS", "inception score", better=1, digits=2, table="summary", spread="written", compared=True,
+        image=True,
+    ),
+    Metric(
+        "class_tv", "TV", "class\nTV", "total variation between the classes of generated and of real images",
+        better=-1, digits=3, table="summary", spread="written", compared=True, image=True,
+    ),
+    Metric(
+        "label_accuracy", "asked class", "asked\nclass",
+        "share of images that the extractor's classifier puts into the class asked for", better=1, digits=3,
+        table="summary", spread="written",
+    ),
+    Metric("bits_per_dim", "bits/dim", "bits/\ndim", better=-1, digits=3, table="summary", spread="written"),
+    Metric(
+        "heldout_loss", "held-out", "held-out\nloss", "global model's loss on held-out images", better=-1, digits=4,
+        table="summary", spread="both", tested=True, compared=True,
+    ),
+    Metric(
+        "heldout_loss_minus_centralized", "Δheld-out", "Δ held-\nout", digits=4, signed=True, table="summary",
+        spread="written", minus="heldout_loss",
+    ),
+    Metric(
+        "train_loss", "train", "train\nloss", "local models' loss on their own images in the last round", digits=4,
+        table="summary", spread="written", compared=True,
+    ),
+    Metric(
+        "heldout_area", "held-out area", "", "mean height of the held-out loss curve", better=-1, digits=4,
+        table="own", curve=True,
+    ),
+    Metric(
+        "heldout_roughness", "held-out roughness", "",
+        "total variation of the held-out loss over its fall; 1 for a curve that only falls", better=-1, digits=3,
+        table="own", curve=True,
+    ),
+    Metric(
+        "train_roughness", "training roughness", "", "total variation of the running training loss over its fall",
+        better=-1, digits=3, table="own", curve=True,
+    ),
+    Metric("reached_centralized", curve=True),
+    Metric(
+        "rounds_to_centralized", "rounds to centralized", "",
+        "rounds until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
+        table="own", curve=True, goal=True,
+    ),
+    Metric(
+        "samples_to_centralized", "images to centralized", "",
+        "images seen until the held-out loss is no higher than centralized training's last", better=-1, digits=0,
+        table="own", curve=True, goal=True,
+    ),
+    Metric(
+        "megabytes_to_centralized", "MB to centralized", "",
+        "megabytes sent until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
+        table="own", curve=True, goal=True,
+    ),
+    Metric("epsilon", "ε", "ε", "privacy spent", better=-1, digits=1, table="summary"),
+    Metric(
+        "megabytes", "MB", "MB", "megabytes sent up and down", digits=1, table="summary", compared=True,
+        parts=("bytes_up", "bytes_down"), optional_parts=("autoencoder_bytes_up", "autoencoder_bytes_down"), unit=1e6,
+    ),
+    Metric(
+        "seconds", "s", "s", "seconds of training, sampling and evaluation", digits=0, table="summary", compared=True,
+        parts=("train_seconds", "sample_seconds", "evaluate_seconds"),
+        optional_parts=("autoencoder_seconds", "likelihood_seconds"),
+    ),
+    *map(
+        Metric,
+        (
+            "fid_bias", "fid_images_sd", "fid_images_bias", "is_std", "kid_std", "mean_confidence", "drift", "skew_tv",
+            "samples", "train_seconds", "heldout_loss_raw", "heldout_client_mean", "heldout_client_sd",
+            "heldout_client_max", "fid_client_sd", "fid_client_max", "update_cosine", "stragglers", "dropped",
+            "failed", "gradient_steps", "sequential_steps", "bytes_up", "bytes_down", "reconstruction_mse",
+        ),
+    ),
+)  # fmt: skip
+METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
+
+SUMMARY = tuple(metric.key for metric in _ALL if metric.table == "summary")
+FURTHER = tuple(metric.key for metric in _ALL if metric.table == "own" or metric.curve)  # beside the summary's columns
+SUMMARISED = (*SUMMARY, *(metric.key for metric in _ALL if metric.table != "summary"))  # columns of summary.csv
+SHOWN = tuple(metric for metric in _ALL if metric.table)
+PAIRED = {metric.minus: metric.key for metric in _ALL if metric.minus}  # whose difference to centralized is a column
+TESTED = tuple(metric.key for metric in _ALL if metric.tested)
+COMPARED = tuple(metric.key for metric in _ALL if metric.compared)
+GOALS = tuple(metric.key for metric in _ALL if metric.goal)
+FROM_CURVES = tuple(metric.key for metric in _ALL if metric.curve)
+OF_IMAGES = tuple(metric.key for metric in _ALL if metric.image)
+TOTALS = tuple(metric for metric in _ALL if metric.parts)
+
+# What a curve may stand over, and how its axis is called.
+COSTS = {
+    "megabytes": "MB up and down",
+    "round": "round",
+    "samples": "images seen",
+    "sequential_steps": "sequential steps",
+    "seconds": "seconds of training",
+}
