@@ -24,7 +24,7 @@ from bench import command
 from bench.command import odd_records, print_whole, terminal_text
 from bench.config.cell import flatten
 from bench.config.errors import ConfigError
-from bench.config.names import AXES, axis_text
+from bench.config.names import AXES, value_text
 from bench.report.figures.agreement import agreement
 from bench.report.metrics import COMPARED
 from bench.report.results import ReadOnce
@@ -253,7 +253,7 @@ def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:
     for values, group in table.groupby([*axes], dropna=False, sort=False):
         by_metric = group.set_index("metric")
         texts = [text for metric in shown for text in _texts(by_metric, metric)]
-        names = [terminal_text(axis_text(value)) for value in values]
+        names = [terminal_text(value_text(value)) for value in values]
         out.add_row(*names, str(group["n"].max()), *texts)
     return out
 

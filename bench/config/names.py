@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 import partitions
 from bench.config.cell import CellConfig, Plugin, field
@@ -13,7 +15,6 @@ pandas = Later("pandas")  # which a cell's process does without
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
 MISSING = "--"
-_AXIS_NAMES = {"n_clients": "n", "beta": "beta", "seed": "seed"}
 
 
 def describe(cell: CellConfig) -> str:
@@ -60,52 +61,43 @@ def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
     return None if pandas.isna(value) else value
 
 
-def label(labels: Mapping[str, Any]) -> str:
-    """E.g. "fedavg, n 3, beta 0.1, seed 0": what a cell is called everywhere in the page."""
-    parts = [str(labels["strategy"])]
-    for name, value in labels.items():
-        if name != "strategy" and value is not None:
-            parts.append(f"{_AXIS_NAMES.get(name, name)} {label_text(value)}")
-    return ", ".join(parts)
+def value_text(value: Any) -> str:
+    """An axis's value as people read it: whole numbers without a point, lists and flags as in TOML, `MISSING` for none.
 
-
-def label_text(value: Any) -> str:
-    return str(value) if isinstance(value, list) else axis_text(value)
-
-
-def axis_text(value: Any) -> str:
-    """An axis's value: whole numbers without a point, lists as JSON has them, nothing as `MISSING`."""
+    Of numbers with a point six digits; `exact_text` has all.
+    """
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         return json.dumps(value)
     if pandas.isna(value):
         return MISSING
-    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def split_label(labels: dict[str, Any]) -> str:
-    """Labels but for strategy and seed, e.g. ``n = 5, β = 0.1``, with spaces at which no line is broken."""
-    names = {"n_clients": "n", "beta": "β"}
-    shown = {key: value for key, value in labels.items() if key not in ("strategy", "seed") and value is not None}
-    return ", ".join(
-        f"{names.get(key, key)}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{split_text(value)}" for key, value in shown.items()
-    )
-
-
-def split_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-
-
-def run_name(labels: Mapping[str, Any]) -> str:
-    """A cell's name from its labels, e.g. ``fedavg n=5 beta=0.1 seed=0``."""
-    short = {"n_clients": "n"}
-    rest = [
-        f"{short.get(key, key)}={value:g}" if isinstance(value, float) else f"{short.get(key, key)}={text(value)}"
-        for key, value in labels.items()
-        if key != "strategy" and value is not None
-    ]
-    return " ".join([str(labels["strategy"]), *rest])
-
-
-def text(value: Any) -> str:
+def exact_text(value: Any) -> str:
     """Texts as they are, anything else as JSON, so that tags and parameters read as in the grid's file."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def cell_name(labels: Mapping[str, Any], style: Literal["short", "page"] = "short") -> str:
+    """A cell from its labels: ``fedavg n=5 beta=0.1 seed=0``, or in the page ``fedavg, n 5, beta 0.1, seed 0``."""
+    equals, comma = {"short": ("=", " "), "page": (" ", ", ")}[style]
+    values = [
+        f"{'n' if axis == 'n_clients' else axis}{equals}{value_text(value)}"
+        for axis, value in labels.items()
+        if axis != "strategy" and value is not None
+    ]
+    return comma.join([str(labels["strategy"]), *values])
+
+
+def split_name(labels: Mapping[str, Any]) -> str:
+    """The labels but for strategy and seed, ``n = 5, β = 0.1``, with spaces at which no line is broken."""
+    symbols, equals = {"n_clients": "n", "beta": "β"}, "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+    return ", ".join(
+        f"{symbols.get(axis, axis)}{equals}{value_text(value)}"
+        for axis, value in labels.items()
+        if axis not in ("strategy", "seed") and value is not None
+    )

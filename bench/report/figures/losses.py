@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.names import split_label
+from bench.config.names import split_name
 from bench.pictures.axes import OTHER, distinct
 from bench.pictures.style import REFERENCE, NotApplicable, Style
 from bench.report.curves import STRETCHES
@@ -79,7 +79,7 @@ def _by_clients(store: Store, splits: Sequence[Split]) -> list[_Group]:
         beside = next((e for e in split.experiments if e.central), None)
         for experiment in split.federated:
             own = labels[experiment.cells[0]]
-            key = _Key(experiment.strategy, split_label(own | {"n_clients": None}))
+            key = _Key(experiment.strategy, split_name(own | {"n_clients": None}))
             found.setdefault(key, {})[own["n_clients"]] = experiment
             if beside is not None:
                 central[key] = beside

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.config.grid_file import FEDERATED_ONLY
-from bench.config.names import split_label, split_text
+from bench.config.names import split_name, value_text
 from bench.pictures.style import NotApplicable
 from bench.store.grid_folder import PlannedCell, Store
 
@@ -60,7 +60,7 @@ def finished_experiments(store: Store) -> list[Experiment]:
     """
     groups: dict[tuple[bool, str, str], list[str]] = {}
     for cell in store.planned():
-        key = (cell.labels["n_clients"] is not None, split_label(cell.labels), cell.labels["strategy"])
+        key = (cell.labels["n_clients"] is not None, split_name(cell.labels), cell.labels["strategy"])
         done = store.cell(cell.cell_id).state() == "done"
         groups.setdefault(key, []).extend([cell.cell_id] if done else [])
     splits = list(dict.fromkeys(split for _, split, _ in groups))
@@ -97,12 +97,12 @@ def _is_central(cell: PlannedCell) -> bool:
 
 def _point(cell: PlannedCell, axes: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Where the cell stands on the axes, with values as texts."""
-    return tuple((axis, split_text(cell.labels[axis])) for axis in axes)
+    return tuple((axis, value_text(cell.labels[axis])) for axis in axes)
 
 
 def _compared(cell: PlannedCell) -> str:
     """The column of a cell, e.g. ``fedavg`` and, on a second line, ``n = 5, β = 0.1``."""
-    split = split_label({key: cell.labels[key] for key in ("n_clients", "beta")})
+    split = split_name({key: cell.labels[key] for key in ("n_clients", "beta")})
     return "\n".join(part for part in (cell.labels["strategy"], split) if part)
 
 

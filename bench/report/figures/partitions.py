@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from bench.config.names import split_label
+from bench.config.names import split_name
 from bench.pictures.axes import place
 from bench.pictures.style import NotApplicable, literal, save
 from bench.report.figures.layout import COLUMN, DPI, PAGE, SMALL, Room, name_axes, page, title
@@ -82,7 +82,7 @@ def _part(store: Store, cells: Sequence[PlannedCell], several: bool) -> Part | N
     for cell in sorted(cells, key=lambda cell: cell.labels["seed"]):
         read = record(store.cell(cell.cell_id), "partition.json")
         if read is not None:
-            name = split_label({key: cell.labels[key] for key in ("n_clients", "beta")})
+            name = split_name({key: cell.labels[key] for key in ("n_clients", "beta")})
             if several:
                 name = f"{cell.config['partition']['name']}, {name}"
             return Part(name, cell.labels["seed"], np.array(read["histogram"]), read.get("total_variation_mean"))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bench.config.names import split_label
+from bench.config.names import split_name
 from bench.pictures.axes import OTHER, log_axis, plain
 from bench.pictures.style import REFERENCE, Array, NotApplicable, Style, save
 from bench.report.figures.layout import COLUMN, DPI, PAGE, Room, compared, grey, name_axes, page, title
@@ -80,7 +80,7 @@ def _read(store: Store, splits: Sequence[Split]) -> dict[str, tuple[list[Points]
     found: dict[str, tuple[list[Points], Array]] = {}
     for split in splits:
         for experiment in split.federated:
-            name = split_label(labels[experiment.cells[0]] | {"beta": None, "partition": None})
+            name = split_name(labels[experiment.cells[0]] | {"beta": None, "partition": None})
             points = _points(store, experiment)
             if len(points.fid):
                 beside = [_metric(store, e, "fid") for e in split.experiments if e.central]

@@ -23,7 +23,7 @@ class Split:
     """What is compared in one place of a picture.
 
     Attributes:
-        name: as `overview_data.split_label` gives it.
+        name: by `bench.config.names.split_name`.
         experiments: centralized training first, then the strategies in the plan's order.
     """
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.config.cell import flatten
-from bench.config.names import label, label_text
+from bench.config.names import cell_name, value_text
 from bench.pictures.style import COLOURS, DASHES
 from bench.report.claims import claims
 from bench.report.figures.records import record
@@ -82,8 +82,8 @@ def cell_data(
     metrics = result.get("metrics") or {}
     return {
         "id": cell.cell_id,
-        "label": label(cell.labels),
-        "labels": {name: label_text(value) for name, value in cell.labels.items()},
+        "label": cell_name(cell.labels, "page"),
+        "labels": {name: value_text(value) for name, value in cell.labels.items()},
         "state": folder.state(),
         "reason": "" if result else str(error.get("error", ""))[:REASON],
         "round": last.get("round", 0),
@@ -122,7 +122,7 @@ def partition(folder: CellFolder, cell: PlannedCell, class_names: list[str] | No
     names = {name: cell.labels.get(name) for name in ("n_clients", "beta", "seed")}
     kind = (cell.config.get("partition") or {}).get("name", "")
     return {
-        "label": label({"strategy": kind, **names}),
+        "label": cell_name({"strategy": kind, **names}, "page"),
         "seed": cell.labels.get("seed"),
         "histogram": found["histogram"],
         "classes": class_names or list(map(str, range(len(found["histogram"][0])))),

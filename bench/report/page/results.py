@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config.names import MISSING, axis_text
+from bench.config.names import MISSING, value_text
 from bench.report.metrics import SHOWN, Metric
 from bench.report.summary import cell_rows
 from bench.report.tables.shown import Shown, number, prepare, seeds_text
@@ -78,7 +78,7 @@ def _axis(value: Any) -> Field:
     if pd.isna(value):
         return [None, MISSING, "", ""]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return [float(value) if is_number else str(value), axis_text(value), "", ""]
+    return [float(value) if is_number else str(value), value_text(value), "", ""]
 
 
 def _number(shown: Shown, column: Metric, value: Any) -> Field:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from bench.config.names import axis_text
+from bench.config.names import value_text
 from bench.report.metrics import Metric
 from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
 from bench.report.tables.shown import Entry, Shown, seeds_text
@@ -52,7 +52,7 @@ def claims(name: str, answers: pd.DataFrame, caption: str) -> str:
 
 def markdown_table(table: pd.DataFrame) -> str:
     """Any table, with numbers to six digits."""
-    rows = ([escape(axis_text(value)) for value in row] for row in table.itertuples(index=False, name=None))
+    rows = ([escape(value_text(value)) for value in row] for row in table.itertuples(index=False, name=None))
     return _table([escape(str(name)) for name in table.columns], rows, left=1)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.config.names import AXES, MISSING, axis_text
+from bench.config.names import AXES, MISSING, value_text
 from bench.report.metrics import METRICS, SHOWN, Metric
 from bench.report.summary import best_and_ties, summarise
 from bench.store.cell_folder import FAILURES
@@ -92,7 +92,7 @@ class Shown:
 
     def axis_texts(self, index: int) -> list[str]:
         """Strategy, n_clients, beta and further axes of a row."""
-        return [axis_text(self.rows[index][axis]) for axis in self.axes]
+        return [value_text(self.rows[index][axis]) for axis in self.axes]
 
 
 def prepare(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> Shown:
@@ -193,7 +193,7 @@ def _reached(row: Mapping[str, Any], known: int) -> str:
 
 def keys(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, ...]]:
     """What tells a frame's rows apart: their axes as texts, so that missing values and lists compare, too."""
-    return [tuple(map(axis_text, values)) for values in frame[list(axes)].itertuples(index=False, name=None)]
+    return [tuple(map(value_text, values)) for values in frame[list(axes)].itertuples(index=False, name=None)]
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:

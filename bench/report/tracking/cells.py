@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.config.cell import flatten
-from bench.config.names import run_name
+from bench.config.names import cell_name
 from bench.report.metrics import OF_IMAGES
 from bench.report.tracking.images import send_sheets
 from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
@@ -150,7 +150,7 @@ class CellRuns:
             self.experiment,
             start_time=milliseconds(manifest["started"]),
             tags=cut(tags),
-            run_name=run_name(cell.labels),
+            run_name=cell_name(cell.labels),
         )
         made = CellRun(run.info.run_id, cell.cell_id, manifest["attempt"], in_plan="true")
         self.runs[made.attempt] = made

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.config.cell import flatten
-from bench.config.names import AXES, hashable, run_name
+from bench.config.names import AXES, cell_name, hashable
 from bench.report.metrics import FURTHER, SUMMARY
 from bench.report.results import ReadOnce
 from bench.report.summary import cell_rows, summarise
@@ -73,7 +73,7 @@ def summaries(store: Store) -> list[Summary]:
     extra_axes = store.plan()["extra_axes"]
     groups: dict[str, list[PlannedCell]] = {}
     for cell in store.planned():
-        groups.setdefault(run_name(_shared_labels(cell)), []).append(cell)
+        groups.setdefault(cell_name(_shared_labels(cell)), []).append(cell)
     keys = {_place(_shared_labels(cells[0]), extra_axes): key for key, cells in groups.items()}
     made = []
     for row in summarise(cell_rows(store), extra_axes).to_dict("records"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config.names import text
+from bench.config.names import exact_text
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -32,7 +32,7 @@ def send_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
     """Log parameters, cut to the length that MLflow takes."""
     from mlflow.entities import Param
 
-    log(client, run_id, params=[Param(key, text(value)[:LONGEST_PARAM]) for key, value in params.items()])
+    log(client, run_id, params=[Param(key, exact_text(value)[:LONGEST_PARAM]) for key, value in params.items()])
 
 
 def send_file(client: "MlflowClient", run_id: str, path: Path, folder: str | None = None) -> None:
@@ -43,4 +43,4 @@ def send_file(client: "MlflowClient", run_id: str, path: Path, folder: str | Non
 
 def cut(tags: Mapping[str, Any]) -> dict[str, str]:
     """Tags as texts of the length that MLflow takes; those that are None are left out."""
-    return {key: text(value)[:LONGEST_TAG] for key, value in tags.items() if value is not None}
+    return {key: exact_text(value)[:LONGEST_TAG] for key, value in tags.items() if value is not None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config.names import text
+from bench.config.names import exact_text
 from bench.report.metrics import OF_IMAGES
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json
@@ -27,7 +27,7 @@ def filter_tags(cell: PlannedCell) -> dict[str, str]:
         "rounds": (config.get("training") or {}).get("rounds"),
         "dataset": (config.get("data") or {}).get("name"),
     } | cell.labels
-    return {key: text(value) for key, value in tags.items() if value is not None}
+    return {key: exact_text(value) for key, value in tags.items() if value is not None}
 
 
 def final_values(result: Mapping[str, Any]) -> dict[str, float | None]:
