@@ -12,13 +12,13 @@ GENERATORS = ("torch", "numpy", "random")
 
 
 def states() -> tuple[Any, Any, Any]:
-    """Of torch's, NumPy's and Python's global generators."""
+    """The states of torch's, NumPy's and Python's global generators."""
     numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002 - it is looked at, nothing is drawn
     return torch.get_rng_state(), numpy_state, random.getstate()
 
 
 def drawn_from(before: tuple[Any, Any, Any]) -> list[str]:
-    """The generators whose state is another than `before`."""
+    """Names of the generators whose state has changed since `before`."""
     now = states()
     same = (
         torch.equal(now[0], before[0]),
@@ -30,7 +30,7 @@ def drawn_from(before: tuple[Any, Any, Any]) -> list[str]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """All three seeded, and put back afterwards."""
+    """Seed the three global generators; restore them on exit."""
     before = states()
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - that it does not matter is what is tried

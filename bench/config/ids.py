@@ -6,8 +6,8 @@ from typing import Any
 
 from bench.config.cell import CellConfig, LatentConfig
 
-# Raised by hand when a change of the code changes numbers, or what records hold: the second where those of training
-# are among them, so that an evaluation that changed alone judges what was trained before.
+# Raised by hand when a change of the code changes numbers, or what records hold; TRAINING_VERSION only where those of
+# training change, so a change of evaluation alone re-uses old trainings.
 RESULT_VERSION = 6
 TRAINING_VERSION = 5
 

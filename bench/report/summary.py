@@ -161,7 +161,7 @@ def _sorted(table: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
 
 
 def _plain_axes(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
-    """Rows whose axes can be grouped by."""
+    """The rows with hashable axis values."""
     return rows.assign(**{axis: rows[axis].map(hashable) for axis in extra_axes})
 
 

@@ -104,19 +104,19 @@ class View(Protocol):
 
 
 class QuietView:
-    """Shows warnings only, on standard error."""
+    """Quiet mode: warnings only, on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
 
     def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
-        """Nothing."""
+        """Quiet mode shows no progress."""
 
     def warn(self, message: str) -> None:
         self._console.print(f"warning: {message}", markup=False)
 
     def close(self) -> None:
-        """Nothing."""
+        """There is nothing to close."""
 
 
 class PlainView:

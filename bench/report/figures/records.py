@@ -1,4 +1,4 @@
-"""Files of cells that figures read: what is damaged is told, with its path."""
+"""Read a cell's files for figures; warn about damaged ones."""
 
 import warnings
 from pathlib import Path

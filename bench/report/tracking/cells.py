@@ -74,8 +74,8 @@ class CellRun:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a sync saw of a cell: it is read again when this changes."""
+class Fingerprint:
+    """A cell's files and state at the last sync; the cell is read again when it changes."""
 
     files: tuple[Any, ...]
     state: str
@@ -90,7 +90,7 @@ class CellRuns:
     experiment: str
     parent: str
     runs: dict[str, CellRun]
-    seen: dict[str, Look] = field(default_factory=dict)
+    seen: dict[str, Fingerprint] = field(default_factory=dict)
 
     def update(self, cells: Sequence[PlannedCell]) -> dict[str, str]:
         """Send all that is new; returns the state of each cell."""
@@ -104,12 +104,12 @@ class CellRuns:
         self._mark_planned(states)
         return states
 
-    def _look(self, cell_id: str) -> Look:
+    def _look(self, cell_id: str) -> Fingerprint:
         folder, known = self.store.cell(cell_id), self.seen.get(cell_id)
         files = tuple(signature(folder.path / name) for name in _WATCHED)
         if known is not None and known.files == files and known.state in _ENDED:
             return known
-        return Look(files, folder.state())
+        return Fingerprint(files, folder.state())
 
     def _update_cell(self, cell: PlannedCell, on_disk: str) -> None:
         folder = self.store.cell(cell.cell_id)
