@@ -63,7 +63,7 @@ ENDS = {
     "leaves": ("killed", "its process ended with exit code 7 before the cell did"),
     "is killed": ("killed", "its process was killed by SIGKILL (by someone, or by the system when memory ran out)"),
     "crashes": ("killed", "its process was killed by SIGSEGV"),
-    "hangs": ("timeout", "not done within --timeout, 0:00:20 (hours:minutes:seconds)"),
+    "hangs": ("timeout", "not done within --timeout, 0:01:00 (hours:minutes:seconds)"),
     "wants memory": ("killed", "out of memory: "),
     "diverges": ("diverged", "Diverged: "),
     "grows": ("diverged", "Diverged: "),
@@ -95,7 +95,7 @@ def odd(request, modules, tmp_path_factory):
     """A grid of cells that end in these ways; its results, what was said, and the arguments."""
     results = tmp_path_factory.mktemp("odd") / "r"
     isolate = ["--isolate"] if len(request.param) == len(ENDS) else []
-    arguments = [*ways(*request.param), "--timeout", "20", "--n-jobs", "2", *isolate]
+    arguments = [*ways(*request.param), "--timeout", "60", "--n-jobs", "2", *isolate]
     return results, command(results, *arguments, modules=modules), arguments, request.param
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.config import ids
 from bench.config.cell import CellConfig, field_names
 from bench.config.errors import ConfigError
 from bench.config.grid_file import find_grid, load_grid, parse_grid
@@ -142,6 +143,15 @@ def test_every_field_is_part_of_the_identity():
         for part in name.split("."):
             assert part in tree, name
             tree = tree[part]
+
+
+def test_a_version_that_is_raised_makes_other_ids(monkeypatch):
+    cells, trainings = cell_id(one(), "data", "extractor", "cpu"), train_id(one(), "data", "cpu")
+    monkeypatch.setattr(ids, "RESULT_VERSION", ids.RESULT_VERSION + 1)
+    assert cell_id(one(), "data", "extractor", "cpu") != cells
+    assert train_id(one(), "data", "cpu") == trainings  # what was trained is evaluated again
+    monkeypatch.setattr(ids, "TRAINING_VERSION", ids.TRAINING_VERSION + 1)
+    assert train_id(one(), "data", "cpu") != trainings
 
 
 def test_evaluation_does_not_change_what_is_trained():
