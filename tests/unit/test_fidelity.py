@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.sets import read_mnist5k
+from bench.fidelity import references
 from bench.fidelity import scores as fidelity
 from bench.fidelity.extractors import Extractor, ExtractorUnavailable, extractor_digest, load_extractor
 from bench.fidelity.references import Reference, _write_reference, reference, statistics
@@ -414,3 +415,12 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: bytes) ->
     path.write_bytes(content)
     with pytest.raises(ValueError, match="does not hold torch-fidelity's Inception weights"):
         load_extractor("inception-v3-compat", path)
+
+
+def test_splits_and_subsets_are_those_that_papers_use():
+    """torch-fidelity's defaults, after the papers of IS and KID; of very many images KID draws from the first 10,000."""
+    from torch_fidelity.defaults import DEFAULTS
+
+    assert DEFAULTS["isc_splits"] == fidelity.IS_SPLITS
+    assert (DEFAULTS["kid_subsets"], DEFAULTS["kid_subset_size"]) == (fidelity.KID_SUBSETS, fidelity.KID_SUBSET_SIZE)
+    assert len(references.fixed_draw(20_000, references.KID_REFERENCE)) == 10_000

@@ -24,3 +24,18 @@ def test_what_is_shown_has_a_name_and_what_stands_on_the_terminal_a_head():
 def test_what_is_tested_or_compared_can_be_better_or_is_a_cost():
     assert all(METRICS[key].better for key in metrics.TESTED)
     assert all(metric.better for metric in METRICS.values() if metric.goal)
+
+
+def test_which_way_is_better():
+    lower = {
+        "fid", "fid_infinity", "fid_avg", "kid_mean", "class_tv", "bits_per_dim", "heldout_loss", "heldout_area",
+        "heldout_roughness", "train_roughness", "rounds_to_centralized", "samples_to_centralized",
+        "megabytes_to_centralized", "epsilon",
+    }  # fmt: skip
+    assert {metric.key for metric in METRICS.values() if metric.better == -1} == lower
+    assert {metric.key for metric in METRICS.values() if metric.better == 1} == {"is_mean", "label_accuracy"}
+
+
+def test_totals_are_sums_of_what_cells_record():
+    assert {total.key for total in metrics.TOTALS} == {"megabytes", "seconds"}
+    assert METRICS["megabytes"].unit == 1e6
