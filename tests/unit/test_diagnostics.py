@@ -80,3 +80,9 @@ def test_the_network_is_measured_in_evaluation_mode_and_put_back(task):
     assert run(task, net) == run(task)
     assert not any(net.modes)
     assert net.training
+
+
+def test_eight_draws_an_image_in_ten_bins_of_time(task):
+    found = run(task)
+    assert found.draws == DRAWS == 8
+    assert len(found.t_loss) == BINS == 10

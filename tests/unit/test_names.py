@@ -12,7 +12,7 @@ LABELS = {"strategy": "fedavg", "n_clients": 5, "beta": 0.1, "seed": 0, "model.w
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("pad", "pad"), (0.1, "0.1"), (3.0, "3"), (5, "5"), (2_000_000, "2000000"), (np.int64(7), "7"),
+        ("pad", "pad"), (0.1, "0.1"), (0.123456, "0.123456"), (3.0, "3"), (5, "5"), (2_000_000, "2000000"), (np.int64(7), "7"),
         (np.float64(0.25), "0.25"), (True, "true"), (np.bool_(False), "false"), ([8, 16], "[8, 16]"),
         (None, "--"), (float("nan"), "--"), (pd.NA, "--"),
     ],

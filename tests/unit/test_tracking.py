@@ -16,13 +16,14 @@ import pytest
 import torch
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
+from mlflow.utils import validation
 from PIL import Image
 from safetensors.torch import save
 
 from bench.config.cell import flatten
 from bench.pictures.sheets import tile
 from bench.report.summary import cell_rows, summarise
-from bench.report.tracking import databases
+from bench.report.tracking import databases, send
 from bench.report.tracking.grid import escape, shorten
 from bench.report.tracking.tracker import Tracker, TrackingError
 from bench.report.tracking.values import curves, final_values
@@ -759,3 +760,12 @@ def test_where_the_runs_are_seen(small, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example")
     assert Tracker(small).hint() == "http://tracking.example"
     assert Tracker(small, "sqlite:////else.db").uri == "sqlite:////else.db"
+
+
+def test_requests_are_as_large_as_mlflow_takes():
+    limits = {
+        "metrics": validation.MAX_METRICS_PER_BATCH,
+        "params": validation.MAX_PARAMS_TAGS_PER_BATCH,
+        "tags": validation.MAX_PARAMS_TAGS_PER_BATCH,
+    }
+    assert limits == send.BATCH
