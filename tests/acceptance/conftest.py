@@ -18,7 +18,7 @@ def command(*arguments, cwd=ROOT, **environment) -> subprocess.CompletedProcess[
     """``python -m bench.grid ...`` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "bench.grid", *map(str, arguments)],
-        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=240,
+        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def command(results: Path, *arguments: str, modules: Path) -> subprocess.Complet
     settings = [part for setting in SETTINGS if not setting.startswith("strategy") for part in ("--set", setting)]
     return subprocess.run(
         [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only", *settings,
-         *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(modules)}, capture_output=True, text=True, timeout=240,
+         *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(modules)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 
