@@ -4,7 +4,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import __version__
 from bench.config.errors import ConfigError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+Message = Callable[[Any], str]  # of an error, in one line
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 ODD = (Damaged, KeyError, IndexError, TypeError, ValueError, ArithmeticError)  # errors over records of another version
 
@@ -29,7 +30,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 def run(
     work: Callable[[], int],
     interrupted: str = "interrupted",
-    known: Mapping[type[Exception], Callable[[Exception], str]] | None = None,
+    known: Mapping[type[Exception], Message] | None = None,
     code: int = WRONG,
 ) -> int:
     """Do a command's work; returns its exit code.
@@ -56,7 +57,7 @@ def run(
         return code
 
 
-def odd_records(where: str) -> dict[type[Exception], Callable[[Exception], str]]:
+def odd_records(where: str) -> dict[type[Exception], Message]:
     """For `run`: errors over records that lie `where` and are not as this version writes them."""
 
     def message(error: Exception) -> str:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.run(
         lambda: work(options),
         known=odd_records("of the two folders")
-        | {OSError: lambda e: f"{getattr(e, 'filename', None) or options.out}: {getattr(e, 'strerror', None) or e}"},
+        | {OSError: lambda error: f"{error.filename or options.out}: {error.strerror or error}"},
     )
 
 

@@ -46,15 +46,14 @@ def work(options: argparse.Namespace) -> int:
     return execute.show_plan(planned, options) if options.plan else execute.execute(planned, options)
 
 
-def damaged_meanwhile(error: Exception) -> str:
+def damaged_meanwhile(error: Damaged) -> str:
     """The message of a file that was damaged while the grid ran."""
     return f"a file was damaged meanwhile: {error}; the same command makes it anew"
 
 
-def not_written(error: Exception) -> str:
+def not_written(error: OSError) -> str:
     """The message of an error of the storage."""
-    full = isinstance(error, OSError) and error.errno in STORAGE_FULL
-    remedy = "make room and" if full else "mend that and"
+    remedy = "make room and" if error.errno in STORAGE_FULL else "mend that and"
     return f"{type(error).__name__}: {error}: what is done is kept; {remedy} run the same command again"
 
 

@@ -237,7 +237,7 @@ def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]
     hashes = {}
     for number, own in enumerate(run.models() if run.strategy.personal else ()):
         shared = run.server["params"]
-        kept = {name: tensor.cpu().contiguous() for name, tensor in own.items() if tensor is not shared[name]}
+        kept = {name: tensor for name, tensor in own.items() if tensor is not shared[name]}
         name = f"{number}.safetensors"
         write_tensors(folder.path / PERSONAL / name, kept)
         hashes[name] = weight_hash(kept)

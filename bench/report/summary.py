@@ -24,7 +24,7 @@ from bench.store.grid_folder import Store
 def cell_rows(store: Store) -> pd.DataFrame:
     """Tidy results: one row a planned cell, that is a strategy, n_clients, beta, further axes and seed.
 
-    Columns: those of `Store.frame`, then `megabytes` (10^6 bytes up and down) and `seconds` (training, sampling and
+    Columns: those of `cell_frame`, then `megabytes` (10^6 bytes up and down) and `seconds` (training, sampling and
     evaluation), both with the autoencoder's where there is one, those of `_curve_numbers`, `floor_*` (what real
     held-out images score), commit, dirty, device and error, each None where there is none, and the differences
     ``<metric>_minus_centralized``.

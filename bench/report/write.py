@@ -1,8 +1,6 @@
-"""The command line: tables, figures and a page of a grid's results. ``python -m bench.report --help`` tells all.
+"""A grid's report: tables, figures and page written into its folder, and what of them stands on the terminal.
 
-Nothing else is read, and no cell is run: what it writes can be deleted and made again. A grid writes it at its end.
-
-Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
+Only the results are read, so what is written can be deleted and made again.
 """
 
 import warnings
