@@ -27,12 +27,11 @@ from bench.config.errors import ConfigError
 from bench.config.names import AXES, value_text
 from bench.report.figures.agreement import agreement
 from bench.report.metrics import COMPARED
-from bench.report.results import ReadOnce
+from bench.report.results import Cell, Results
 from bench.report.stats import paired_interval
 from bench.report.summary import cell_rows
 from bench.report.tables.markdown import markdown_table
 from bench.store.files import write_bytes
-from bench.store.grid_folder import PlannedCell, Store
 
 SEED = "seed"
 SHOWN = 12  # settings, or values of one, that are printed
@@ -43,7 +42,7 @@ class Comparison:
     """Two grids' finished cells, matched.
 
     Attributes:
-        a, b: their stores.
+        a, b: their results.
         axes: strategy, n_clients, beta and all further axes of either, without the seed.
         pairs: a row a matched pair: the axes, seed, cell_a, cell_b, same_weights, and each of `COMPARED` with _a, _b.
         only_a, only_b: cells without a finished partner.
@@ -51,8 +50,8 @@ class Comparison:
             have them.
     """
 
-    a: Store
-    b: Store
+    a: Results
+    b: Results
     axes: tuple[str, ...]
     pairs: pd.DataFrame
     only_a: tuple[str, ...]
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def work(options: argparse.Namespace) -> int:
     """Compare, show and write; returns the exit code."""
     console = Console(highlight=False)
-    made = compare(open_store(options.a), open_store(options.b))
+    made = compare(open_results(options.a), open_results(options.b))
     show(made, console)
     if options.out is not None:
         paths = write(made, options.out)
@@ -95,15 +94,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def open_store(folder: Path) -> Store:
-    """The store of a grid's folder.
+def open_results(folder: Path) -> Results:
+    """The results in a grid's folder.
 
     Raises:
         ConfigError: if it is none.
     """
     try:
         if (folder / "grid.json").is_file():
-            return ReadOnce(folder)
+            return Results.read(folder)
         inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: cannot be read: {error}") from error
@@ -114,13 +113,13 @@ def open_store(folder: Path) -> Store:
 # ------------------------------------------------------------------------------------------------ matching
 
 
-def compare(a: Store, b: Store) -> Comparison:
-    """Match the finished cells of two stores.
+def compare(a: Results, b: Results) -> Comparison:
+    """Match the finished cells of two grids.
 
     Raises:
         ConfigError: if no finished cell of one is one of the other, too.
     """
-    further = tuple(dict.fromkeys([*a.plan()["extra_axes"], *b.plan()["extra_axes"]]))
+    further = tuple(dict.fromkeys([*a.extra_axes, *b.extra_axes]))
     axes = (*AXES, *further)
     cells_a, cells_b = finished(a, further), finished(b, further)
     both = [key for key in cells_a if key in cells_b]
@@ -128,7 +127,7 @@ def compare(a: Store, b: Store) -> Comparison:
         raise ConfigError(
             f"{a.root} and {b.root} have no finished cell in common; {len(cells_a)} and {len(cells_b)} are finished"
         )
-    rows_a, rows_b = (cell_rows(store).set_index("cell_id") for store in (a, b))
+    rows_a, rows_b = (cell_rows(results).frame.set_index("cell_id") for results in (a, b))
     pairs = [_pair(axes, cells_a[key], cells_b[key], rows_a, rows_b) for key in both]
     return Comparison(
         a,
@@ -137,25 +136,22 @@ def compare(a: Store, b: Store) -> Comparison:
         pd.DataFrame(pairs),
         tuple(cell.cell_id for key, cell in cells_a.items() if key not in cells_b),
         tuple(cell.cell_id for key, cell in cells_b.items() if key not in cells_a),
-        differing([(circumstances(a, cells_a[key]), circumstances(b, cells_b[key])) for key in both]),
+        differing([(circumstances(cells_a[key]), circumstances(cells_b[key])) for key in both]),
     )
 
 
-def finished(store: Store, further: Sequence[str]) -> dict[str, PlannedCell]:
+def finished(results: Results, further: Sequence[str]) -> dict[str, Cell]:
     """The finished cells by what they are: their labels, and their values of `further` axes."""
     found = {}
-    for cell in store.planned():
-        if store.cell(cell.cell_id).state() == "done":
-            config = dict(flatten(cell.config))
-            values = {axis: cell.labels.get(axis, config.get(axis)) for axis in further}
-            named = {key: cell.labels[key] for key in (*AXES, SEED)} | values
-            found[json.dumps(named, sort_keys=True)] = cell
+    for cell in (cell for cell in results.cells if cell.done):
+        config = dict(flatten(cell.config))
+        values = {axis: cell.labels.get(axis, config.get(axis)) for axis in further}
+        named = {key: cell.labels[key] for key in (*AXES, SEED)} | values
+        found[json.dumps(named, sort_keys=True)] = cell
     return found
 
 
-def _pair(
-    axes: Sequence[str], a: PlannedCell, b: PlannedCell, rows_a: pd.DataFrame, rows_b: pd.DataFrame
-) -> dict[str, Any]:
+def _pair(axes: Sequence[str], a: Cell, b: Cell, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> dict[str, Any]:
     first, second = rows_a.loc[a.cell_id], rows_b.loc[b.cell_id]
     configs = dict(flatten(b.config)) | dict(flatten(a.config))
     pair = {axis: a.labels.get(axis, b.labels.get(axis, configs.get(axis))) for axis in (*axes, SEED)}
@@ -166,11 +162,11 @@ def _pair(
     return pair
 
 
-def circumstances(store: Store, cell: PlannedCell) -> dict[str, Any]:
-    """What a cell was made of and with, by dotted name: its settings, data, extractor and environment."""
-    result = store.cell(cell.cell_id).result() or {}
-    parts = {key: result.get(key) for key in ("result_version", "config", "data", "extractor", "environment")}
-    return dict(flatten(parts))
+def circumstances(cell: Cell) -> dict[str, Any]:
+    """What a finished cell was made of and with, by dotted name: its settings, data, extractor and environment."""
+    assert cell.result is not None
+    parts = {"result_version", "config", "data", "extractor", "environment"}
+    return dict(flatten(cell.result.model_dump(include=parts)))
 
 
 def differing(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:

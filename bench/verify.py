@@ -29,10 +29,11 @@ from bench.command import print_whole, whole
 from bench.config.cell import CellConfig
 from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION, cell_id
-from bench.config.names import describe
+from bench.config.names import cell_name
 from bench.store.cell_folder import LOGS, CellFolder
-from bench.store.files import Damaged, read_json
+from bench.store.files import Damaged, read_json, read_lines
 from bench.store.grid_folder import PlannedCell, Store
+from bench.store.records import Failure, Result
 
 RECORDS = ("result.json", "partition.json", "likelihood.json", "curve.json")
 # Left out at any depth: of when, where and how fast; hashes of files that hold such; what the cell's id says already.
@@ -145,19 +146,19 @@ def verify(store: Store, cell: PlannedCell, data_root: Path | None, console: Con
     """
     folder, config = store.cell(cell.cell_id), read_config(cell)
     try:
-        before = measured(folder)
-        recorded = read_json(folder.path / "result.json") or {}
+        before, recorded = measured(folder), Result.read(folder.path)
     except Damaged as error:
-        return Verdict(cell, describe(config), told=[f"{folder.path} holds a broken file: {error}"])
+        return Verdict(cell, cell_name(cell.labels), told=[f"{folder.path} holds a broken file: {error}"])
+    assert recorded is not None  # the cell was chosen for it
     job = make_job(config, cell, recorded, data_root)
-    told = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded["files"]).items()]
-    with console.status(describe(config)):
+    told = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]
+    with console.status(cell_name(cell.labels)):
         result, now, failure = run_again(job)
     if failure is not None:
-        return Verdict(cell, describe(config), (short_hash(recorded), "-"), told=[*told, failure])
+        return Verdict(cell, cell_name(cell.labels), (short_hash(recorded), "-"), told=[*told, failure])
     return Verdict(
         cell,
-        describe(config),
+        cell_name(cell.labels),
         (short_hash(recorded), short_hash(result)),
         len({*before, *now}),
         differences(before, now),
@@ -179,7 +180,7 @@ def read_config(cell: PlannedCell) -> CellConfig:
         raise ConfigError(f"cell {cell.cell_id}: its configuration is not one of this version: {told}") from error
 
 
-def make_job(config: CellConfig, cell: PlannedCell, recorded: Mapping[str, Any], data_root: Path | None) -> CellJob:
+def make_job(config: CellConfig, cell: PlannedCell, recorded: Result, data_root: Path | None) -> CellJob:
     """The job that made the cell, its folder aside.
 
     Raises:
@@ -190,29 +191,32 @@ def make_job(config: CellConfig, cell: PlannedCell, recorded: Mapping[str, Any],
         extractor = load_cell_extractor(config)
     except ValueError as error:
         raise ConfigError(f"cell {cell.cell_id}: {error}") from error
-    for what, digest in (("data", data.digest), ("extractor", extractor.digest)):
-        if recorded[what]["digest"] != digest:
+    for what, before, digest in (
+        ("data", recorded.data, data.digest),
+        ("extractor", recorded.extractor, extractor.digest),
+    ):
+        if before is not None and before.digest not in (None, digest):
             raise ConfigError(
-                f"cell {cell.cell_id}: its {what} ({recorded[what]['name']}) had the digest "
-                f"{recorded[what]['digest']}, those here have {digest}: its numbers cannot be the same"
+                f"cell {cell.cell_id}: its {what} ({before.name}) had the digest {before.digest}, "
+                f"those here have {digest}: its numbers cannot be the same"
             )
     ids = {device: cell_id(config, data.digest, extractor.digest, device) for device in ("cpu", "cuda")}
     device = next((device for device, found in ids.items() if found == cell.cell_id), None)
     if device is None:
-        told = recorded.get("result_version", "another one")
+        told = "another one" if recorded.result_version is None else recorded.result_version
         raise ConfigError(
             f"cell {cell.cell_id}: it was made by another version: its RESULT_VERSION is {told}, here it is "
             f"{RESULT_VERSION}; or its configuration in grid.json was changed since"
         )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"cell {cell.cell_id}: it was made on {recorded['environment']['device']}, "
+            f"cell {cell.cell_id}: it was made on {recorded.environment.device}, "
             "and this torch sees no CUDA device; verify it where there is one"
         )
     return CellJob(config, cell.cell_id, cell.train_id, cell.labels, Path(), data_root, device, How(checkpoint_every=0))
 
 
-def run_again(job: CellJob) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+def run_again(job: CellJob) -> tuple[Result | None, dict[str, Any], str | None]:
     """Run the job in a temporary folder: its result, all that it measured, and why it failed if it did.
 
     Raises:
@@ -223,9 +227,9 @@ def run_again(job: CellJob) -> tuple[dict[str, Any], dict[str, Any], str | None]
             root = Path(scratch) / "again"  # caches go beside it
             run_cell(replace(job, root=root))
             folder = Store(root).cell(job.cell_id)
-            failed = folder.error()
-            told = None if failed is None else f"it does not run any more: {failed['error']}"
-            return folder.result() or {}, measured(folder), told
+            failure = folder.read(Failure)
+            told = None if failure is None else f"it does not run any more: {failure.error}"
+            return folder.read(Result), measured(folder), told
     except OSError as error:
         raise ConfigError(f"the temporary folder {tempfile.gettempdir()} cannot be used: {error}") from error
 
@@ -244,10 +248,10 @@ def measured(folder: CellFolder) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in (*RECORDS, *LOGS):
         try:
-            content = folder.lines(name) if name in LOGS else read_json(folder.path / name)
+            content = read_lines(folder.path / name) if name in LOGS else read_json(folder.path / name)
         except Damaged as error:
             raise Damaged(f"{name}: {error}") from error
-        found |= leaves(content or {}, name)
+        found |= leaves(content, name) if content else {}
     return found
 
 
@@ -273,11 +277,11 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[tup
     return [(key, before, after) for key, before, after in pairs if before != after]
 
 
-def causes(recorded: Mapping[str, Any], device: str) -> Iterator[str]:
+def causes(recorded: Result, device: str) -> Iterator[str]:
     """What is not here as it was when the cell was trained and judged, e.g. ``torch 2.12.0, now 2.13.0``."""
     now = surroundings(environment.describe(device))
-    for when in ("training_environment", "environment"):
-        for name, before in surroundings(recorded.get(when, {})).items():
+    for described in (recorded.training_environment, recorded.environment):
+        for name, before in surroundings(described.known()).items():
             if before != now.get(name):
                 yield f"{name} {before}, now {now.get(name)}"
 
@@ -287,9 +291,9 @@ def surroundings(described: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in described.items() if key != "packages"} | described.get("packages", {})
 
 
-def short_hash(result: Mapping[str, Any]) -> str:
+def short_hash(result: Result | None) -> str:
     """The first digits of the weight hash."""
-    return str(result.get("weight_hash", "-"))[:12]
+    return "-" if result is None or result.weight_hash is None else result.weight_hash[:12]
 
 
 # -------------------------------------------------------------------------------------------------------- telling

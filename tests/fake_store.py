@@ -14,7 +14,7 @@ from bench.config.grid_file import Grid, parse_grid
 from bench.config.ids import train_id
 from bench.config.names import labels
 from bench.store.cell_folder import LOGS, CellFolder
-from bench.store.files import write_bytes, write_json
+from bench.store.files import read_json, write_bytes, write_json
 from bench.store.grid_folder import PlannedCell, Store
 
 CLASSES = 4
@@ -137,7 +137,8 @@ def begin(store: Store, cell: PlannedCell, attempt: str = "", started: float | N
 def add_rounds(folder: CellFolder, cell: PlannedCell, first: int, last: int, later: float = 0.0) -> None:
     """Lines of metrics.jsonl for rounds `first` to `last`, ended `later` seconds later than usual."""
     for number in range(first, last + 1):
-        folder.append("metrics.jsonl", [round_record(cell, number) | {"time": _started(cell) + number + later}])
+        record = round_record(cell, number)
+        folder.append("metrics.jsonl", [record | {"time": record["time"] + later}])
         folder.append("steps.jsonl", steps(cell, number))
 
 
@@ -150,7 +151,7 @@ def finish(folder: CellFolder, cell: PlannedCell, **result: Any) -> CellFolder:
     write_bytes(folder.path / "samples.safetensors", save({"images": torch.from_numpy(images)}))
     write_bytes(folder.path / "samples.png", b"a sheet of samples")
     last = round_record(cell, ROUNDS)
-    metrics = {key: value for key, value in last.items() if key not in ("round", "seconds")} | _scores(cell)
+    metrics = {key: value for key, value in last.items() if key not in ("round", "seconds", "time")} | _scores(cell)
     write_json(
         folder.path / "result.json",
         {
@@ -186,7 +187,7 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
     labels = list(dict.fromkeys(cell.labels["strategy"] for cell in store.planned()))
     for cell in store.planned():
         folder = store.cell(cell.cell_id)
-        if (result := folder.result()) is None:
+        if (result := read_json(folder.path / "result.json")) is None:
             continue
         place = labels.index(cell.labels["strategy"])
         for name in LOGS:
@@ -208,7 +209,7 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
 
 def fuller_record(cell: PlannedCell, number: int, place: int) -> dict[str, Any]:
     """A line of metrics.jsonl as rounds of several clients write it; strategies send 1, 1/2, 1/4 or 1/8 of the bytes."""
-    record = round_record(cell, number) | {"time": _started(cell) + number}
+    record = round_record(cell, number)
     record["heldout_loss"] *= 1 + 0.05 * place
     record["bytes_up"] = record["bytes_up"] >> place % 4
     record["seconds"] *= 1 + 0.02 * place
@@ -282,7 +283,7 @@ FLOOR = {"fid": 1.25, "fid_bias": 0.75, "kid_mean": 0.0004, "is_mean": 3.9, "cla
 
 
 def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
-    """A line of metrics.jsonl, without its time."""
+    """A line of metrics.jsonl."""
     worse = _worse(cell)
     traffic = 0 if cell.labels["n_clients"] is None else 400_000 * cell.labels["n_clients"] * number
     return {
@@ -297,6 +298,7 @@ def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
         "bytes_down": traffic,
         "bytes_up": traffic,
         "seconds": 1.5 * number,
+        "time": _started(cell) + number,
     } | ({} if cell.config["ema"]["mode"] == "off" else {"heldout_loss_raw": 0.5 / number + 0.02 * worse})
 
 

@@ -12,15 +12,9 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bench.report.figures.every import draw_all
-from bench.report.page.write import write_page
-from bench.report.results import ReadOnce
-from bench.report.tables.caption import caption
-from bench.report.tables.terminal import claims_table, terminal_table
-from bench.report.tables.write import write_tables
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
-from tests import fake_store
+from tests import fake_store, reports
 
 STRATEGIES = [
     "centralized", "fedavg", "fedprox(mu=0.01)", "fedprox(mu=0.1)", "fedprox(mu=1.0)", "fedavgm(momentum=0.5)",
@@ -55,12 +49,12 @@ def main() -> None:
         made = fake_store.finished_store(Path(folder), axes)
         fake_store.tell_more(made)
         fill(made)
-        store, total = ReadOnce(made.root), 0.0
+        store, total = made, 0.0
         parts = {
-            "tables": lambda: write_tables(store, store.root / "tables"),
-            "figures": lambda: draw_all(store, store.root / "figures"),
-            "terminal": lambda: (terminal_table(store), claims_table(store), caption(store)),
-            "page": lambda: write_page(
+            "tables": lambda: reports.write_tables(store, store.root / "tables"),
+            "figures": lambda: reports.draw_figures(store, store.root / "figures"),
+            "terminal": lambda: (reports.terminal_table(store), reports.claims_table(store), reports.caption_of(store)),
+            "page": lambda: reports.write_page(
                 store, store.root / "report.html", store.root / "tables", store.root / "figures"
             ),
         }

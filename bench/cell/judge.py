@@ -21,7 +21,7 @@ from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.pictures.sheets import pairs_sheet
 from bench.seeds import derive, numpy_stream
 from bench.store.cell_folder import CellFolder, Heartbeat
-from bench.store.files import read_json
+from bench.store.records import Diagnostics, Partition
 from bench.store.states import read_tensors
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
@@ -56,26 +56,30 @@ def judge_clients(
 
     A client's reference is of its mix of classes, with its noise where the partition gives it some.
     """
-    told = read_json(folder.path / "partition.json")
-    if told is None:
+    part, diagnostics = folder.read(Partition), folder.read(Diagnostics)
+    if part is None or diagnostics is None:
         return {}, []
-    losses = (read_json(folder.path / "diagnostics.json") or {})["client_loss"]
     references = {}
-    for number in judged(len(told["histogram"])):
-        level, name, images = told["noise"][number], data.digest, data.train_images
+    for number in judged(len(part.histogram)):
+        level, name, images = part.noise[number], data.digest, data.train_images
         if level:
             name = f"{data.digest}-noise{level!r}"
             everyone = [np.arange(len(images))]
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
         labels, K = data.train_labels, data.n_classes
         moments = class_moments(images, labels, K, name, extractor, results / REFERENCES, device)
-        found = moments.of_mix(np.asarray(told["histogram"][number], dtype=float))
+        found = moments.of_mix(np.asarray(part.histogram[number], dtype=float))
         if found is not None:
             references[number] = found
     fids = client_fids(made.images, made.by_client, references, extractor, device)
     clients = [
-        {"client": i, "n_samples": sum(told["histogram"][i]), "fid": fids.get(i), "heldout_loss": losses[i]}
-        for i in judged(len(told["histogram"]))
+        {
+            "client": i,
+            "n_samples": sum(part.histogram[i]),
+            "fid": fids.get(i),
+            "heldout_loss": diagnostics.client_loss[i],
+        }
+        for i in judged(len(part.histogram))
     ]
     return fid_spread(list(fids.values())), clients
 

@@ -21,16 +21,17 @@ from bench.cell.setting import PERSONAL, Model, load_cell_extractor, load_data, 
 from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
 from bench.config.cell import CellConfig
 from bench.config.ids import RESULT_VERSION, likelihood_id
-from bench.config.names import describe
+from bench.config.names import cell_name
 from bench.data.sets import Dataset
 from bench.federation.tasks import Diverged
 from bench.federation.tensors import weight_hash
 from bench.fidelity.extractors import Extractor
 from bench.pictures.of_a_cell import draw_diagnostics, draw_rounds
 from bench.store import locks
-from bench.store.cell_folder import HANG, CellFolder, Failure, Heartbeat
-from bench.store.files import NO_FILE, STORAGE_FULL, read_json, remove, write_bytes, write_json
+from bench.store.cell_folder import HANG, CellFolder, Heartbeat
+from bench.store.files import NO_FILE, STORAGE_FULL, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
+from bench.store.records import Diagnostics, Likelihood, Round, Status, Trained
 
 
 def run_cell(job: CellJob) -> None:
@@ -56,7 +57,7 @@ def run_cell(job: CellJob) -> None:
             folder.fail(status, told, traceback.format_exc())
 
 
-def _reason(error: BaseException) -> tuple[Failure, str]:
+def _reason(error: BaseException) -> tuple[Status, str]:
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, Diverged):
         return "diverged", told
@@ -113,7 +114,7 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     known = _reuse(job, folder)
     stand = None if known else find_checkpoint(folder, job.device)
     begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
-    kept = {"resumed": len(folder.rounds()), "labels": job.labels}
+    kept = {"resumed": len(folder.read_log(Round)), "labels": job.labels}
     folder.begin(ids | told | begun | kept)
     folder.progress("prepare", 0.0)
     cache = job.root.parent / ".cache" / "autoencoders"
@@ -133,24 +134,24 @@ def _run(job: CellJob, folder: CellFolder) -> None:
         write_json(folder.path / "curve.json", {"curve": curve})
     if model.space is not None:
         draw_reconstructions(model, data, cell, folder.path)
-    diagnostics = read_json(folder.path / "diagnostics.json") or {}
-    draw_diagnostics(diagnostics, folder.path / "diagnostics.png", describe(cell), likelihood)
+    diagnostics = folder.read(Diagnostics) or Diagnostics()
+    draw_diagnostics(diagnostics, folder.path / "diagnostics.png", cell_name(job.labels), likelihood)
     if not cell.centralized:
-        draw_rounds(folder, folder.path / "rounds.png", describe(cell))
+        draw_rounds(folder, folder.path / "rounds.png", cell_name(job.labels))
     ended = time.perf_counter()
-    shared = {key: likelihood[key] for key in ("bits_per_dim", "likelihood_seconds")} if likelihood else {}
+    shared = likelihood.model_dump(include={"bits_per_dim", "likelihood_seconds"}) if likelihood else {}
     seconds = {
         "sample_seconds": sampled - sampling,
         "evaluate_seconds": ended - evaluating,
         "cell_seconds": ended - started,
     }
-    metrics = trained["metrics"] | judged.pop("metrics") | by_client | shared | seconds
+    metrics = trained.metrics | judged.pop("metrics") | by_client | shared | seconds
     hashes = {"weight_hash": _whole_hash(trained), "sample_hash": weight_hash({"images": made.images})}
     where = {
         "clients": clients,
-        "diagnostics": diagnostics,
+        "diagnostics": diagnostics.known(),
         "environment": environment.describe(job.device),
-        "training_environment": trained["environment"],
+        "training_environment": trained.environment.known(),
         "finished": time.time(),
     }
     files = {"files": folder.files()}
@@ -158,16 +159,16 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     remove(folder.path / "progress.json")
 
 
-def _whole_hash(trained: dict[str, Any]) -> str:
+def _whole_hash(trained: Trained) -> str:
     """The weights' hash; where clients keep their own parts, a SHA-256 over it and theirs, in order."""
-    personal = trained.get("personal_hashes")
+    personal = trained.personal_hashes
     if not personal:
-        return str(trained["weight_hash"])
+        return trained.weight_hash
     parts = [personal[f"{number}.safetensors"] for number in range(len(personal))]
-    return hashlib.sha256("".join([trained["weight_hash"], *parts]).encode()).hexdigest()
+    return hashlib.sha256("".join([trained.weight_hash, *parts]).encode()).hexdigest()
 
 
-def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
+def _reuse(job: CellJob, folder: CellFolder) -> Trained | None:
     """What training measured, if a cell of this grid was already trained by the same settings; its files are copied."""
     for source in Store(job.root).find_trained(job.train_id):
         if (damage := find_damage(source)) is not None:
@@ -179,12 +180,12 @@ def _reuse(job: CellJob, folder: CellFolder) -> dict[str, Any] | None:
                 if (source.path / name).exists():
                     write_bytes(folder.path / name, (source.path / name).read_bytes())
         forget_checkpoints(folder)
-        return read_json(folder.path / "train.json")
+        return folder.trained()
     return None
 
 
-def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> dict[str, Any] | None:
-    """Bits/dim of held-out images, where the cell asks for them; the content of likelihood.json.
+def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> Likelihood | None:
+    """Bits/dim of held-out images, where the cell asks for them, also written to likelihood.json.
 
     Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
     """
@@ -193,9 +194,9 @@ def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -
     wanted = likelihood_id(job.config, data.digest, job.device)
     known = Store(job.root).find_likelihood(wanted)
     if known is None:
-        known = bound(job.config, folder, model, data, job.device) | {"likelihood_id": wanted}
-    write_json(folder.path / "likelihood.json", known)
-    return read_json(folder.path / "likelihood.json")
+        known = Likelihood(likelihood_id=wanted, **bound(job.config, folder, model, data, job.device))
+    write_json(folder.path / Likelihood.FILE, known.known())
+    return known
 
 
 def describe_data(data: Dataset, cell: CellConfig) -> dict[str, Any]:

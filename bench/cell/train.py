@@ -33,6 +33,7 @@ from bench.federation.tensors import copy_into, weight_hash
 from bench.pictures.of_a_cell import partition_heatmap
 from bench.store.cell_folder import LOGS, CellFolder, Heartbeat
 from bench.store.files import Damaged, file_hash, remove, write_json
+from bench.store.records import Trained
 from bench.store.states import State, write_tensors
 
 # What training leaves, beside train.json, which is written last.
@@ -94,8 +95,8 @@ def train(
     device: str,
     every: int = 0,
     stand: State | None = None,
-) -> dict[str, Any]:
-    """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter's content.
+) -> Trained:
+    """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter.
 
     Args:
         cache: where centrally trained autoencoders are kept for other cells.
@@ -112,9 +113,10 @@ def train(
         _forget_rounds(folder)
         trained = _train(cell, folder, data, cache, device, every, None)
     files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
-    there = {name: made for name in files if (made := file_hash(folder.path / name)) is not None}
-    record = {"train_id": train_id} | trained | {"environment": environment.describe(device), "files": there}
-    write_json(folder.path / "train.json", record)
+    there = {name: digest for name in files if (digest := file_hash(folder.path / name)) is not None}
+    made = {"train_id": train_id, **trained, "environment": environment.describe(device), "files": there}
+    record = Trained.model_validate(made)
+    write_json(folder.path / Trained.FILE, record.known())
     forget_checkpoints(folder)
     return record
 
@@ -157,7 +159,7 @@ def find_damage(folder: CellFolder) -> str | None:
     trained = folder.trained()
     if trained is None:
         return f"{folder.path / 'weights.safetensors'} is missing"
-    broken = folder.changed(trained["files"], missing_too=True)
+    broken = folder.changed(trained.files, missing_too=True)
     return next((f"{folder.path / name} is broken ({why})" for name, why in broken.items()), None)
 
 

@@ -1,28 +1,20 @@
 """Names of cells, splits and axis values, as tables, figures, the page and MLflow write them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 import partitions
 from bench.config.cell import CellConfig, Plugin, field
-from bench.config.grid_file import Grid
+from bench.config.grid_file import FEDERATED_ONLY, Grid
 from bench.plugins import Later
 
 pandas = Later("pandas")  # which a cell's process does without
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
 MISSING = "--"
-
-
-def describe(cell: CellConfig) -> str:
-    """E.g. ``fedavg n=5 beta=0.1 seed=0``, with the recipe's name where there is one."""
-    clients = f" n={cell.n_clients}" if cell.n_clients is not None else ""
-    beta = f" beta={cell.beta:g}" if cell.beta is not None else ""
-    recipe = f" {cell.recipe}" if cell.recipe is not None else ""
-    return f"{cell.strategy_label}{clients}{beta}{recipe} seed={cell.seed}"
 
 
 def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
@@ -61,20 +53,31 @@ def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
     return None if pandas.isna(value) else value
 
 
+def shared_key(labels: Mapping[str, Any], extra_axes: Iterable[str], baseline: str = CENTRALIZED) -> tuple[Any, ...]:
+    """What a cell and the cell of the baseline that it is compared with have in common: the seed, n_clients, beta and
+    further axes, of which centralized training has those alone that mean something to it.
+    """
+    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
+    axes = ["seed", *own] if baseline == CENTRALIZED else ["seed", "n_clients", "beta", *extra_axes]
+    return tuple(axis_key(axis, labels[axis], baseline) for axis in axes)
+
+
 def value_text(value: Any) -> str:
     """An axis's value as people read it: whole numbers without a point, lists and flags as in TOML, `MISSING` for none.
 
-    Of numbers with a point six digits; `exact_text` has all.
+    All digits that a number was given with, so that other values have other texts.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, list):
         return json.dumps(value)
-    if pandas.isna(value):
-        return MISSING
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, int):
+        return str(value)
+    if value is None or pandas.isna(value):
+        return MISSING
+    return f"{value:g}" if float(f"{value:g}") == value else str(value)
 
 
 def exact_text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Pictures of one cell: its partition, its rounds by client and class, its held-out losses."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bench.federation.mixture import spread
 from bench.pictures.axes import WIDTH, apart, distinct, key, log_axis, plain, say
 from bench.pictures.style import COLOURS, MARKERS, Array, save
 from bench.store.cell_folder import CellFolder
+from bench.store.records import Diagnostics, Heldout, Likelihood, Manifest, Visit
 
 LINES_SHOWN = 12  # up to so many clients or classes have a line each
 _OUTCOME_COLOURS = ("white", "#BFD9EA", "#56B4E9", "#E69F00", "#B02020")  # the first: not drawn in the round
@@ -31,10 +32,10 @@ def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
     Up to `LINES_SHOWN` clients have a line each; of more there are their range, middle half and median. If any update
     was lost, a map of clients and rounds shows which. A cell without clients.jsonl and heldout.jsonl has no picture.
     """
-    visits, groups = folder.lines("clients.jsonl"), folder.lines("heldout.jsonl")
-    manifest = folder.manifest() or {}
-    n = (manifest.get("labels") or {}).get("n_clients") or 1 + max((visit["client"] for visit in visits), default=0)
-    panels = list_panels(visits, groups, n, (manifest.get("data") or {}).get("class_names") or [])
+    visits, groups, manifest = folder.read_log(Visit), folder.read_log(Heldout), folder.read(Manifest)
+    labels, data = (manifest.labels, manifest.data) if manifest else ({}, None)
+    n = labels.get("n_clients") or 1 + max((visit.client for visit in visits), default=0)
+    panels = list_panels(visits, groups, n, data.class_names if data else ())
     if not panels:
         return False
     columns = min(3, len(panels))
@@ -57,7 +58,7 @@ def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
 
 
 def list_panels(
-    visits: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]], n: int, class_names: Sequence[str]
+    visits: Sequence[Visit], groups: Sequence[Heldout], n: int, class_names: Sequence[str]
 ) -> list[Callable[[Axes], None]]:
     """What there is something to draw of, of a cell of `n` clients."""
     panels: list[Callable[[Axes], None]] = []
@@ -66,7 +67,7 @@ def list_panels(
         panels.append(partial(_draw_members, table=drift, name=r"drift $\|w_i - w\|$", what="clients"))
         panels.append(partial(_draw_members, table=loss, name="local loss", what="clients"))
         panels.append(partial(_draw_bytes, sent=megabytes(visits, n)))
-        if any(visit["outcome"] != "arrived" or visit["work"] < 1 for visit in visits):
+        if any(visit.outcome != "arrived" or visit.work < 1 for visit in visits):
             panels.append(partial(_draw_outcomes, table=outcomes(visits, n)))
     classes = by_member(groups, "class_loss")
     if classes.size:
@@ -197,23 +198,21 @@ def _name_clients(axes: Axes, shown: Sequence[int], which: str, n: int) -> None:
     axis.labelpad = 1
 
 
-def draw_diagnostics(
-    diagnostics: Mapping[str, Any], path: Path, title: str, likelihood: Mapping[str, Any] | None = None
-) -> None:
+def draw_diagnostics(diagnostics: Diagnostics, path: Path, title: str, likelihood: Likelihood | None = None) -> None:
     """Where a model's held-out loss comes from: by timestep, by class and by client, and bits/dim by timestep.
 
     Args:
-        diagnostics: the content of diagnostics.json; without clients their panel is left out.
-        likelihood: the content of likelihood.json, None for no panel of it.
+        diagnostics: without clients their panel is left out.
+        likelihood: None for no panel of it.
     """
     panels: list[Callable[[Axes], None]] = [
         partial(_draw_loss_by_time, told=diagnostics),
         partial(_draw_loss_by_class, told=diagnostics),
     ]
-    if diagnostics["client_loss"]:
-        panels.append(partial(_draw_loss_by_client, losses=_floats(diagnostics["client_loss"])))
+    if diagnostics.client_loss:
+        panels.append(partial(_draw_loss_by_client, losses=_floats(diagnostics.client_loss)))
     if likelihood:
-        panels.append(partial(_draw_bits_by_time, told=likelihood, edges=diagnostics["t_edges"]))
+        panels.append(partial(_draw_bits_by_time, told=likelihood, edges=diagnostics.t_edges))
     figure = Figure(figsize=(0.2 + 2.35 * len(panels), 2.5), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
@@ -230,16 +229,16 @@ def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array(values, dtype=float)
 
 
-def _draw_loss_by_time(axes: Axes, told: Mapping[str, Any]) -> None:
-    losses = _floats(told["t_loss"])
-    axes.stairs(losses, told["t_edges"], baseline=None, color=COLOURS[0], lw=1.6)
+def _draw_loss_by_time(axes: Axes, told: Diagnostics) -> None:
+    losses = _floats(told.t_loss)
+    axes.stairs(losses, told.t_edges, baseline=None, color=COLOURS[0], lw=1.6)
     axes.set_title("held-out loss by timestep", fontsize=8)
     axes.set_xlabel("t", fontsize=8, labelpad=1)
     _log_ticks(axes)
 
 
-def _draw_loss_by_class(axes: Axes, told: Mapping[str, Any]) -> None:
-    losses, names = _floats(told["class_loss"]), told["class_names"]
+def _draw_loss_by_class(axes: Axes, told: Diagnostics) -> None:
+    losses, names = _floats(told.class_loss), told.class_names
     axes.bar(range(len(losses)), losses, color=COLOURS[5], width=0.8)
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, **(slanted if max(map(len, names), default=0) > 2 else {}))
@@ -258,13 +257,13 @@ def _draw_loss_by_client(axes: Axes, losses: NDArray[np.float64]) -> None:
     axes.margins(y=0.15)
 
 
-def _draw_bits_by_time(axes: Axes, told: Mapping[str, Any], edges: Sequence[int]) -> None:
+def _draw_bits_by_time(axes: Axes, told: Likelihood, edges: Sequence[int]) -> None:
     """The bound's terms, summed over each bin of timesteps; a bin without a term has no line."""
-    held, _ = np.histogram(told["kept"], bins=edges)
-    bits, _ = np.histogram(told["kept"], bins=edges, weights=_floats(told["terms"]))
+    held, _ = np.histogram(told.kept, bins=edges)
+    bits, _ = np.histogram(told.kept, bins=edges, weights=_floats(told.terms))
     axes.stairs(np.where(held > 0, bits, np.nan), edges, baseline=None, color=COLOURS[2], lw=1.6)
-    axes.set_title(f"{told['bits_per_dim']:.3f} bits/dim by timestep", fontsize=8)
-    axes.set_xlabel(f"t (and {told['prior']:.1g} of the prior)", fontsize=8, labelpad=1)
+    axes.set_title(f"{told.bits_per_dim:.3f} bits/dim by timestep", fontsize=8)
+    axes.set_xlabel(f"t (and {told.prior:.1g} of the prior)", fontsize=8, labelpad=1)
     _log_ticks(axes)
 
 
@@ -334,45 +333,45 @@ def _draw_bars(axes: Axes, values: NDArray[Any], told: Sequence[str], name: str,
         axes.spines["bottom"].set_visible(False)
 
 
-def by_client(visits: Sequence[Mapping[str, Any]], n: int, name: str) -> Array:
+def by_client(visits: Sequence[Visit], n: int, name: str) -> Array:
     """A value of the updates that arrived (rounds, n), NaN where none did; round 1 stands first."""
     table = np.full((_last_round(visits), n), np.nan)
     for visit in visits:
-        if visit["outcome"] == "arrived" and visit[name] is not None:
-            table[visit["round"] - 1, visit["client"]] = visit[name]
+        if visit.outcome == "arrived" and getattr(visit, name) is not None:
+            table[visit.round - 1, visit.client] = getattr(visit, name)
     return table
 
 
-def by_member(groups: Sequence[Mapping[str, Any]], name: str) -> Array:
+def by_member(groups: Sequence[Heldout], name: str) -> Array:
     """Losses of classes or clients (rounds, members), NaN where one is not known; without members where none are."""
-    known = [line for line in groups if line.get(name)]
-    rows = max((line["round"] for line in known), default=0)
-    table = np.full((rows, max((len(line[name]) for line in known), default=0)), np.nan)
+    known = [line for line in groups if getattr(line, name)]
+    rows = max((line.round for line in known), default=0)
+    table = np.full((rows, max((len(getattr(line, name)) for line in known), default=0)), np.nan)
     for line in known:
-        table[line["round"] - 1, : len(line[name])] = np.array(line[name], dtype=float)
+        table[line.round - 1, : len(getattr(line, name))] = np.array(getattr(line, name), dtype=float)
     return table
 
 
-def outcomes(visits: Sequence[Mapping[str, Any]], n: int) -> Array:
+def outcomes(visits: Sequence[Visit], n: int) -> Array:
     """What became of visits (rounds, n): 0 for a client that was not drawn, else 1 + the place in `OUTCOMES`."""
     table = np.zeros((_last_round(visits), n))
     for visit in visits:
-        partly = visit["outcome"] == "arrived" and visit["work"] < 1
-        outcome = OUTCOMES[1] if partly else visit["outcome"]
-        table[visit["round"] - 1, visit["client"]] = 1 + OUTCOMES.index(outcome)
+        partly = visit.outcome == "arrived" and visit.work < 1
+        outcome = OUTCOMES[1] if partly else visit.outcome
+        table[visit.round - 1, visit.client] = 1 + OUTCOMES.index(outcome)
     return table
 
 
-def megabytes(visits: Sequence[Mapping[str, Any]], n: int) -> Array:
+def megabytes(visits: Sequence[Visit], n: int) -> Array:
     """What travelled to and from each client (2, n): down, up."""
     table = np.zeros((2, n))
     for visit in visits:
-        table[:, visit["client"]] += visit["bytes_down"], visit["bytes_up"]
+        table[:, visit.client] += visit.bytes_down, visit.bytes_up
     return table / 1e6
 
 
-def _last_round(visits: Sequence[Mapping[str, Any]]) -> int:
-    return max(visit["round"] for visit in visits)
+def _last_round(visits: Sequence[Visit]) -> int:
+    return max(visit.round for visit in visits)
 
 
 def some_clients(n: int) -> list[int]:

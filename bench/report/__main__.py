@@ -9,16 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
 from bench.config.names import CENTRALIZED
-
-if TYPE_CHECKING:
-    from bench.report.results import ReadOnce
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,15 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
-    store = find_store(options.results, options.grid)
+    root = find_root(options.results, options.grid)
     from rich.console import Console
 
     from bench.report.write import show, write_report, writing  # pandas and matplotlib, seconds
 
     console = Console(highlight=False)
-    with writing(store):
-        made = write_report(store, options.baseline, options.siunitx)
-    show(made, store, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
+    with writing(root):
+        report = write_report(root, options.baseline, options.siunitx)
+    show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
     return command.DONE
 
 
@@ -58,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def find_store(results: Path, grid: str) -> "ReadOnce":
-    """The grid's results, each record of which is then read once.
+def find_root(results: Path, grid: str) -> Path:
+    """The grid's folder.
 
     Raises:
         ConfigError: if no grid of that name was run into the folder.
@@ -72,9 +68,7 @@ def find_store(results: Path, grid: str) -> "ReadOnce":
     if name not in there:
         known = f"there are {', '.join(there)}" if there else "no grid has been run into it"
         raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}; {known}")
-    from bench.report.results import ReadOnce
-
-    return ReadOnce(results / name)
+    return results / name
 
 
 if __name__ == "__main__":

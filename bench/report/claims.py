@@ -6,20 +6,16 @@ round. Answered from plain FedAvg, paired with centralized training of the same 
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from bench.config.grid_file import FEDERATED_ONLY
-from bench.config.names import CENTRALIZED, axis_key, hashable
+from bench.config.names import CENTRALIZED, hashable
 from bench.report import curves, stats
 from bench.report.curves import Array
-from bench.store.cell_folder import CellFolder
-from bench.store.files import Damaged, read_json
-from bench.store.grid_folder import PlannedCell, Store
+from bench.report.results import Cell, Results
 
 STRATEGY = "fedavg"
 _NO_FEDAVG = f"no cell of {STRATEGY} is finished"
@@ -50,25 +46,20 @@ class Run:
 
     Attributes:
         axes: seed, n_clients, beta and further axes.
-        partner: seed and further axes that its centralized training has, too.
         rounds: how many it trained.
         numbers: by name, NaN where there is none; those of curves begin with the measure.
         why: there is none, by the same names.
+        partner: its centralized training, if that is finished.
     """
 
     axes: dict[str, Any]
-    partner: tuple[Any, ...]
     rounds: int
     numbers: dict[str, float]
     why: dict[str, str]
+    partner: "Run | None" = None
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Runs of plain FedAvg, and centralized ones by what they have in common with those."""
-
-    fedavg: list[Run]
-    central: dict[tuple[Any, ...], Run]
+Evidence = list[Run]  # of plain FedAvg
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Part:
     scope: str = ""
 
 
-def claims(store: Store) -> pd.DataFrame:
+def claims(results: Results) -> pd.DataFrame:
     """A row a claim and measure, over all blocks of one (n_clients, beta, further axes).
 
     A seed counts with its mean over the blocks. Where numbers are missing, those blocks and seeds are pooled that have
@@ -103,13 +94,17 @@ def claims(store: Store) -> pd.DataFrame:
         threshold, "undecided at n seeds" where it does not or there is one seed, with its scope where that is not the
         claim's; or why there is no answer, with NaN.
     """
-    found = claims_by_block(store)
-    return found.loc[found["block"] == ALL, list(COLUMNS)].reset_index(drop=True)
+    return pooled(claims_by_block(results))[list(COLUMNS)].reset_index(drop=True)
 
 
-def claims_by_block(store: Store) -> pd.DataFrame:
+def pooled(answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers over all blocks."""
+    return answers[answers["block"] == ALL]
+
+
+def claims_by_block(results: Results) -> pd.DataFrame:
     """As `claims`, with the further column `block`: "all", and after it each block by itself."""
-    evidence = _evidence(store)
+    evidence = _evidence(results)
     rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
     return pd.DataFrame(rows, columns=["claim", "statement", "measure", "block", *COLUMNS[3:]])
 
@@ -210,11 +205,11 @@ def _reaches(evidence: Evidence, measure: str) -> list[Part]:
 
 def _longer(evidence: Evidence, measure: str) -> list[Part]:
     """Long runs against short ones where there are both, else the second half of runs against their first."""
-    lengths = sorted({run.rounds for run in evidence.fedavg})
+    lengths = sorted({run.rounds for run in evidence})
     told = "/".join(map(str, lengths)) + " rounds"
     short = not lengths or lengths[-1] < CLAIMED_ROUNDS
     scope = f"({told}; {CLAIMED_ROUNDS} were not run)" if short else ""
-    if len({run.axes.get(ROUNDS) for run in evidence.fedavg}) > 1:
+    if len({run.axes.get(ROUNDS) for run in evidence}) > 1:
         few, many = _ends(evidence, ROUNDS)
         smooth = _contrast(evidence, ROUNDS, f"{measure} roughness")
         better = _contrast(evidence, ROUNDS, "fid")
@@ -256,24 +251,22 @@ def _roughness(measure: str) -> str:
 def _against_centralized(
     evidence: Evidence, name: str, compare: Callable[[float, float], float] = lambda ours, theirs: ours - theirs
 ) -> pd.DataFrame:
-    pairs = [(run, evidence.central[run.partner]) for run in evidence.fedavg if run.partner in evidence.central]
-    if evidence.fedavg and not pairs:
+    pairs = [(run, run.partner) for run in evidence if run.partner is not None]
+    if evidence and not pairs:
         raise Unanswered("no centralized training of the same seed is finished")
     return _table([(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs], name)
 
 
 def _within(evidence: Evidence, name: str) -> pd.DataFrame:
-    return _table([((run,), run.numbers[name]) for run in evidence.fedavg], name)
+    return _table([((run,), run.numbers[name]) for run in evidence], name)
 
 
 def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
     """The runs of the axis's largest value minus those of its smallest that are like them but for it."""
     low, high = _ends(evidence, axis)
-    others = {_others(run, axis): run for run in evidence.fedavg if run.axes[axis] == low}
+    others = {_others(run, axis): run for run in evidence if run.axes[axis] == low}
     pairs = [
-        (run, others[_others(run, axis)])
-        for run in evidence.fedavg
-        if run.axes[axis] == high and _others(run, axis) in others
+        (run, others[_others(run, axis)]) for run in evidence if run.axes[axis] == high and _others(run, axis) in others
     ]
     if not pairs:
         raise Unanswered(f"no two finished cells of {STRATEGY} differ in {axis} alone")
@@ -281,7 +274,7 @@ def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
 
 
 def _ends(evidence: Evidence, axis: str) -> tuple[float, float]:
-    values = sorted({run.axes[axis] for run in evidence.fedavg})
+    values = sorted({run.axes[axis] for run in evidence})
     if not values:
         raise Unanswered(_NO_FEDAVG)
     if len(values) == 1:
@@ -315,43 +308,34 @@ def _block(run: Run, without: str) -> str:
 # ------------------------------------------------------------------------------------------------------- evidence
 
 
-def _evidence(store: Store) -> Evidence:
-    """What the finished cells of plain FedAvg and centralized training say."""
-    extra_axes = store.plan()["extra_axes"]
-    runs: dict[str, list[Run]] = {STRATEGY: [], CENTRALIZED: []}
-    for cell in store.planned():
-        folder = store.cell(cell.cell_id)
-        if cell.labels["strategy"] in runs and folder.state() == "done":
-            runs[cell.labels["strategy"]].append(_run(cell, folder, extra_axes))
-    return Evidence(runs[STRATEGY], {run.partner: run for run in runs[CENTRALIZED]})
+def _evidence(results: Results) -> Evidence:
+    """What the finished cells of plain FedAvg say, each beside its centralized training."""
+    axes = results.extra_axes
+    central: dict[Cell | None, Run] = {
+        cell: _run(cell, axes) for cell in results.cells if cell.strategy == CENTRALIZED and cell.done
+    }
+    fedavg = [cell for cell in results.cells if cell.strategy == STRATEGY and cell.done]
+    return [_run(cell, axes, central.get(results.partner(cell))) for cell in fedavg]
 
 
-def _run(cell: PlannedCell, folder: CellFolder, extra_axes: Sequence[str]) -> Run:
+def _run(cell: Cell, extra_axes: Sequence[str], partner: Run | None = None) -> Run:
     axes = {axis: hashable(cell.labels[axis]) for axis in ("n_clients", "beta", *extra_axes, "seed")}
-    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
-    partner = tuple(axis_key(axis, cell.labels[axis]) for axis in ("seed", *own))
-    try:
-        numbers, why = _numbers(folder)
-    except (Damaged, KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"the logs of {folder.path} are broken ({error}) and are not used", stacklevel=2)
-        numbers, why = dict.fromkeys(_NUMBERS, math.nan), dict.fromkeys(_NUMBERS, "logs are broken")
-    return Run(axes, partner, cell.config["training"]["rounds"], numbers, why)
+    numbers = _numbers(cell)
+    why = {name: _why_none(name, bool(cell.steps)) for name, number in numbers.items() if math.isnan(number)}
+    return Run(axes, cell.config["training"]["rounds"], numbers, why, partner)
 
 
 _WHATS = ("early", "roughness", "unrest", "end")
-_NUMBERS = (*(f"{measure} {what}" for measure in MEASURES for what in _WHATS), "fid", "drawn fid")
 
 
-def _numbers(folder: CellFolder) -> tuple[dict[str, float], dict[str, str]]:
-    """`_NUMBERS` of a finished cell, and why there is none of those that are NaN."""
-    lines, steps = folder.rounds(), folder.lines("steps.jsonl")
-    samples, heldout = curves.column(lines, "samples"), curves.column(lines, "heldout_loss")
-    x, y = curves.running_loss(steps, samples[-1] if len(samples) else math.nan)
-    numbers = _of_curve("paper", x, y, curves.last_round_loss(steps))
+def _numbers(cell: Cell) -> dict[str, float]:
+    """Numbers of a finished cell by name, NaN where there is none."""
+    samples, heldout = cell.costs["samples"], curves.column(cell.rounds, "heldout_loss")
+    x, y = curves.running_loss(cell.steps, samples[-1] if len(samples) else math.nan)
+    numbers = _of_curve("paper", x, y, curves.last_round_loss(cell.steps))
     numbers |= _of_curve("fair", samples, heldout, heldout[-1] if len(heldout) else math.nan)
-    numbers |= {"fid": _number((folder.result() or {})["metrics"].get("fid")), "drawn fid": _drawn(folder)}
-    why = {name: _why_none(name, bool(steps)) for name, number in numbers.items() if math.isnan(number)}
-    return numbers, why
+    fid = cell.metrics.get("fid")
+    return numbers | {"fid": math.nan if fid is None else fid, "drawn fid": _drawn(cell)}
 
 
 def _of_curve(measure: str, x: Array, y: Array, end: float) -> dict[str, float]:
@@ -359,19 +343,10 @@ def _of_curve(measure: str, x: Array, y: Array, end: float) -> dict[str, float]:
     return {f"{measure} {what}": value for what, value in zip(_WHATS, values, strict=True)}
 
 
-def _drawn(folder: CellFolder) -> float:
+def _drawn(cell: Cell) -> float:
     """FID of the last images drawn along training minus that of the first."""
-    try:
-        curve = (read_json(folder.path / "curve.json") or {}).get("curve", [])
-    except Damaged as error:
-        warnings.warn(f"{folder.path / 'curve.json'} is broken ({error}) and is not used", stacklevel=2)
-        return math.nan
-    points = sorted((point["round"], _number(point.get("fid"))) for point in curve)
-    return points[-1][1] - points[0][1] if len(points) > 1 else math.nan
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    fids = [scores.value("fid") for scores in sorted(cell.drawn, key=lambda scores: scores.round)]
+    return fids[-1] - fids[0] if len(fids) > 1 else math.nan
 
 
 def _why_none(name: str, steps: bool) -> str:

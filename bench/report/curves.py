@@ -1,11 +1,12 @@
 """What a curve says in one number, and the running training loss. Pure functions of arrays and of logs' lines."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from bench.store.records import Numbered, Steps
 
 # Equal parts of a run, over which local losses are averaged: so many that a client's visit takes several of them in
 # runs of tens of visits. Over parts as long as a visit the waves that visits make would average away.
@@ -97,13 +98,9 @@ def early_mean(x: ArrayLike, y: ArrayLike, share: float) -> float:
 # -------------------------------------------------------------------------------------------- running training loss
 
 
-def step_losses(lines: Sequence[Mapping[str, Any]]) -> Array:
-    """Losses of all local batches (N,) in the order in which they were executed, one client after another.
-
-    Args:
-        lines: of steps.jsonl.
-    """
-    return np.array([loss for line in lines for loss in line["loss"]], dtype=float)
+def step_losses(lines: Sequence[Steps]) -> Array:
+    """Losses of all local batches (N,) in the order in which they were executed, one client after another."""
+    return np.array([loss for line in lines for loss in line.loss], dtype=float)
 
 
 def running_mean(losses: ArrayLike, stretches: int = STRETCHES) -> Array:
@@ -122,11 +119,10 @@ def running_mean(losses: ArrayLike, stretches: int = STRETCHES) -> Array:
     return np.diff(np.interp(borders, np.arange(len(sums)), sums)) * stretches / len(values)
 
 
-def running_loss(lines: Sequence[Mapping[str, Any]], samples: float, stretches: int = STRETCHES) -> tuple[Array, Array]:
+def running_loss(lines: Sequence[Steps], samples: float, stretches: int = STRETCHES) -> tuple[Array, Array]:
     """The training loss as the paper plots it: images seen at the end of each stretch, and the mean local loss in it.
 
     Args:
-        lines: of steps.jsonl.
         samples: images seen in the whole run.
     Returns:
         x and y (stretches,), both empty without lines.
@@ -135,16 +131,16 @@ def running_loss(lines: Sequence[Mapping[str, Any]], samples: float, stretches: 
     return samples * np.arange(1, len(y) + 1) / max(len(y), 1), y
 
 
-def last_round_loss(lines: Sequence[Mapping[str, Any]]) -> float:
+def last_round_loss(lines: Sequence[Steps]) -> float:
     """Mean loss of the last round's local batches, of all its clients; NaN without any."""
-    last = max((line["round"] for line in lines), default=None)
-    losses = _finite(step_losses([line for line in lines if line["round"] == last]))
+    last = max((line.round for line in lines), default=None)
+    losses = _finite(step_losses([line for line in lines if line.round == last]))
     return float(losses.mean()) if len(losses) else math.nan
 
 
 # ------------------------------------------------------------------------------------------------ lines of a log
 
 
-def column(lines: Sequence[Mapping[str, Any]], key: str) -> Array:
+def column(lines: Sequence[Numbered], key: str) -> Array:
     """A number of each of a log's lines (n,), NaN where a line has none."""
-    return np.array([math.nan if line.get(key) is None else line[key] for line in lines], dtype=float)
+    return np.array([line.value(key) for line in lines], dtype=float)

@@ -1,26 +1,112 @@
-"""What a cell's training had cost after each round: the x axes of every curve."""
+"""Curves of a group of seeds: any quality over any cost, with one kind of band."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from bench.report.curves import Array, column
-from bench.report.metrics import METRICS
+import numpy as np
+
+from bench.report.curves import Array, running_loss
+from bench.report.metrics import COSTS
+from bench.report.results import Cell, Group
+from bench.report.stats import half_width
+
+SEEDS_FOR_INTERVAL = 3  # of two the t interval is 12.7 standard errors wide to each side
 
 
-def costs(lines: Sequence[Mapping[str, Any]], metrics: Mapping[str, float | None]) -> dict[str, Array]:
-    """The totals after each round, by the names in `bench.report.metrics.COSTS`, (R,) each; NaN where a line lacks one.
+@dataclass(frozen=True)
+class Line:
+    """One quality of a group's seeds over one cost, at the rounds that all of them have.
 
-    An autoencoder is trained before the first round, so its bytes and seconds are in all of them.
+    Attributes:
+        x: (R,), the mean of the seeds' costs.
+        values: (seeds, R).
+    """
+
+    x: Array
+    values: Array
+
+    @property
+    def mean(self) -> Array:
+        """(R,)"""
+        return np.asarray(self.values.mean(axis=0))
+
+    @property
+    def band(self) -> tuple[Array, Array] | None:
+        """Low and high (R,): the mean's 95 % t interval from `SEEDS_FOR_INTERVAL` seeds on, below it their range; None
+        for one seed.
+        """
+        seeds, rounds = self.values.shape
+        if seeds < 2:
+            return None
+        if seeds < SEEDS_FOR_INTERVAL:
+            return self.values.min(axis=0), self.values.max(axis=0)
+        half = half_width(self.values.std(axis=0, ddof=1), np.full(rounds, seeds))
+        return self.mean - half, self.mean + half
+
+
+def band_note(lines: Sequence[Line]) -> str:
+    """What the bands of these lines are; "" where there are none."""
+    seeds = {len(line.values) for line in lines}
+    if max(seeds, default=1) < 2:
+        return ""
+    if max(seeds) < SEEDS_FOR_INTERVAL:
+        return "bands: from the lowest seed to the highest"
+    of_two = "; of two seeds from the lower to the higher" if 2 in seeds else ""
+    return f"bands: 95 % t interval of the mean over seeds{of_two}"
+
+
+def round_line(group: Group, y: str, x: str = "round") -> Line | None:
+    """A number of every round, over a cost, of the seeds that tell of it; None if there is no round that they share.
 
     Args:
-        lines: of metrics.jsonl.
-        metrics: of the cell's result; empty before it has one.
+        y: a name in metrics.jsonl; "drawn " and a score for that of the images drawn along training, e.g. "drawn fid";
+            or one of `bench.report.metrics.COSTS`.
+        x: one of these costs.
     """
-    before = sum(metrics.get(key) or 0 for key in METRICS["megabytes"].optional_parts)
-    return {
-        "megabytes": (column(lines, "bytes_up") + column(lines, "bytes_down") + before) / METRICS["megabytes"].unit,
-        "round": column(lines, "round"),
-        "samples": column(lines, "samples"),
-        "sequential_steps": column(lines, "sequential_steps"),
-        "seconds": column(lines, "seconds") + (metrics.get("autoencoder_seconds") or 0),
-    }
+    return _line([points for cell in group.done if (points := _points(cell, y, x))])
+
+
+def _points(cell: Cell, y: str, x: str) -> dict[int, tuple[float, float]]:
+    """Cost and quality by round."""
+    paid, found = _by_round(cell, x), _by_round(cell, y)
+    if x == "round":  # images may be drawn after a round that no line tells of
+        paid = {number: float(number) for number in found}
+    points = {number: (paid.get(number, math.nan), value) for number, value in found.items()}
+    return {number: point for number, point in points.items() if np.isfinite(point).all()}
+
+
+def _by_round(cell: Cell, name: str) -> dict[int, float]:
+    if name in COSTS:
+        return {line.round: cost for line, cost in zip(cell.rounds, cell.costs[name].tolist(), strict=True)}
+    score = name.removeprefix("drawn ")
+    return {line.round: line.value(score) for line in (cell.rounds if score == name else cell.drawn)}
+
+
+def _line(seeds: Sequence[Mapping[int, tuple[float, float]]]) -> Line | None:
+    rounds = sorted(set.intersection(*map(set, seeds))) if seeds else []
+    if not rounds:
+        return None
+    found = np.array([[points[number] for number in rounds] for points in seeds], dtype=float)
+    return Line(found[..., 0].mean(axis=0), found[..., 1])
+
+
+def final_point(group: Group, metric: str, x: str) -> Line | None:
+    """One point: a metric of the finished models over what their whole training cost; of the seeds that have it."""
+    seeds = [(cell.costs[x][-1], cell.metrics.get(metric)) for cell in group.done if cell.rounds]
+    found = np.array([pair for pair in seeds if pair[1] is not None], dtype=float).reshape(-1, 2)
+    found = found[np.isfinite(found).all(axis=1)]
+    return Line(found[:, :1].mean(axis=0), found[:, 1:]) if len(found) else None
+
+
+def training_line(group: Group, x: str = "samples") -> Line | None:
+    """The running mean of local batches' losses over a cost, of the seeds that kept every step; None without any."""
+    found = [points for cell in group.done if (points := _running(cell, x)) is not None]
+    return Line(np.mean([a for a, _ in found], axis=0), np.array([b for _, b in found])) if found else None
+
+
+def _running(cell: Cell, x: str) -> tuple[Array, Array] | None:
+    if not cell.steps or not cell.rounds:
+        return None
+    a, b = running_loss(cell.steps, cell.costs[x][-1])
+    return (a, b) if np.isfinite(b).all() and np.isfinite(a).all() else None

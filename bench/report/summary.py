@@ -1,115 +1,123 @@
 """A grid's results as numbers: a row a cell, means over seeds, differences, ranks. Pure functions of the files."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.config.grid_file import FEDERATED_ONLY
-from bench.config.names import AXES, CENTRALIZED, axis_key, hashable
+from bench.config.names import AXES, CENTRALIZED, hashable, shared_key
 from bench.fidelity.bootstrap import bootstrap_interval
 from bench.report import curves, stats
-from bench.report.lines import costs
 from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS
-from bench.report.results import cell_frame
-from bench.store.cell_folder import CellFolder
-from bench.store.files import Damaged
-from bench.store.grid_folder import Store
+from bench.report.results import Cell, Results
 
 
-def cell_rows(store: Store) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Rows:
+    """A row a cell: its axes' values, seed, state and numbers.
+
+    Attributes:
+        extra_axes: names of the columns that are axes beside strategy, n_clients and beta.
+    """
+
+    frame: pd.DataFrame
+    extra_axes: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> list[str]:
+        """All axes but the seed."""
+        return [*AXES, *self.extra_axes]
+
+    @property
+    def plain(self) -> pd.DataFrame:
+        """The frame with hashable axis values."""
+        return self.frame.assign(**{axis: self.frame[axis].map(hashable) for axis in self.extra_axes})
+
+
+def cell_rows(results: Results) -> Rows:
     """Tidy results: one row a planned cell, that is a strategy, n_clients, beta, further axes and seed.
 
-    Columns: those of `cell_frame`, then `megabytes` (10^6 bytes up and down) and `seconds` (training, sampling and
-    evaluation), both with the autoencoder's where there is one, those of `_curve_numbers`, `floor_*` (what real
-    held-out images score), commit, dirty, device and error, each None where there is none, and the differences
-    ``<metric>_minus_centralized``.
+    Columns: cell_id, state, the labels, the result's metrics, weight_hash, `megabytes` (10^6 bytes up and down) and
+    `seconds` (training, sampling and evaluation), both with the autoencoder's where there is one, those of
+    `_curve_numbers`, `floor_*` (what real held-out images score), commit, dirty, device and error, each None where
+    there is none, and the differences ``<metric>_minus_centralized``.
     """
-    frame, extra_axes = cell_frame(store), store.plan()["extra_axes"]
+    frame = pd.DataFrame([_scalars(cell) for cell in results.cells])
     frame["n_clients"] = frame["n_clients"].astype("Int64")
-    axes = {"cell_id", "state", "seed", "weight_hash", *AXES, *extra_axes}
-    for name in frame.columns.difference(list(axes)):
+    axes = ["cell_id", "state", "seed", "weight_hash", *results.axes]
+    for name in frame.columns.difference(axes):
         frame[name] = pd.to_numeric(frame[name])
     for total in TOTALS:
         every, some = list(total.parts), list(total.optional_parts)
         known = frame.reindex(columns=[*every, *some]).astype(float)
         frame[total.key] = (known[every].sum(axis=1, skipna=False) + known[some].sum(axis=1)) / total.unit
-    records = pd.DataFrame([_record(store, cell_id) for cell_id in frame["cell_id"]])
-    made = pd.concat([frame, _curve_columns(store, frame, extra_axes), records], axis=1)
-    return _with_differences(made, extra_axes)
+    numbers = [_curve_numbers(cell, results.partner(cell)) if cell.done else {} for cell in results.cells]
+    of_curves = pd.DataFrame(numbers, index=frame.index, columns=list(FROM_CURVES), dtype=float)
+    records = pd.DataFrame(map(_circumstances, results.cells))
+    return _with_differences(Rows(pd.concat([frame, of_curves, records], axis=1), results.extra_axes))
 
 
-def _record(store: Store, cell_id: str) -> dict[str, Any]:
+def _scalars(cell: Cell) -> dict[str, Any]:
+    made = {"cell_id": cell.cell_id, "state": cell.state, **cell.labels, **cell.metrics}
+    return made | {"weight_hash": cell.result.weight_hash if cell.result else None}
+
+
+def _circumstances(cell: Cell) -> dict[str, Any]:
     """What is known of a cell beside its scores."""
-    folder = store.cell(cell_id)
-    result = folder.result() or {}
-    environment = result.get("environment") or {}
-    error = None if result else (folder.error() or {}).get("error")
-    floor = {f"floor_{key}": value for key, value in (result.get("floor") or {}).items()}
-    return floor | {key: environment.get(key) for key in ("commit", "dirty", "device")} | {"error": error}
+    if cell.result is None:
+        error = cell.failure.error if cell.failure else None
+        return {"commit": None, "dirty": None, "device": None, "error": error}
+    made = cell.result.environment
+    floor = {f"floor_{key}": value for key, value in cell.result.floor.items()}
+    return floor | {"commit": made.commit, "dirty": made.dirty, "device": made.device, "error": None}
 
 
-def _curve_columns(store: Store, frame: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
-    """`_curve_numbers` of every finished cell, NaN for others."""
-    losses = frame.reindex(columns=["heldout_loss"])["heldout_loss"].astype(float)
-    partners = _partners(frame, extra_axes, CENTRALIZED)
-    targets = losses.reindex(partners).to_numpy()
-    numbers = [
-        _curve_numbers(store.cell(cell_id), target) if state == "done" else {}
-        for cell_id, state, target in zip(frame["cell_id"], frame["state"], targets, strict=True)
-    ]
-    return pd.DataFrame(numbers, index=frame.index, columns=list(FROM_CURVES), dtype=float)
-
-
-def _curve_numbers(folder: CellFolder, target: float) -> dict[str, float]:
-    """What a finished cell's curves say; a log that cannot be read says nothing, with a warning.
+def _curve_numbers(cell: Cell, partner: Cell | None) -> dict[str, float]:
+    """What a finished cell's curves say.
 
     Args:
-        target: final held-out loss of the centralized cell of the same seed and own further axes; NaN without one.
+        partner: the centralized training that it is compared with.
     Returns:
         heldout_area: of the held-out loss over images seen, see `curves.area`;  heldout_roughness: of its values by
         round;  train_roughness: of the running training loss;  rounds_to_centralized, samples_to_centralized and
-        megabytes_to_centralized: at the end of the first round whose held-out loss is no higher than the target, NaN if
-        none is;  reached_centralized: 1 or 0, NaN without a target or a curve.
+        megabytes_to_centralized: at the end of the first round whose held-out loss is no higher than the partner's
+        final one, NaN if none is;  reached_centralized: 1 or 0, NaN without a partner or a curve.
     """
-    try:
-        lines, steps = folder.rounds(), folder.lines("steps.jsonl")
-        loss = curves.column(lines, "heldout_loss")
-        spent = costs(lines, (folder.result() or {}).get("metrics", {}))
-        smooth = curves.running_mean(curves.step_losses(steps))
-    except (Damaged, KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"the logs of {folder.path} are broken ({error}) and are not used", stacklevel=2)
-        return {}
-    axes = (spent["round"], spent["samples"], spent["megabytes"])
-    reached = curves.first_reach(spent["round"], loss, target)
+    level = partner.metrics.get("heldout_loss") if partner else None
+    target = math.nan if level is None else level
+    loss, paid = curves.column(cell.rounds, "heldout_loss"), cell.costs
+    axes = (paid["round"], paid["samples"], paid["megabytes"])
+    reached = curves.first_reach(paid["round"], loss, target)
     return {
-        "heldout_area": curves.area(spent["samples"], loss),
+        "heldout_area": curves.area(paid["samples"], loss),
         "heldout_roughness": curves.roughness(loss),
-        "train_roughness": curves.roughness(smooth),
-        "reached_centralized": float(reached > 0) if math.isfinite(target) and len(lines) else math.nan,
+        "train_roughness": curves.roughness(curves.running_mean(curves.step_losses(cell.steps))),
+        "reached_centralized": float(reached > 0) if math.isfinite(target) and len(loss) else math.nan,
     } | {key: curves.first_reach(x, loss, target) for key, x in zip(GOALS, axes, strict=True)}
 
 
-def fid_replicates(store: Store) -> dict[str, list[float]]:
+def fid_replicates(results: Results) -> dict[str, list[float]]:
     """The bootstrap's FIDs of every finished cell that has them, by cell id."""
-    results = {cell.cell_id: store.cell(cell.cell_id).result() or {} for cell in store.planned()}
-    found = {cell: (result.get("bootstrap") or {}).get("fid") for cell, result in results.items()}
-    return {cell: fids for cell, fids in found.items() if fids}
+    return {
+        cell.cell_id: cell.result.bootstrap["fid"]
+        for cell in results.cells
+        if cell.result and "fid" in cell.result.bootstrap
+    }
 
 
-def baselines(store: Store) -> list[str]:
+def baselines(results: Results) -> list[str]:
     """What differences may be to: centralized training, whether or not it was run, and the plan's strategies."""
-    return list(dict.fromkeys([CENTRALIZED, *(cell.labels["strategy"] for cell in store.planned())]))
+    return list(dict.fromkeys([CENTRALIZED, *(cell.strategy for cell in results.cells)]))
 
 
 # ------------------------------------------------------------------------------------------------ means over seeds
 
 
-def summarise(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.DataFrame:
+def summarise(rows: Rows) -> pd.DataFrame:
     """Means over seeds: one row a (strategy, n_clients, beta, further axes).
 
     Centralized training stands first; then come blocks of one (n_clients, beta), in which rows to be compared stand
@@ -122,18 +130,18 @@ def summarise(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> pd.DataFram
     axes. What it costs to reach centralized training has a mean only where every finished seed reaches it. A row none
     of whose cells is finished has n = 0 and no numbers.
     """
-    axes, keys = [*AXES, *extra_axes], [*SUMMARISED]
-    rows = _with_differences(_plain_axes(rows, extra_axes), extra_axes)
-    groups = rows.groupby(axes, dropna=False, sort=False).ngroup().to_numpy()
-    done = rows["state"] == "done"
-    values = rows.reindex(columns=keys).astype(float).where(done)
-    told = {
+    frame = _with_differences(rows).plain
+    groups = frame.groupby(rows.axes, dropna=False, sort=False).ngroup().to_numpy()
+    done = frame["state"] == "done"
+    values = frame.reindex(columns=[*SUMMARISED]).astype(float).where(done)
+    counts = {
         "n": done.groupby(groups).sum(),
-        "planned": rows["state"].groupby(groups).size(),
-        "unfinished": rows["state"].groupby(groups).agg(_unfinished),
+        "planned": frame["state"].groupby(groups).size(),
+        "unfinished": frame["state"].groupby(groups).agg(_unfinished),
     }
-    heads = rows.loc[~pd.Series(groups, rows.index).duplicated(), axes].reset_index(drop=True)
-    return _sorted(pd.concat([heads, pd.DataFrame(told), _spreads(values, groups, told["n"])], axis=1), extra_axes)
+    heads = frame.loc[~pd.Series(groups, frame.index).duplicated(), rows.axes].reset_index(drop=True)
+    table = pd.concat([heads, pd.DataFrame(counts), _spreads(values, groups, counts["n"])], axis=1)
+    return _sorted(table, rows.extra_axes)
 
 
 def _spreads(values: pd.DataFrame, groups: np.ndarray, finished: pd.Series) -> pd.DataFrame:
@@ -160,30 +168,24 @@ def _sorted(table: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _plain_axes(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
-    """The rows with hashable axis values."""
-    return rows.assign(**{axis: rows[axis].map(hashable) for axis in extra_axes})
-
-
 def _unfinished(states: Iterable[str]) -> str:
-    told = {"partial": "missing", "todo": "missing", "running": "missing"}
-    counts = Counter(told.get(state, state) for state in states if state != "done")
+    names = dict.fromkeys(("partial", "todo", "running"), "missing")
+    counts = Counter(names.get(state, state) for state in states if state != "done")
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
-def _with_differences(rows: pd.DataFrame, extra_axes: Sequence[str]) -> pd.DataFrame:
+def _with_differences(rows: Rows) -> Rows:
     """Adds each federated row's differences to its centralized row; NaN where either is not finished."""
-    metrics = [metric for metric in PAIRED if metric in rows]
-    found = _minus_partners(rows, extra_axes, metrics, CENTRALIZED)
-    return rows.assign(**{PAIRED[metric]: found[metric] for metric in metrics})
+    metrics = [metric for metric in PAIRED if metric in rows.frame]
+    found = _minus_partners(rows, metrics, CENTRALIZED)
+    return replace(rows, frame=rows.frame.assign(**{PAIRED[metric]: found[metric] for metric in metrics}))
 
 
 # ----------------------------------------------------------------------------------------------------- comparisons
 
 
 def differences(
-    rows: pd.DataFrame,
-    extra_axes: Sequence[str],
+    rows: Rows,
     metrics: Sequence[str],
     baseline: str = CENTRALIZED,
     replicates: Mapping[str, Sequence[float]] | None = None,
@@ -196,7 +198,6 @@ def differences(
     Holm's adjustment are all comparisons of one metric that have a pair.
 
     Args:
-        rows: of `cell_rows`.
         baseline: "centralized" or a strategy's label.
         replicates: of `fid_replicates`.
     Returns:
@@ -207,28 +208,27 @@ def differences(
     Raises:
         ValueError: for a baseline that is none of the rows' strategies, nor centralized training.
     """
-    rows = _plain_axes(rows, extra_axes).reset_index(drop=True)
-    _check_baseline(rows, baseline)
-    metrics = [m for m in metrics if m in rows and rows[m].notna().any() and m not in GOALS]
-    deltas = _minus_partners(rows, extra_axes, metrics, baseline).to_numpy()
-    pairs = list(zip(rows["cell_id"], rows["cell_id"].reindex(_partners(rows, extra_axes, baseline)), strict=True))
+    rows = replace(rows, frame=rows.frame.reset_index(drop=True))
+    frame = rows.frame
+    _check_baseline(frame, baseline)
+    metrics = [m for m in metrics if m in frame and frame[m].notna().any() and m not in GOALS]
+    deltas = _minus_partners(rows, metrics, baseline).to_numpy()
+    pairs = list(zip(frame["cell_id"], frame["cell_id"].reindex(_partners(rows, baseline)), strict=True))
     groups = [
-        (axes, places)
-        for axes, places in _groups(rows, [*AXES, *extra_axes], extra_axes)
-        if axes["strategy"] not in (CENTRALIZED, baseline)
+        (axes, places) for axes, places in _groups(rows, rows.axes) if axes["strategy"] not in (CENTRALIZED, baseline)
     ]
     families: list[dict[str, Any]] = []
     for metric, column in zip(metrics, deltas.T, strict=True):
         told, given = {"metric": metric, "baseline": baseline}, replicates if metric == "fid" else None
         families += _adjusted([axes | told | _comparison(column, pairs, places, given) for axes, places in groups])
-    columns = [*AXES, *extra_axes, "metric", "baseline", "n", "mean", "sd", "low", "high", "p", "p_holm", "note"]
+    columns = [*rows.axes, "metric", "baseline", "n", "mean", "sd", "low", "high", "p", "p_holm", "note"]
     table = pd.DataFrame(families, columns=[*columns, "images_low", "images_high"])
     adjusted = table["p_holm"].astype(object).where(table["p_holm"].notna(), None)
     return table.assign(n_clients=table["n_clients"].astype("Int64"), p_holm=adjusted)
 
 
-def _check_baseline(rows: pd.DataFrame, baseline: str) -> None:
-    known = list(dict.fromkeys([CENTRALIZED, *rows["strategy"]]))
+def _check_baseline(frame: pd.DataFrame, baseline: str) -> None:
+    known = list(dict.fromkeys([CENTRALIZED, *frame["strategy"]]))
     if baseline not in known:
         raise ValueError(f"baseline: got {baseline!r}; there are {', '.join(known)}")
 
@@ -284,7 +284,7 @@ def _image_interval(
     return {"images_low": low, "images_high": high}
 
 
-def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: int) -> pd.DataFrame:
+def ranks(rows: Rows, metric: str, better: int) -> pd.DataFrame:
     """How federated strategies stand over blocks of one (n_clients, beta, further axes), best mean rank first.
 
     Ranked are means over the seeds that all strategies of the grid have finished in the block, so blocks in which one
@@ -296,7 +296,7 @@ def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: in
         strategy, blocks (that count), mean_rank (1 is best, ties share; NaN without a block), wins (blocks in which no
         other is better).
     """
-    tables = [block for _, block in _blocks(rows, extra_axes, metric)]
+    tables = [block for _, block in _blocks(rows, metric)]
     names = list(dict.fromkeys(name for block in tables for name in block.columns[block.notna().any()]))
     names = names if len(names) > 1 else []
     common = [block.reindex(columns=names).dropna() for block in tables]
@@ -307,7 +307,7 @@ def ranks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: in
     return pd.DataFrame(ranked).sort_values("mean_rank", kind="stable", ignore_index=True)
 
 
-def best_and_ties(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, better: int) -> pd.DataFrame:
+def best_and_ties(rows: Rows, metric: str, better: int) -> pd.DataFrame:
     """Which federated row of each (n_clients, beta, further axes) is best, and which the seeds cannot tell from it.
 
     Args:
@@ -317,7 +317,7 @@ def best_and_ties(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, be
         95 % t interval of the differences to the best, paired by seed, includes 0. Below two common seeds nothing ties.
     """
     found = []
-    for axes, block in _blocks(rows, extra_axes, metric):
+    for axes, block in _blocks(rows, metric):
         means = block.mean() * better
         compared = means.notna().sum() > 1
         top = means.idxmax() if compared else None
@@ -326,57 +326,51 @@ def best_and_ties(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str, be
             apart = stats.paired_interval(block[name], block[top]) if compared and not best else None
             tied = apart is not None and apart.low <= 0 <= apart.high
             found.append({"strategy": name, **axes, "best": best, "tied": tied})
-    table = pd.DataFrame(found, columns=[*AXES, *extra_axes, "best", "tied"])
+    table = pd.DataFrame(found, columns=[*rows.axes, "best", "tied"])
     return table.astype({"n_clients": "Int64", "best": bool, "tied": bool})
 
 
 # --------------------------------------------------------------------------------------------------- pairs, blocks
 
 
-def _groups(
-    rows: pd.DataFrame, axes: Sequence[str], extra_axes: Sequence[str]
-) -> list[tuple[dict[str, Any], np.ndarray]]:
+def _groups(rows: Rows, axes: Sequence[str]) -> list[tuple[dict[str, Any], np.ndarray]]:
     """The values of `axes` and the positions of the rows that have them, in the order of `summarise`."""
-    number = rows.groupby([*axes], dropna=False, sort=False).ngroup()
-    order = _sorted(rows.loc[~number.duplicated(), [*axes]].assign(group=number), extra_axes)
+    frame = rows.plain
+    number = frame.groupby([*axes], dropna=False, sort=False).ngroup()
+    order = _sorted(frame.loc[~number.duplicated(), [*axes]].assign(group=number), rows.extra_axes)
     places = number.groupby(number).indices
     values = order[[*axes]].astype(object).to_dict("records")
-    return [(told, places[group]) for told, group in zip(values, order["group"], strict=True)]
+    return [(found, places[group]) for found, group in zip(values, order["group"], strict=True)]
 
 
-def _blocks(rows: pd.DataFrame, extra_axes: Sequence[str], metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+def _blocks(rows: Rows, metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """(n_clients, beta, further axes) of federated rows, and the metric by seed (rows) and strategy (columns).
 
     Of what it costs to reach centralized training a strategy has nothing unless all its finished seeds reach it.
     """
-    rows = _plain_axes(rows, extra_axes)
-    rows = rows[rows["n_clients"].notna()]
-    axes = ["n_clients", "beta", *extra_axes]
-    values = rows.reindex(columns=["seed", "strategy", metric]).astype({metric: float})
+    federated = replace(rows, frame=rows.frame[rows.frame["n_clients"].notna()])
+    values = federated.frame.reindex(columns=["seed", "strategy", "state", metric]).astype({metric: float})
     made = []
-    for told, places in _groups(rows, axes, extra_axes):
+    for found, places in _groups(federated, ["n_clients", "beta", *rows.extra_axes]):
         block = values.iloc[places]
         if metric in GOALS:
-            never = block[metric].isna() & (rows["state"].iloc[places] == "done")
+            never = block[metric].isna() & (block["state"] == "done")
             block = block.assign(**{metric: block[metric].mask(never.groupby(block["strategy"]).transform("any"))})
-        made.append((told, block.pivot(index="seed", columns="strategy", values=metric)[block["strategy"].unique()]))
+        made.append((found, block.pivot(index="seed", columns="strategy", values=metric)[block["strategy"].unique()]))
     return made
 
 
-def _minus_partners(
-    rows: pd.DataFrame, extra_axes: Sequence[str], metrics: Sequence[str], baseline: str
-) -> pd.DataFrame:
+def _minus_partners(rows: Rows, metrics: Sequence[str], baseline: str) -> pd.DataFrame:
     """Federated rows' metrics minus those of their partners; NaN where either is not finished."""
-    values = rows[[*metrics]].astype(float)
-    base = values.reindex(_partners(rows, extra_axes, baseline)).set_axis(rows.index)
-    return (values - base).where(rows["n_clients"].notna())
+    values = rows.frame[[*metrics]].astype(float)
+    base = values.reindex(_partners(rows, baseline)).set_axis(rows.frame.index)
+    return (values - base).where(rows.frame["n_clients"].notna())
 
 
-def _partners(rows: pd.DataFrame, extra_axes: Sequence[str], baseline: str) -> pd.Series:
+def _partners(rows: Rows, baseline: str) -> pd.Series:
     """Index of the baseline's finished row that each row is to be compared with; NaN where there is none."""
-    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
-    by = ["seed", *own] if baseline == CENTRALIZED else ["seed", "n_clients", "beta", *extra_axes]
-    columns = [[axis_key(axis, value, baseline) for value in rows[axis]] for axis in by]
-    keys = pd.Series(list(zip(*columns, strict=True)), index=rows.index)
-    chosen = (rows["strategy"] == baseline) & (rows["state"] == "done")
-    return keys.map(dict(zip(keys[chosen], rows.index[chosen], strict=True)))
+    frame = rows.frame
+    labels = frame[[*rows.axes, "seed"]].astype(object).to_dict("records")
+    keys = pd.Series([shared_key(told, rows.extra_axes, baseline) for told in labels], index=frame.index)
+    chosen = (frame["strategy"] == baseline) & (frame["state"] == "done")
+    return keys.map(dict(zip(keys[chosen], frame.index[chosen], strict=True)))

@@ -16,13 +16,12 @@ from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
 from bench.report.figures.every import draw_all
 from bench.report.page.write import write_page
-from bench.report.results import ReadOnce
+from bench.report.results import Results
 from bench.report.summary import baselines
-from bench.report.tables.caption import caption, row_warnings
+from bench.report.tables.contents import Contents, contents
 from bench.report.tables.terminal import claims_table, terminal_table
 from bench.report.tables.write import write_tables
 from bench.store.files import Damaged, read_json, remove, write_json
-from bench.store.grid_folder import Store
 
 TABLES, FIGURES, PAGE = "tables", "figures", "report.html"  # in the grid's folder
 WRITTEN = ".report.json"  # names the files of the last report
@@ -36,21 +35,23 @@ class Report:
         root: the grid's folder.
         files: all that was, the page last.
         left_out: figures that do not apply, with the reason.
-        told: warnings: records that are broken, rows that do not compare.
+        warnings: records that are damaged, rows that do not compare.
+        contents: what the tables say.
     """
 
     root: Path
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
-    told: tuple[str, ...]
+    warnings: tuple[str, ...]
+    contents: Contents
 
 
-def writing(store: Store) -> FileLock:
+def writing(root: Path) -> FileLock:
     """Held while what is made of all cells is written: two processes take turns."""
-    return FileLock(store.root / ".tables")
+    return FileLock(root / ".tables")
 
 
-def write_report(store: ReadOnce, baseline: str = CENTRALIZED, siunitx: bool = False, pictures: bool = True) -> Report:
+def write_report(root: Path, baseline: str = CENTRALIZED, siunitx: bool = False, pictures: bool = True) -> Report:
     """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
     Args:
@@ -64,27 +65,26 @@ def write_report(store: ReadOnce, baseline: str = CENTRALIZED, siunitx: bool = F
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        if baseline not in baselines(store):
-            raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(store))}")
-        written = write_tables(store, store.root / TABLES, siunitx, baseline)
-        drawn, left_out = _draw(store) if pictures else ([], [])
-        _forget_others(store.root, [*written, *drawn])
+        results = Results.read(root)
+        if baseline not in baselines(results):
+            raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(results))}")
+        made = contents(results, baseline)
+        files = write_tables(made, root / TABLES, siunitx)
+        left_out: list[str] = []
+        if pictures:
+            figures, left_out = draw_all(results, root / FIGURES)
+            files += [*figures, write_page(results, made, root / PAGE, root / TABLES, root / FIGURES)]
+        _forget_others(root, files)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return Report(store.root, (*written, *drawn), tuple(left_out), tuple(dict.fromkeys(told)))
-
-
-def _draw(store: ReadOnce) -> tuple[list[Path], list[str]]:
-    """Figures and page; what does not apply, with the reason."""
-    drawn, left_out = draw_all(store, store.root / FIGURES)
-    page = write_page(store, store.root / PAGE, store.root / TABLES, store.root / FIGURES)
-    return [*drawn, page], left_out
+    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *made.warnings), made)
 
 
 def _forget_others(root: Path, made: Iterable[Path]) -> None:
     """Remove files of the last report that this one does not write: what they show may not be so any more."""
     names = [str(path.relative_to(root)) for path in made]
     try:
-        last = (read_json(root / WRITTEN) or {}).get("files", [])
+        record = read_json(root / WRITTEN)
+        last = record["files"] if record else []
     except Damaged as error:
         warnings.warn(f"{root / WRITTEN} is broken ({error}); files of the last report may be left", stacklevel=2)
         last = []
@@ -93,12 +93,12 @@ def _forget_others(root: Path, made: Iterable[Path]) -> None:
     write_json(root / WRITTEN, {"files": names})
 
 
-def show(report: Report, store: ReadOnce, console: Console, warn: Callable[[str], None]) -> None:
+def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
     """Print the summary, what the claims came to, and where everything lies."""
-    print_whole(console, terminal_table(store))
-    print_whole(console, claims_table(store))
-    console.print(caption(store), style="dim", highlight=False, markup=False)
-    for warning in (*report.told, *row_warnings(store)):
+    print_whole(console, terminal_table(report.contents))
+    print_whole(console, claims_table(report.contents))
+    console.print(report.contents.caption, style="dim", highlight=False, markup=False)
+    for warning in report.warnings:
         warn(warning)
     for line in report.left_out:
         console.print(f"not drawn: {line}", style="dim", markup=False, soft_wrap=True)
@@ -108,6 +108,6 @@ def show(report: Report, store: ReadOnce, console: Console, warn: Callable[[str]
 def where(report: Report) -> str:
     """One line that says what was written where."""
     counts = {name: sum(path.parent.name == name for path in report.files) for name in (TABLES, FIGURES)}
-    told = [f"{count} files in {report.root / name}" for name, count in counts.items() if count]
+    folders = [f"{count} files in {report.root / name}" for name, count in counts.items() if count]
     page = [str(path) for path in report.files if path.name == PAGE]
-    return "report: " + ", ".join([*page, *told])
+    return "report: " + ", ".join([*page, *folders])

@@ -60,7 +60,7 @@ def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int
     for cell_id, cell in cells:
         trained = store.cell(cell_id).trained()
         if trained is not None:
-            seconds += trained["metrics"]["train_seconds"]
+            seconds += trained.metrics["train_seconds"] or 0
             total += passes(cell, n_train, n_heldout)["train"]
     return seconds / total if total else None
 

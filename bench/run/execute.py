@@ -18,8 +18,7 @@ from bench.cell.job import CellJob, How
 from bench.command import DONE, FAILED, INTERRUPTED, ODD, print_whole
 from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION
-from bench.config.names import describe
-from bench.report.results import ReadOnce
+from bench.config.names import cell_name
 from bench.report.tracking.tracker import Tracker
 from bench.report.write import show, write_report, writing
 from bench.run import pool
@@ -28,8 +27,8 @@ from bench.run.progress import View, clock, make_view
 from bench.run.watch import Watch, interruptible, sync
 from bench.seeds import numpy_stream
 from bench.store import locks
-from bench.store.cell_folder import FAILURES
 from bench.store.grid_folder import Store
+from bench.store.records import FAILURES, Failure
 
 
 def sync_only(root: Path, quiet: bool) -> int:
@@ -58,7 +57,7 @@ def claim_folder(plan: Plan) -> None:
     """
     try:
         plan.store.root.mkdir(parents=True, exist_ok=True)
-        with writing(plan.store):
+        with writing(plan.store.root):
             plan.store.write_plan(plan.describe())
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -75,12 +74,11 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
     for name in ("cell", "state", "experiment", "estimate"):
         table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)
     for job in sorted(plan.jobs, key=lambda job: states[job.cell_id]):
-        extra = " ".join(f"{axis}={job.labels[axis]}" for axis in plan.grid.extra_axes if axis != "recipe")
         seconds = times.get(job.cell_id)
         table.add_row(
             job.cell_id,
             states[job.cell_id],
-            Text(f"{describe(job.config)} {extra}".strip()),
+            Text(cell_name(job.labels)),
             clock(seconds) if seconds is not None else "",
         )
     print_whole(console, table)
@@ -144,11 +142,13 @@ def mend(plan: Plan, break_locks: bool) -> list[str]:
                         folder.mend()
     found = list(dict.fromkeys(str(warning.message) for warning in caught))
     versions = {version: n for version, n in plan.store.versions().items() if version != str(RESULT_VERSION)}
-    return found + [
-        f"{n} cells in {plan.store.root} were made by RESULT_VERSION {version}, and this is {RESULT_VERSION}: they are "
-        "kept, and not used"
-        for version, n in versions.items()
-    ]
+    if versions:
+        which = ", ".join(f"{n} by {version}" for version, n in versions.items())
+        found.append(
+            f"{sum(versions.values())} cells in {plan.store.root} were made by another RESULT_VERSION than "
+            f"{RESULT_VERSION} ({which}): they are kept, and not used"
+        )
+    return found
 
 
 def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace) -> list[CellJob]:
@@ -169,11 +169,10 @@ def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namesp
 def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pictures: bool) -> None:
     """Write and show the report, if any cell has ended, with `pictures` or without; sync MLflow for the last time."""
     if any(state in ("done", *FAILURES) for state in plan.states().values()):
-        with writing(plan.store):
+        with writing(plan.store.root):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
-            once = ReadOnce(plan.store.root)
             try:
-                show(write_report(once, pictures=pictures), once, console, view.warn)
+                show(write_report(plan.store.root, pictures=pictures), console, view.warn)
             except ODD as odd:
                 told = f"{type(odd).__name__}: {odd}"
                 view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")
@@ -192,11 +191,11 @@ def outcome(plan: Plan, interrupted: bool) -> int:
     states = plan.states()
     done = sum(state == "done" for state in states.values())
     for job in plan.jobs:
-        if states[job.cell_id] in FAILURES:
-            told = (plan.store.cell(job.cell_id).error() or {}).get("error")
+        folder = plan.store.cell(job.cell_id)
+        if states[job.cell_id] in FAILURES and (failure := folder.read(Failure)) is not None:
             print(
-                f"{states[job.cell_id]}: {describe(job.config)}: {told}\n"
-                f"  traceback in {plan.store.cell(job.cell_id).path / 'error.json'}; run again with --retry-failed",
+                f"{failure.status}: {cell_name(job.labels)}: {failure.error}\n"
+                f"  traceback in {folder.path / Failure.FILE}; run again with --retry-failed",
                 file=sys.stderr,
             )
     if interrupted:

@@ -16,12 +16,12 @@ from bench.config.cell import DataConfig, EvaluationConfig
 from bench.config.errors import ConfigError
 from bench.config.grid_file import Grid
 from bench.config.ids import cell_id, likelihood_id, train_id
-from bench.config.names import describe, labels
+from bench.config.names import cell_name, labels
 from bench.data.sets import Dataset
 from bench.fidelity.extractors import Extractor
 from bench.run import cost
-from bench.store.cell_folder import FAILURES
 from bench.store.grid_folder import PlannedCell, Store
+from bench.store.records import FAILURES
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
             assemble.split(cell, data[cell.data].train_labels)
         except partitions.PartitionError as error:
             raise ConfigError(
-                f"grid {grid.name}: {describe(cell)}: {error}; take it out with [[exclude]] "
+                f"grid {grid.name}: {cell_name(labels(grid, cell))}: {error}; take it out with [[exclude]] "
                 "or change n_clients, beta or the partition"
             ) from error
         except ValueError as error:

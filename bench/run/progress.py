@@ -3,10 +3,11 @@
 Everything shown is read from the store, so it is the same whatever process or machine runs the cells.
 """
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,10 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from bench.cell.job import CellJob
-from bench.config.names import describe
+from bench.config.names import cell_name
 from bench.run.plan import Plan
-from bench.store.cell_folder import FAILURES, CellFolder
+from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
+from bench.store.records import FAILURES, Failure, Result, Round
 
 ENDED = ("done", *FAILURES)
 
@@ -31,7 +33,7 @@ class CellView:
     phase: str = ""
     fraction: float = 0.0
     rounds: int = 0
-    last: dict[str, Any] = field(default_factory=dict)
+    last: Result | Failure | Round | None = None
 
     @property
     def running(self) -> bool:
@@ -61,16 +63,14 @@ class Watcher:
         folder = self._plan.store.cell(job.cell_id)
         state = folder.state()
         if state in ENDED:
-            result = folder.result() or folder.error() or {}
-            self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=result.get("metrics", result))
+            last = folder.read(Result) if state == "done" else folder.read(Failure)
+            self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=last)
             return self._ended[job.cell_id]
-        progress, rounds = folder.read_progress() or {}, _rounds(folder)
-        phase, done = progress.get("phase", ""), progress.get("done", 0.0)
-        passes = self._passes[job.cell_id]
-        order = [*passes, "evaluate"]
+        progress, rounds, passes = folder.read_progress(), _rounds(folder), self._passes[job.cell_id]
+        phase, order = progress.phase, [*passes, "evaluate"]
         before = sum(passes.get(name, 0.0) for name in order[: order.index(phase)]) if phase in order else 0.0
-        fraction = (before + done * passes.get(phase, 0.0)) / sum(passes.values())
-        return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else {})
+        fraction = (before + progress.done * passes.get(phase, 0.0)) / sum(passes.values())
+        return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else None)
 
     def remaining(self, views: Sequence[CellView]) -> float | None:
         """Seconds to the end at the pace so far; None while there is no pace."""
@@ -85,10 +85,10 @@ class Watcher:
         return time.monotonic() - self._started
 
 
-def _rounds(folder: CellFolder) -> list[dict[str, Any]]:
+def _rounds(folder: CellFolder) -> list[Round]:
     """The rounds so far; none while what is there cannot be read: whoever runs the cell mends it."""
     try:
-        return folder.rounds()
+        return Round.read_log(folder.path)
     except Damaged:
         return []
 
@@ -136,7 +136,7 @@ class PlainView:
     def _line(self, view: CellView, views: Sequence[CellView], watcher: Watcher) -> None:
         ended = sum(v.state in ENDED for v in views)
         self._console.print(
-            f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {describe(view.job.config)}: {told(view)}, "
+            f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {cell_name(view.job.labels)}: {told(view)}, "
             f"{clock(watcher.remaining(views))} left",
             markup=False,
             highlight=False,
@@ -176,7 +176,7 @@ class LiveView:
         for view in views:
             if view.running:
                 bars.add_task(
-                    f"  {describe(view.job.config)}", total=100, completed=round(100 * view.fraction), told=told(view)
+                    f"  {cell_name(view.job.labels)}", total=100, completed=round(100 * view.fraction), told=told(view)
                 )
         self._live.update(Group(bars, Text("Ctrl-C ends; what is done is kept", style="dim")))
 
@@ -197,14 +197,15 @@ def make_view(console: Console, quiet: bool) -> View:
 def told(view: CellView) -> str:
     """One short line on what a cell does or found."""
     last = view.last
-    if view.state == "done":
-        fid = "not finite" if last["fid"] is None else f"{last['fid']:.2f}"
-        return f"done, FID {fid}, held-out loss {last['heldout_loss']:.4f}"
+    if isinstance(last, Result):
+        fid = last.metrics["fid"]
+        told = "not finite" if fid is None else f"{fid:.2f}"
+        return f"done, FID {told}, held-out loss {last.metrics['heldout_loss']:.4f}"
     if view.state in ENDED:
-        return f"{view.state}: {last.get('error', '')}"
+        return f"{view.state}: {last.error if isinstance(last, Failure) else ''}"
     rounds = view.job.config.training.rounds
-    known = {"train_loss", "heldout_loss"} <= last.keys()  # no update may have arrived
-    losses = f", loss {last['train_loss']:.4f}, held-out {last['heldout_loss']:.4f}" if known else ""
+    loss, heldout = (last.value(key) if isinstance(last, Round) else math.nan for key in ("train_loss", "heldout_loss"))
+    losses = "" if math.isnan(loss) else f", loss {loss:.4f}, held-out {heldout:.4f}"  # no update may have arrived
     names = {
         "autoencoder": "training the autoencoder",
         "train": f"round {min(view.rounds + 1, rounds)}/{rounds}",

@@ -33,21 +33,21 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar
 
 from bench.store import locks
 from bench.store.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
+from bench.store.records import Failure, Manifest, Progress, Record, Result, Status, Trained
 
 LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
-Failure = Literal["failed", "diverged", "timeout", "killed"]
 State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "partial", "todo"]
-FAILURES: tuple[Failure, ...] = get_args(Failure)
 # What is read again; what relies on others stands before them.
 RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
 # Not among the files that result.json lists.
 _PASSING = ("result.json", "error.json", "progress.json", HANG, locks.LOCK)
+R = TypeVar("R", bound=Record)
 
 
 class CellFolder:
@@ -62,18 +62,18 @@ class CellFolder:
 
     def state(self) -> State:
         """What the files say: done, or how it failed; running, partial (begun, not ended, nobody at it) or todo."""
-        if self.result() is not None:
+        if self.read(Result) is not None:
             return "done"
-        error = self.error()
-        if error is not None:
-            return error["status"] if error.get("status") in FAILURES else "failed"
+        failure = self.read(Failure)
+        if failure is not None:
+            return failure.status
         if locks.is_locked(self.path):
             return "running"
         return "partial" if (self.path / "cell.json").exists() else "todo"
 
     def ended(self) -> bool:
         """Whether it is done or failed."""
-        return self.result() is not None or self.error() is not None
+        return self.read(Result) is not None or self.read(Failure) is not None
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Start an attempt at the cell."""
@@ -83,7 +83,7 @@ class CellFolder:
             path.unlink()
         write_json(self.path / "cell.json", manifest)
 
-    def fail(self, status: Failure, error: str, traceback: str = "") -> None:
+    def fail(self, status: Status, error: str, traceback: str = "") -> None:
         """Write error.json: the cell has ended."""
         record = {"status": status, "error": error, "traceback": traceback, "time": time.time()}
         write_json(self.path / "error.json", record)
@@ -123,7 +123,8 @@ class CellFolder:
         lists: dict[str, dict[str, str]] = {}
         for name in RECORDS:
             try:
-                lists[name] = (read_json(self.path / name) or {}).get("files", {})
+                content = read_json(self.path / name)
+                lists[name] = {} if content is None else content.get("files", {})
             except Damaged as error:
                 broken[name] = str(error)
         for files in lists.values():
@@ -144,25 +145,6 @@ class CellFolder:
         text = "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records)
         with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(text)
-
-    def rounds(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
-        return self.lines("metrics.jsonl")
-
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of `LOGS`; a torn last line is left out.
-
-        Raises:
-            Damaged: if it is no such file.
-        """
-        try:
-            text = (self.path / name).read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]
-            return [dict(json.loads(line)) for line in whole.splitlines()]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError) as error:
-            raise Damaged(f"{type(error).__name__}: {error}") from error
 
     def log_marks(self) -> dict[str, Any]:
         """Length and SHA-256 of each of `LOGS`, for `cut_logs`."""
@@ -195,39 +177,38 @@ class CellFolder:
             self.path / "progress.json", {"phase": phase, "done": done, "time": time.time()} | values, sync=False
         )
 
-    def read_progress(self) -> dict[str, Any] | None:
-        """The last progress; None if there is none that can be read."""
+    def read_progress(self) -> Progress:
+        """How far the cell is; the beginning where there is nothing that can be read."""
         try:
-            return read_json(self.path / "progress.json")
+            return Progress.read(self.path) or Progress()
         except Damaged:  # it is written again within a second
-            return None
+            return Progress()
 
-    def manifest(self) -> dict[str, Any] | None:
-        """cell.json, or None before the cell began."""
-        return self._sound("cell.json")
-
-    def trained(self) -> dict[str, Any] | None:
+    def trained(self) -> Trained | None:
         """train.json where training is done and the weights are there, else None."""
-        return self._sound("train.json") if (self.path / "weights.safetensors").exists() else None
+        return self.read(Trained) if (self.path / "weights.safetensors").exists() else None
 
-    def result(self) -> dict[str, Any] | None:
-        """result.json, or None while the cell is not done."""
-        return self._sound("result.json")
-
-    def error(self) -> dict[str, Any] | None:
-        """error.json: {"status", "error", "traceback", "time"}, or None."""
-        return self._sound("error.json")
-
-    def _sound(self, name: str) -> dict[str, Any] | None:
+    def read(self, kind: type[R]) -> R | None:
         """A record; a damaged one, or one of another cell, is as if it were not there, with a warning."""
         try:
-            found = read_json(self.path / name)
-            if found is not None and found.get("cell_id", self.cell_id) != self.cell_id:
-                raise Damaged(f"it is of cell {found['cell_id']}")
+            found = kind.read(self.path)
+            if isinstance(found, Manifest | Result) and found.cell_id != self.cell_id:
+                raise Damaged(f"it is of cell {found.cell_id}")
         except Damaged as error:
-            warnings.warn(f"{self.path / name} is broken ({error}) and is not used", stacklevel=3)
+            self._warn(kind, error)
             return None
         return found
+
+    def read_log(self, kind: type[R]) -> list[R]:
+        """The lines of a log; of a damaged one none, with a warning."""
+        try:
+            return kind.read_log(self.path)
+        except Damaged as error:
+            self._warn(kind, error)
+            return []
+
+    def _warn(self, kind: type[Record], error: Damaged) -> None:
+        warnings.warn(f"{self.path / kind.FILE} is broken ({error}) and is not used", stacklevel=3)
 
 
 class Heartbeat:

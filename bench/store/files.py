@@ -70,6 +70,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file that grows by lines; a torn last line is left out, [] if there is no such file.
+
+    Raises:
+        Damaged: if a line is no JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return [dict(json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+
+
 def _seal(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

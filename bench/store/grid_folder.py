@@ -1,13 +1,13 @@
 """A grid's folder, results/<grid>/: its plan, and the folders of its cells."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.store.cell_folder import CellFolder
+from bench.store.cell_folder import CellFolder, R
 from bench.store.files import Damaged, read_json, write_json
+from bench.store.records import Likelihood, Trained
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ class Store:
         found: dict[str, int] = {}
         for path in self._unnamed():
             try:
-                version = str((read_json(path) or {}).get("result_version", "unknown"))
+                manifest = read_json(path)
             except Damaged:  # before records had seals, or broken
-                version = "unknown"
+                manifest = None
+            version = str(manifest.get("result_version", "unknown")) if manifest else "unknown"
             found[version] = found.get(version, 0) + 1
         return found
 
@@ -76,34 +77,23 @@ class Store:
 
     def find_trained(self, train_id: str) -> list[CellFolder]:
         """The cells whose weights were trained by the settings of `train_id`."""
-        return [
-            CellFolder(path.parent)
-            for path, found in self._records("train.json", "train_id")
-            if found["train_id"] == train_id
-        ]
+        return [folder for folder, found in self._read(Trained) if found.train_id == train_id]
 
     def trained_ids(self) -> set[str]:
         """The train_id of every cell whose training is done."""
-        return {found["train_id"] for _, found in self._records("train.json", "train_id")}
+        return {found.train_id for _, found in self._read(Trained)}
 
     def likelihood_ids(self) -> set[str]:
         """The likelihood_id of every likelihood.json."""
-        return {found["likelihood_id"] for _, found in self._records("likelihood.json", "likelihood_id")}
+        return {found.likelihood_id for _, found in self._read(Likelihood)}
 
-    def find_likelihood(self, likelihood_id: str) -> dict[str, Any] | None:
-        """The likelihood.json of a cell with that id, or None."""
-        records = (found for _, found in self._records("likelihood.json", "likelihood_id"))
-        return next((found for found in records if found["likelihood_id"] == likelihood_id), None)
+    def find_likelihood(self, likelihood_id: str) -> Likelihood | None:
+        """The bits/dim of a cell with that id, or None."""
+        return next((found for _, found in self._read(Likelihood) if found.likelihood_id == likelihood_id), None)
 
-    def _records(self, name: str, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """That file of every cell that has it; a damaged one is left out with a warning, as if it were not there."""
-        for path in sorted(self.root.glob(f"*/{name}")):
-            try:
-                found = read_json(path)
-            except Damaged as error:
-                warnings.warn(f"{path} is broken ({error}) and is made anew when it is needed", stacklevel=2)
-                continue
-            if found is not None and key in found:
-                yield path, found
-            elif found is not None:
-                warnings.warn(f"{path} is broken (it has no {key}) and is made anew when it is needed", stacklevel=2)
+    def _read(self, kind: type[R]) -> Iterator[tuple[CellFolder, R]]:
+        """That record of every cell that has it; a damaged one is left out with a warning."""
+        for path in sorted(self.root.glob(f"*/{kind.FILE}")):
+            folder = CellFolder(path.parent)
+            if (found := folder.read(kind)) is not None:
+                yield folder, found

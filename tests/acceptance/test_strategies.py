@@ -12,7 +12,7 @@ import partitions
 import strategies
 from bench.cell.train import find_damage
 from bench.grid import main
-from bench.store.files import read_json
+from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
 from tests.acceptance.conftest import in_process
 
@@ -82,13 +82,13 @@ def test_only_what_travels_is_counted(ran):
 
 def test_the_logs_by_client_add_up_to_the_ledger(ran):
     for folder in by_strategy(ran).values():
-        visits, rounds = folder.lines("clients.jsonl"), folder.rounds()
+        visits, rounds = read_lines(folder.path / "clients.jsonl"), read_lines(folder.path / "metrics.jsonl")
         for line in rounds:
             until = [visit for visit in visits if visit["round"] <= line["round"]]
             assert sum(visit["bytes_up"] for visit in until) == line["bytes_up"]
             assert sum(visit["bytes_down"] for visit in until) == line["bytes_down"]
             assert sum(visit["steps"] for visit in until) == line["gradient_steps"]
-        assert [line["round"] for line in folder.lines("heldout.jsonl")] == [1, 2]
+        assert [line["round"] for line in read_lines(folder.path / "heldout.jsonl")] == [1, 2]
 
 
 def test_images_along_training_are_scored(ran):
@@ -107,7 +107,7 @@ def test_images_along_training_are_scored(ran):
 def test_personal_strategies_are_judged_client_by_client(ran):
     for name in ("local-only", "feddiffuse"):
         folder = by_strategy(ran)[name]
-        result = folder.result()
+        result = read_json(folder.path / "result.json")
         assert sorted(path.name for path in (folder.path / "personal").iterdir()) == [
             f"{i}.safetensors" for i in range(3)
         ]
@@ -123,7 +123,7 @@ def test_personal_strategies_are_judged_client_by_client(ran):
 def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     ran = shutil.copytree(ran, tmp_path / "copy")
     folder = by_strategy(ran)["local-only"]
-    path, before = folder.path / "personal" / "1.safetensors", folder.result()
+    path, before = folder.path / "personal" / "1.safetensors", read_json(folder.path / "result.json")
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
     assert "1.safetensors is broken" in find_damage(folder)
     every = {
@@ -136,7 +136,7 @@ def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     (cell,) = Store(ran / "smoke").planned()
     after = Store(ran / "smoke").cell(cell.cell_id)
     assert find_damage(after) is None  # what is broken was not copied: the training was done again
-    assert after.result()["weight_hash"] == before["weight_hash"]
+    assert read_json(after.path / "result.json")["weight_hash"] == before["weight_hash"]
     capsys.readouterr()
 
 
@@ -167,7 +167,7 @@ def test_every_partition_ends_with_scores(split_in_every_way, name):
         picture.load()
     noisy = name == "feature-noise"
     assert any(told["noise"]) == noisy
-    losses = folder.result()["diagnostics"]["client_loss"]
+    losses = read_json(folder.path / "result.json")["diagnostics"]["client_loss"]
     assert all(loss > 0 for loss in losses if loss is not None)
 
 
@@ -180,7 +180,7 @@ def test_losses_of_updates_are_told(tmp_path):
     assert row["failed"] > 0
     assert row["dropped"] > 0
     store = Store(tmp_path / "r" / "smoke")
-    outcomes = [line["outcome"] for line in store.cell(store.planned()[0].cell_id).lines("clients.jsonl")]
+    outcomes = [line["outcome"] for line in read_lines(store.cell(store.planned()[0].cell_id).path / "clients.jsonl")]
     assert len(outcomes) == 12
     assert outcomes.count("failed") == row["failed"]
     assert outcomes.count("dropped") == row["dropped"]
@@ -223,7 +223,7 @@ def test_a_client_that_never_came_is_judged_with_the_initial_encoder(tmp_path):
     )
     store = Store(tmp_path / "r" / "smoke")
     folder = store.cell(store.planned()[0].cell_id)
-    (visited,) = {line["client"] for line in folder.lines("clients.jsonl")}
+    (visited,) = {line["client"] for line in read_lines(folder.path / "clients.jsonl")}
     shared = load_file(folder.path / "weights.safetensors")
     sizes = {i: len(load_file(folder.path / "personal" / f"{i}.safetensors")) for i in range(3)}
     assert [i for i, size in sizes.items() if size] == [visited]

@@ -5,11 +5,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from bench.report.page.write import write_page
-from bench.report.results import ReadOnce
-from bench.report.tables.write import write_tables
 from bench.store.grid_folder import Store
-from tests import fake_store
+from tests import fake_store, reports
 from tests.browser.conftest import Troubles, open_in
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -26,8 +23,8 @@ def grid(tmp_path_factory):
     store = fake_store.finished_store(tmp_path_factory.mktemp("results"), missing=[8, 9])
     fake_store.tell_more(store)
     fake_store.fail(fake_store.begin(store, store.planned()[9]), error="ValueError: the loss is a pear")
-    write_tables(ReadOnce(store.root), store.root / "tables")
-    write_page(ReadOnce(store.root), store.root / "report.html", store.root / "tables", store.root / "figures")
+    reports.write_tables(store, store.root / "tables")
+    reports.write_page(store, store.root / "report.html", store.root / "tables", store.root / "figures")
     return store.root
 
 
@@ -169,7 +166,7 @@ def test_a_cell_that_stopped_is_left_out_of_its_mean_and_named(open_page, tmp_pa
     )
     stopped = store.planned()[2]
     fake_store.add_rounds(fake_store.begin(store, stopped), stopped, 1, 1)
-    path = write_page(ReadOnce(store.root), store.root / "report.html", store.root / "no", store.root / "no")
+    path = reports.write_page(store, store.root / "report.html", store.root / "no", store.root / "no")
     page = open_page(path)
     page.locator("#curves-cells").get_by_role("button", name="all found").click()
     page.locator("#curves-y").select_option("steps")
@@ -261,7 +258,7 @@ def hostile_page(tmp_path_factory):
     tables = store.root / "tables"
     tables.mkdir()
     (tables / "<img src=x onerror=alert(3)>.csv").write_text("a")
-    return write_page(Store(store.root), store.root / "report.html", tables, store.root / "figures")
+    return reports.write_page(Store(store.root), store.root / "report.html", tables, store.root / "figures")
 
 
 def test_hostile_texts_are_shown_as_they_are_and_do_nothing(open_page, hostile_page, troubles):
@@ -291,7 +288,7 @@ def test_a_script_that_got_into_the_page_would_not_run(open_page, hostile_page, 
 
 def test_the_page_of_a_grid_without_any_result_says_so(open_page, tmp_path, troubles):
     store = fake_store.planned_store(tmp_path)
-    path = write_page(store, store.root / "report.html", store.root / "tables", store.root / "figures")
+    path = reports.write_page(store, store.root / "report.html", store.root / "tables", store.root / "figures")
     page = open_page(path)
     for told in ("no cell is finished", "There are no tables yet.", "There are no figures yet.", "nothing was split"):
         expect(page.get_by_text(told).first).to_be_visible()

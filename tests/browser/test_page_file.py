@@ -11,14 +11,12 @@ from PIL import Image
 from safetensors.torch import save
 
 from bench.report.curves import STRETCHES, running_loss
-from bench.report.page.data import Distinct, cell_data, looks
+from bench.report.page.data import Distinct, cell_data, curves, looks, rounded, thinned
 from bench.report.page.embed import json_text, pictures
-from bench.report.page.lines import curves, rounded, thinned
 from bench.report.page.sheets import images_each, sheet
-from bench.report.page.write import write_page
 from bench.store.cell_folder import CellFolder
 from bench.store.files import write_json
-from tests import fake_store
+from tests import fake_store, reports
 
 
 class Addresses(HTMLParser):
@@ -49,7 +47,7 @@ def store(tmp_path_factory):
 def test_the_page_asks_for_nothing_outside_of_itself(store, tmp_path):
     (tmp_path / "one.png").write_bytes(b"\x89PNG")
     (tmp_path / "two.csv").write_bytes(b"a,b\n")
-    path = write_page(store, tmp_path / "report.html", tmp_path, tmp_path)
+    path = reports.write_page(store, tmp_path / "report.html", tmp_path, tmp_path)
     page = Addresses()
     page.feed(path.read_text(encoding="utf-8"))
     assert len(page.asked) > 10
@@ -59,7 +57,7 @@ def test_the_page_asks_for_nothing_outside_of_itself(store, tmp_path):
 
 
 def test_the_same_results_make_the_same_page(store, tmp_path):
-    first, second = (write_page(store, tmp_path / name, tmp_path / "no", tmp_path / "no") for name in "ab")
+    first, second = (reports.write_page(store, tmp_path / name, tmp_path / "no", tmp_path / "no") for name in "ab")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -77,9 +75,11 @@ def test_curves_are_thinned_to_their_ends_and_rounded():
 
 
 def test_a_broken_log_is_told_and_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("no json\n")
+    store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
+    folder = fake_store.begin(store, store.planned()[0])
+    (folder.path / "metrics.jsonl").write_text("no json\n")
     with pytest.warns(UserWarning, match=r"metrics.jsonl is broken"):
-        assert curves(CellFolder(tmp_path), {})["rounds"] == []
+        assert curves(reports.read(store).cells[0])["rounds"] == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -121,7 +121,7 @@ def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
 
 
 def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
-    cells = fake_store.planned_store(tmp_path).planned()
+    cells = reports.read(fake_store.planned_store(tmp_path)).cells
     found = looks(cells)
     by_labels = {(c.labels["strategy"], c.labels["n_clients"], c.labels["seed"]): found[c.cell_id] for c in cells}
     assert by_labels["fedavg", 3, 0] == by_labels["fedavg", 3, 1]
@@ -137,9 +137,9 @@ def test_equal_records_have_one_place():
 
 
 def test_the_running_loss_is_that_of_the_tables_and_figures(store):
-    folder = store.cell(store.planned()[1].cell_id)
-    x, y = curves(folder, {})["steps"]
-    wanted = running_loss(folder.lines("steps.jsonl"), fake_store.ROUNDS)
+    cell = reports.read(store).cells[1]
+    x, y = curves(cell)["steps"]
+    wanted = running_loss(cell.steps, fake_store.ROUNDS)
     assert len(x) == len(y) == STRETCHES
     assert x == pytest.approx(wanted[0].tolist(), rel=1e-4)
     assert y == pytest.approx(wanted[1].tolist(), rel=1e-4)
@@ -149,11 +149,13 @@ def test_keys_that_a_cell_s_records_lack_show_as_missing(tmp_path):
     store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
     (cell,) = store.planned()
     folder = fake_store.begin(store, cell)
-    folder.append("metrics.jsonl", [{"round": 1}])
+    folder.append("metrics.jsonl", [{"round": 1, "time": 0.0}])
     for name in ("partition.json", "curve.json"):
         write_json(folder.path / name, {"of": "another version"})
-    told = cell_data(folder, cell, 1, Distinct(), Distinct())
-    assert [told[key] for key in ("round", "seconds", "time", "partition")] == [1, None, None, None]
+    with pytest.warns(UserWarning, match=r"partition\.json is broken \(histogram: Field required\)"):
+        told = cell_data(reports.read(store).cells[0], 1, Distinct(), Distinct())
+    assert [told[key] for key in ("round", "seconds", "partition")] == [1, None, None]
+    assert told["time"] == "1970-01-01 00:00:00"
     assert told["curves"]["heldout"] == told["curves"]["axes"]["images"] == [None]
     assert told["curves"]["fid"] == [[], []]
     assert told["config"]["of the run.extractor.name"] == "mnist-cnn"

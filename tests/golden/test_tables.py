@@ -17,16 +17,15 @@ from rich.console import Console
 
 from bench.report import summary
 from bench.report.metrics import Metric
+from bench.report.summary import Rows
 from bench.report.tables import markdown
-from bench.report.tables.caption import _seeds, caption, row_warnings
+from bench.report.tables.caption import _seeds
 from bench.report.tables.latex import escape
 from bench.report.tables.markdown import markdown_table
 from bench.report.tables.shown import _digits, best_rows, number, prepare
-from bench.report.tables.terminal import claims_table, terminal_table
-from bench.report.tables.write import write_tables
-from bench.store.files import write_json
+from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
-from tests import fake_store
+from tests import fake_store, reports
 
 GOLDEN = Path(__file__).parent / "tables"
 COMPARED = ("summary", "differences", "ranks", "claims")
@@ -57,7 +56,7 @@ def golden_store(results: Path) -> Store:
 def change_score(store: Store, cell: PlannedCell, **more: float) -> None:
     """Add to scores of a finished cell."""
     folder = store.cell(cell.cell_id)
-    result = folder.result()
+    result = read_json(folder.path / "result.json")
     assert result is not None
     changed = {key: result["metrics"][key] + value for key, value in more.items()}
     write_json(folder.path / "result.json", result | {"metrics": result["metrics"] | changed})
@@ -65,9 +64,9 @@ def change_score(store: Store, cell: PlannedCell, **more: float) -> None:
 
 def write_golden(store: Store, folder: Path) -> None:
     """All tables, and some with siunitx in a folder of their own."""
-    write_tables(store, folder)
+    reports.write_tables(store, folder)
     with tempfile.TemporaryDirectory() as other:
-        write_tables(store, Path(other), siunitx=True)
+        reports.write_tables(store, Path(other), siunitx=True)
         (folder / "siunitx").mkdir(exist_ok=True)
         for name in WITH_SIUNITX:
             shutil.copy(Path(other) / name, folder / "siunitx")
@@ -85,17 +84,17 @@ def one_seed(results: Path, **axes) -> Store:
 
 
 def table_of(store: Store) -> pd.DataFrame:
-    return summary.summarise(summary.cell_rows(store), store.plan()["extra_axes"])
+    return summary.summarise(Rows(reports.rows_of(store).frame, tuple(store.plan()["extra_axes"])))
 
 
 def latex(store: Store, name: str = "summary.tex") -> str:
-    write_tables(store)
+    reports.write_tables(store)
     return (store.root / "tables" / name).read_text()
 
 
 def printed(store: Store, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(terminal_table(store))
+    console.print(reports.terminal_table(store))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -115,7 +114,7 @@ def test_numbers_are_as_they_were(store, name):
 
 
 def test_all_tables_are_written_and_nothing_else(store, tmp_path):
-    written = write_tables(store, tmp_path)
+    written = reports.write_tables(store, tmp_path)
     assert {path.name for path in written} == TABLES | TEXTS
     assert set(tmp_path.iterdir()) == set(written)
     assert {path.name for path in GOLDEN.iterdir()} == TABLES | TEXTS | {"siunitx"}
@@ -128,7 +127,7 @@ def test_rows_keep_every_digit(store):
     rows = pd.read_csv(store.root / "tables" / "cells.csv", dtype=str, keep_default_na=False)
     assert len(rows) == len(store.planned())
     for text, cell in zip(rows["fid"], store.planned(), strict=True):
-        result = store.cell(cell.cell_id).result()
+        result = read_json(store.cell(cell.cell_id).path / "result.json")
         assert text == (repr(result["metrics"]["fid"]) if result else "")
     assert list(rows["n_clients"].unique()) == ["", "3", "5"]
     assert rows.loc[6, "error"] == "ValueError: it broke & 100% so"
@@ -136,7 +135,7 @@ def test_rows_keep_every_digit(store):
 
 
 def test_means_and_deviations_are_over_finished_seeds(store):
-    rows, table = summary.cell_rows(store), table_of(store)
+    rows, table = reports.rows_of(store).frame, table_of(store)
     row = table[(table["strategy"] == "fedprox(mu=0.1)") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
     fids = rows[(rows["strategy"] == "fedprox(mu=0.1)") & (rows["n_clients"] == 3) & (rows["beta"] == 0.1)]["fid"]
     a, b = fids
@@ -149,7 +148,7 @@ def test_means_and_deviations_are_over_finished_seeds(store):
 
 def test_differences_to_centralized_are_paired_by_seed(store):
     """fedavg with n = 3 and beta = 0.1 has finished seed 0 only: it is compared with seed 0 alone."""
-    rows, table = summary.cell_rows(store), table_of(store)
+    rows, table = reports.rows_of(store).frame, table_of(store)
     central = rows[rows["n_clients"].isna()].set_index("seed")
     row = table[(table["strategy"] == "fedavg") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
     for metric in ("fid", "heldout_loss"):
@@ -180,7 +179,7 @@ def test_centralized_stands_first_and_once(store):
 
 def test_a_grid_of_which_nothing_is_finished_still_has_tables(tmp_path):
     store = fake_store.planned_store(tmp_path)
-    write_tables(store)
+    reports.write_tables(store)
     assert "missing" in (store.root / "tables" / "summary.tex").read_text()
     assert sum("missing" in line for line in printed(store, 120)) == 5
 
@@ -190,14 +189,14 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     for cell in store.planned():
         folder = store.cell(cell.cell_id)
         worse = 100.0 if cell.labels["sampler.steps"] == 10 else 0.0
-        result = folder.result()
+        result = read_json(folder.path / "result.json")
         result["metrics"]["fid"] = worse + (cell.labels["n_clients"] or 0)
         write_json(folder.path / "result.json", result)
     table = table_of(store)
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
     assert latex(store, "fid.tex").count(r"\textbf") == 4
-    assert "ancestral sampling in 5 steps, ancestral in 10;" in caption(store)
+    assert "ancestral sampling in 5 steps, ancestral in 10;" in reports.caption_of(store)
 
 
 def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
@@ -205,7 +204,7 @@ def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_pat
     table = table_of(store)
     assert list(table["strategy"]).count("centralized") == 1
     assert table["fid_minus_centralized"][1:].notna().all()
-    assert "participation 0.5" in caption(store)
+    assert "participation 0.5" in reports.caption_of(store)
 
 
 def test_axes_of_lists_and_plugins(tmp_path):
@@ -270,7 +269,7 @@ def test_the_terminal_table_fits(tmp_path, seeds):
 
 def test_the_terminal_marks_best_and_tied_and_says_so(store):
     console = Console(width=120, file=(out := io.StringIO()), force_terminal=True, color_system="standard", _environ={})
-    console.print(terminal_table(store))
+    console.print(reports.terminal_table(store))
     assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
     assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
     assert "\x1b[4munderlined\x1b[0m: not told apart from it by the seeds" in out.getvalue()
@@ -280,7 +279,7 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
 
 def test_the_claims_fit_the_terminal(store):
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(claims_table(store))
+    console.print(reports.claims_table(store))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert max(map(len, lines)) <= 120
     assert sum(line.startswith(("paper", "fair")) for line in lines) == 10
@@ -365,7 +364,7 @@ def test_markdown_marks_best_and_tied(store):
 
 
 def test_the_caption_tells_how_the_numbers_came_about(store):
-    assert caption(store) == (
+    assert reports.caption_of(store) == (
         "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, batch 32, adam, "
         "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine noise, "
         "eps-prediction, simple loss, small variance, no EMA; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
@@ -386,7 +385,7 @@ def without(tree: dict, *paths: str) -> dict:
 def older(store: Store, *paths: str) -> Store:
     for cell in store.planned():
         folder = store.cell(cell.cell_id)
-        write_json(folder.path / "result.json", without(folder.result(), *paths))
+        write_json(folder.path / "result.json", without(read_json(folder.path / "result.json"), *paths))
     return store
 
 
@@ -398,7 +397,7 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
         *(f"config.diffusion.{key}" for key in ("prediction", "variance", "loss", "timesteps", "min_snr_gamma")),
     )  # fmt: skip
     store = older(one_seed(tmp_path), *first)
-    assert caption(store) == (
+    assert reports.caption_of(store) == (
         "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, "
         "batch 32, adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine "
         "noise; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); "
@@ -421,14 +420,17 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
     ],
 )  # fmt: skip
 def test_what_no_record_tells_is_left_out_of_the_caption(tmp_path, lost, told):
-    assert caption(older(one_seed(tmp_path), *lost)) == told
+    assert reports.caption_of(older(one_seed(tmp_path), *lost)) == told
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
     store = one_seed(tmp_path)
     folder = store.cell(store.planned()[0].cell_id)
-    write_json(folder.path / "result.json", without(folder.result(), "config.training.rounds", "floor.n_generated"))
-    assert "several rounds of 1 local epoch" in caption(store)
+    write_json(
+        folder.path / "result.json",
+        without(read_json(folder.path / "result.json"), "config.training.rounds", "floor.n_generated"),
+    )
+    assert "several rounds of 1 local epoch" in reports.caption_of(store)
 
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
@@ -440,7 +442,7 @@ def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
 def caption_of(results: Path, name: str = "other", **sections: dict) -> str:
     """The caption of a grid whose sections are the usual ones but for some fields."""
     changed = {key: {**fake_store.SETTINGS[key], **fields} for key, fields in sections.items()}
-    return caption(one_seed_of(results, name, **changed))
+    return reports.caption_of(one_seed_of(results, name, **changed))
 
 
 def one_seed_of(results: Path, name: str, **settings) -> Store:
@@ -471,7 +473,7 @@ def test_the_caption_tells_the_recipe(tmp_path, sections, told):
 
 
 def test_what_differs_between_recipes_is_not_told_as_common(recipes):
-    made = caption(recipes)
+    made = reports.caption_of(recipes)
     assert (
         "T = 100, by recipe: noise schedule, prediction, loss, variance, EMA, classes, guidance, latents, autoencoder;"
         in made
@@ -490,7 +492,7 @@ def test_seeds_are_told_briefly(seeds, told):
 
 
 def test_settings_that_differ_without_recipes_are_named(tmp_path):
-    made = caption(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
+    made = reports.caption_of(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
     assert "cosine noise, simple loss, small variance, no EMA, several values of: prediction;" in made
 
 
@@ -506,9 +508,9 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_columns_stand_where_any_row_has_a_number(store, recipes):
     new = {"bits_per_dim", "label_accuracy", "reconstruction_fid"}
-    shown = prepare(summary.cell_rows(recipes), ["recipe"])
+    shown = prepare(reports.rows_of(recipes))
     assert new <= {column.key for column in shown.columns}
-    assert not new & {column.key for column in prepare(summary.cell_rows(store), []).columns}
+    assert not new & {column.key for column in prepare(reports.rows_of(store)).columns}
     head = " ".join(printed(recipes, 180)[1:3])
     assert all(part in head for part in ("rec.", "asked", "bits/"))
     for recipe, key in (("cosine_hybrid", "bits_per_dim"), ("cosine-guided", "label_accuracy")):
@@ -522,7 +524,7 @@ def test_columns_stand_where_any_row_has_a_number(store, recipes):
 
 
 def test_totals_include_the_autoencoder(recipes):
-    rows = summary.cell_rows(recipes).set_index(["recipe", "strategy"])
+    rows = reports.rows_of(recipes).frame.set_index(["recipe", "strategy"])
     plain, latent = rows.loc[("cosine-guided", "fedavg")], rows.loc[("cosine-latent", "fedavg")]
     assert latent["megabytes"] - plain["megabytes"] == pytest.approx(0.5)
     assert (latent["seconds"], plain["seconds"]) == (pytest.approx(8.0), pytest.approx(6.75))
@@ -532,7 +534,7 @@ def test_clients_losses_and_those_without_averaging_are_summarised(recipes):
     table = table_of(recipes).set_index(["recipe", "strategy"])
     row = table.loc[("cosine-latent", "fedavg")]
     metrics = next(
-        recipes.cell(cell.cell_id).result()["metrics"]
+        read_json(recipes.cell(cell.cell_id).path / "result.json")["metrics"]
         for cell in recipes.planned()
         if (cell.labels["recipe"], cell.labels["strategy"]) == ("cosine-latent", "fedavg")
     )
@@ -559,7 +561,7 @@ def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):
 
 
 def test_rows_that_came_about_alike_need_no_warning(store):
-    assert row_warnings(store) == []
+    assert reports.warnings_of(store) == []
 
 
 @pytest.mark.parametrize(
@@ -577,7 +579,7 @@ def test_rows_that_came_about_alike_need_no_warning(store):
 def test_rows_that_came_about_otherwise_are_told(tmp_path, change, told):
     store = one_seed(tmp_path)
     fake_store.run_cell(store, store.planned()[0], environment=fake_store.ENVIRONMENT | change)
-    (warning,) = row_warnings(store)
+    (warning,) = reports.warnings_of(store)
     assert told in warning
 
 

@@ -21,10 +21,9 @@ from bench.cell.setting import split
 from bench.config.grid_file import parse_grid
 from bench.data.sets import DataUnavailable, load_dataset
 from bench.fidelity.extractors import load_extractor
-from bench.report.tables.terminal import terminal_table
-from bench.report.tables.write import write_tables
 from partitions.base import PartitionError, checked_split
 from strategies.fedavg import FedAvg
+from tests import reports
 from tests.fake_store import SETTINGS, finished_store
 from tests.unit.test_data import write_cifar, write_idx, write_mnist
 
@@ -247,7 +246,7 @@ def told_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_hostile_text_in_a_hyper_parameter_is_escaped_in_latex(told_store: Any) -> None:
-    paths = write_tables(told_store)
+    paths = reports.write_tables(told_store)
     latex = next(path for path in paths if path.suffix == ".tex").read_text()
     assert r"\input" not in latex.replace(r"\textbackslash{}input", "")
     assert r"\$x\$" in latex
@@ -259,7 +258,7 @@ def test_hostile_text_in_a_hyper_parameter_is_shown_letter_by_letter_in_the_term
     from rich.console import Console
 
     console = Console(width=2000, record=True, file=io.StringIO())
-    console.print(terminal_table(told_store))
+    console.print(reports.terminal_table(told_store))
     shown = console.export_text()
     assert "[bold]x[/bold] [/red]" in shown
     assert "\u202e" not in shown

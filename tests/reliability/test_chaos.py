@@ -8,10 +8,10 @@ from itertools import islice
 
 import pytest
 
-from bench.report.tables.write import write_tables
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
 from bench.verify import differences
+from tests import reports
 from tests.acceptance.conftest import ROOT
 from tests.fake_store import finished_store, tell_more
 from tests.reliability.chaos import TARGETS, numbers, strikes
@@ -40,7 +40,7 @@ def test_six_kills_change_no_number(tmp_path):
 def store(tmp_path) -> Store:
     made = finished_store(tmp_path, {"seed": [0], "n_clients": [3]})
     tell_more(made)
-    write_tables(made)
+    reports.write_tables(made)
     return made
 
 
@@ -83,7 +83,7 @@ def test_seconds_and_times_may_differ(store):
     write_json(
         path, result | {"metrics": metrics, "finished": 1.0, "environment": result["environment"] | {"commit": None}}
     )
-    write_tables(store)
+    reports.write_tables(store)
     assert differences(before, numbers(store)) == []
 
 

@@ -13,10 +13,10 @@ from bench.cell.job import How
 from bench.cell.run import run_cell
 from bench.config.ids import RESULT_VERSION
 from bench.grid import main
-from bench.report.results import cell_frame
 from bench.store import files
-from bench.store.files import QUARANTINE, write_bytes, write_json
+from bench.store.files import QUARANTINE, read_json, write_bytes, write_json
 from bench.store.grid_folder import Store
+from tests import reports
 from tests.reliability.test_resume import DAMAGE
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
 
@@ -67,12 +67,12 @@ def test_damage_is_noticed_and_put_aside(name, damage, copy):
 @pytest.mark.parametrize("name", [*TRAINED[3:6], TRAINED[-1], "samples.safetensors", "film.gif", "result.json"])
 def test_what_was_damaged_is_made_anew_with_the_same_numbers(name, copy, finished):
     folder = folder_of(copy)
-    before = folder.result()["files"]
+    before = read_json(folder.path / "result.json")["files"]
     DAMAGE["flipped at the end"](folder.path / name)
     with pytest.warns(UserWarning, match="is broken"):
         run_cell(copy)
     assert numbers(folder) == finished[1]
-    after = folder.result()["files"]
+    after = read_json(folder.path / "result.json")["files"]
     assert after.keys() == before.keys()
     same = {n for n in after if after[n] == before[n]}
     assert same >= {"weights.safetensors", "samples.safetensors", "curve.safetensors", "partition.png", "samples.png"}
@@ -125,8 +125,8 @@ def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
     assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", "--tables-only", *arguments]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "1 cells in" in told
-    assert f"were made by RESULT_VERSION 3, and this is {RESULT_VERSION}: they are kept, and not used" in told
-    assert cell_frame(Store(root))["cell_id"].tolist() == [copy.cell_id]
+    assert f"were made by another RESULT_VERSION than {RESULT_VERSION} (1 by 3): they are kept, and not used" in told
+    assert reports.rows_of(Store(root)).frame["cell_id"].tolist() == [copy.cell_id]
 
 
 # ------------------------------------------------------------------------------------------ a full disk
@@ -251,14 +251,14 @@ def test_whatever_stands_in_the_place_of_a_passing_file_is_no_obstacle(name, wha
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_cell(replace(copy, how=How(timeout=300)))
-    assert folder.error() is None
+    assert read_json(folder.path / "error.json") is None
     assert numbers(folder) == finished[1]
 
 
 def test_a_reason_that_is_no_text_is_recorded(tmp_path):
     folder = Store(tmp_path).cell("abc")
     folder.fail("failed", "no such file: caf\udce9")
-    assert folder.error()["error"] == "no such file: caf\udce9"
+    assert read_json(folder.path / "error.json")["error"] == "no such file: caf\udce9"
 
 
 def test_what_writes_left_that_were_killed_is_removed(copy):

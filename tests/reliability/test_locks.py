@@ -13,12 +13,12 @@ import pytest
 
 from bench.cell.job import How
 from bench.cell.run import run_cell
-from bench.report.results import cell_frame
 from bench.run import pool
 from bench.store import locks
-from bench.store.files import write_json
+from bench.store.files import read_lines, write_json
 from bench.store.grid_folder import Store
 from bench.store.locks import LOCK, Owner, hold, is_locked, owner, this_host
+from tests import reports
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ def test_a_cell_that_another_process_works_at_is_left_to_it(tmp_path):
     with hold(folder_of(job).path, "another run"):
         run_cell(job)
         assert folder_of(job).state() == "running" or not folder_of(job).ended()
-        assert folder_of(job).rounds() == []
+        assert read_lines(folder_of(job).path / "metrics.jsonl") == []
 
 
 def test_a_cell_that_has_ended_is_not_run_again(tmp_path):
@@ -185,7 +185,7 @@ def test_two_grids_at_once_run_each_cell_once(tmp_path):
     assert len(attempts) == 6
     assert {len(names) for names in attempts.values()} == {1}
     assert len(owners) == 2, "one of the runs did nothing"
-    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"done"}
+    assert set(reports.rows_of(Store(tmp_path / "smoke")).frame["state"]) == {"done"}
     assert all("6 cells" in out and "Traceback" not in err for out, err in told)
 
 

@@ -27,7 +27,7 @@ from bench.report.tracking import databases
 from bench.report.tracking import send as requests
 from bench.report.tracking.tracker import Tracker, TrackingError
 from bench.store import locks
-from bench.store.files import write_bytes
+from bench.store.files import read_json, read_lines, write_bytes
 from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store
 
@@ -638,7 +638,7 @@ def resume(store: Store, cell: PlannedCell, kept: int, attempt: str) -> None:
     lines = (folder.path / "metrics.jsonl").read_text().splitlines(keepends=True)[:kept]
     fake_store.begin(store, cell, attempt, started=fake_store.STARTED + 1000)
     write_bytes(folder.path / "metrics.jsonl", "".join(lines).encode())
-    manifest = folder.manifest()
+    manifest = read_json(folder.path / "cell.json")
     assert manifest is not None
     folder.begin(manifest | {"resumed": kept})
 
@@ -662,7 +662,7 @@ def test_a_resumed_attempt_has_all_rounds_once_at_the_times_they_ended(results):
     tracker.sync(running=False)
     live = snapshot(store, address(results))
     (name,) = (name for name, run in live.items() if run["tags"]["kind"] == "cell")
-    times = [round(line["time"] * 1000) for line in folder.rounds()]
+    times = [round(line["time"] * 1000) for line in read_lines(folder.path / "metrics.jsonl")]
     assert [point[:2] for point in live[name]["metrics"]["train_loss"]] == list(zip((1, 2, 3, 4), times, strict=True))
     assert live[name]["tags"]["attempt"] == "second"
     (results / "mlflow.db").unlink()

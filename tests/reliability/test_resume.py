@@ -13,7 +13,7 @@ from bench.cell.train import AUTOENCODER, CHECKPOINT, CLIENTS, find_checkpoint, 
 from bench.federation import rounds as loop
 from bench.federation.checkpoint import Checkpoint
 from bench.store.cell_folder import LOGS
-from bench.store.files import Damaged
+from bench.store.files import Damaged, read_json, read_lines
 from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
 
@@ -55,7 +55,7 @@ def trained(job) -> dict:
     record = train(job.config, job.train_id, folder, data, job.root / "autoencoders", "cpu", 1, stand)
     record["metrics"] = {key: value for key, value in record["metrics"].items() if not key.endswith("seconds")}
     told = {key: record[key] for key in ("weight_hash", "personal_hashes", "metrics")}
-    return told | {name: untimed(folder.lines(name)) for name in LOGS}
+    return told | {name: untimed(read_lines(folder.path / name)) for name in LOGS}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -112,11 +112,11 @@ def test_checkpoints_every_second_round(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             run_cell(job)
     folder = folder_of(job)
-    assert [line["round"] for line in folder.rounds()] == [1, 2, 3]
+    assert [line["round"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2, 3]
     state = find_checkpoint(folder, "cpu")
     assert state["run"]["done"] == 2
-    assert [line["round"] for line in folder.rounds()] == [1, 2]
-    assert {line["round"] for line in folder.lines("clients.jsonl")} == {1, 2}
+    assert [line["round"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2]
+    assert {line["round"] for line in read_lines(folder.path / "clients.jsonl")} == {1, 2}
 
 
 def test_without_checkpoints_none_is_written_and_the_cell_starts_again(tmp_path, monkeypatch):
@@ -129,8 +129,8 @@ def test_without_checkpoints_none_is_written_and_the_cell_starts_again(tmp_path,
     folder = folder_of(job)
     assert not (folder.path / CHECKPOINT).exists()
     run_cell(job)
-    assert folder.manifest()["resumed"] == 0
-    assert [line["round"] for line in folder.rounds()] == [1, 2, 3, 4]
+    assert read_json(folder.path / "cell.json")["resumed"] == 0
+    assert [line["round"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_not_used(stopped, victim, damage,
         return
     with pytest.warns(UserWarning, match=r"checkpoint\.safetensors is broken .* made anew"):
         assert find_checkpoint(folder, "cpu") is None
-    assert folder.rounds() == []
+    assert read_lines(folder.path / "metrics.jsonl") == []
     assert (folder.path.parent / ".quarantine" / job.cell_id / CHECKPOINT).exists()
 
 

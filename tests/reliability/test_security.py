@@ -25,12 +25,11 @@ from bench.federation.client_states import ClientStates
 from bench.fidelity import mnist_cnn as mnist
 from bench.fidelity.extractors import load_extractor
 from bench.report.tables.latex import escape
-from bench.report.tables.terminal import terminal_table
-from bench.report.tables.write import write_tables
 from bench.report.tracking.tracker import Tracker
 from bench.store.files import Damaged
 from bench.store.grid_folder import Store
 from bench.store.states import load_state, read_tensors
+from tests import reports
 from tests.fake_store import DATA, EXTRACTOR, finished_store, run_cell
 
 ROOT = Path(__file__).parents[2]
@@ -504,7 +503,7 @@ def hostile_store(tmp_path_factory):
 
 def test_a_hostile_stores_terminal_table_is_text(hostile_store):
     out = io.StringIO()
-    Console(file=out, force_terminal=True, width=1000, color_system=None).print(terminal_table(hostile_store))
+    Console(file=out, force_terminal=True, width=1000, color_system=None).print(reports.terminal_table(hostile_store))
     assert r"[x]*\input{/etc/passwd}" in out.getvalue()
     assert "[bold]β ü 漢" in out.getvalue()
     assert "\x1b]0" not in out.getvalue()
@@ -512,7 +511,7 @@ def test_a_hostile_stores_terminal_table_is_text(hostile_store):
 
 
 def test_a_hostile_stores_latex_compiles_and_obeys_nothing(hostile_store, tmp_path):
-    write_tables(hostile_store)
+    reports.write_tables(hostile_store)
     shutil.copy(hostile_store.root / "tables" / "summary.tex", tmp_path / "table.tex")
     packages = r"\usepackage{array,booktabs,graphicx,multirow}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"

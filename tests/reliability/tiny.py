@@ -8,6 +8,7 @@ from bench.cell.job import CellJob
 from bench.config.grid_file import load_grid
 from bench.run.plan import make_plan
 from bench.store.cell_folder import LOGS, CellFolder
+from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
 
 SETTINGS = [
@@ -37,12 +38,12 @@ def folder_of(job: CellJob) -> CellFolder:
 
 def numbers(folder: CellFolder) -> dict[str, Any]:
     """All that a cell's records tell but times, seconds, attempts and what files hold pictures of those."""
-    result = folder.result()
+    result = read_json(folder.path / "result.json")
     assert result is not None
     left_out = ("environment", "training_environment", "finished", "files")
     kept: dict[str, Any] = {key: value for key, value in result.items() if key not in left_out}
     kept["metrics"] = {key: value for key, value in kept["metrics"].items() if not key.endswith("seconds")}
-    kept |= {name: untimed(folder.lines(name)) for name in LOGS}
+    kept |= {name: untimed(read_lines(folder.path / name)) for name in LOGS}
     return json.loads(json.dumps(kept))
 
 

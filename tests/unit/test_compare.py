@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from bench import compare
-from bench.compare import comparison_table, main, open_store
+from bench.compare import comparison_table, main, open_results
+from bench.store.files import read_json
 from bench.store.grid_folder import Store
 from tests import fake_store
 
@@ -26,14 +27,14 @@ def changed(results: Path, more: float = 0.0, axes: dict | None = None, **result
     """The same grid made elsewhere: every FID higher by `more` and 0.1 a seed, parts of its results replaced."""
     store = fake_store.finished_store(results, axes or SEEDS)
     for cell in store.planned():
-        found = store.cell(cell.cell_id).result()
+        found = read_json(store.cell(cell.cell_id).path / "result.json")
         metrics = found["metrics"] | {"fid": found["metrics"]["fid"] + more + 0.1 * cell.labels["seed"] * bool(more)}
         fake_store.run_cell(store, cell, metrics=metrics, **result)
     return store
 
 
 def compared(a: Store, b: Store) -> compare.Comparison:
-    return compare.compare(open_store(a.root), open_store(b.root))
+    return compare.compare(open_results(a.root), open_results(b.root))
 
 
 def test_a_store_is_the_same_as_itself(ours):

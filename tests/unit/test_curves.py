@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bench.report import curves
+from bench.store.records import Round, Steps
 
 heights = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 3))
 paths = st.lists(heights, min_size=2, max_size=20)
@@ -15,7 +16,7 @@ paths = st.lists(heights, min_size=2, max_size=20)
 
 def steps(*visits):
     """Lines of steps.jsonl from (round, client, losses)."""
-    return [{"round": number, "client": client, "loss": list(losses)} for number, client, losses in visits]
+    return [Steps(round=number, client=client, loss=losses) for number, client, losses in visits]
 
 
 # ------------------------------------------------------------------------------------------------------ area
@@ -192,5 +193,5 @@ def test_visits_of_clients_make_the_running_loss_rougher():
 
 
 def test_columns_of_a_log():
-    lines = [{"round": 1, "loss": 0.5}, {"round": 2, "loss": None}, {"round": 3}]
+    lines = [Round(round=1, time=0.0, loss=0.5), Round(round=2, time=0.0, loss=None), Round(round=3, time=0.0)]
     assert curves.column(lines, "loss") == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)

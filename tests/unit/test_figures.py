@@ -20,9 +20,10 @@ from bench.pictures.sheets import class_sheet, coloured, pairs_sheet, sample_she
 from bench.pictures.style import COLOURS
 from bench.report.figures import overview_recipes, overview_splits
 from bench.report.figures.overview import overview
-from bench.store.files import write_json
+from bench.store.files import read_json, read_lines, write_json
 from bench.store.grid_folder import Store
-from tests import fake_store
+from bench.store.records import Diagnostics, Likelihood
+from tests import fake_store, reports
 
 
 def texts(figure: Figure) -> list[str]:
@@ -191,7 +192,7 @@ def steps(axes: Axes) -> np.ndarray:
 def test_diagnostics_show_time_classes_clients_and_likelihood(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[-1]
     told, likelihood = fake_store.diagnostics(cell), fake_store.likelihood(3.25)
-    draw_diagnostics(told, tmp_path / "d.png", "fedavg, seed 0", likelihood)
+    draw_diagnostics(Diagnostics.checked(told), tmp_path / "d.png", "fedavg, seed 0", Likelihood.checked(likelihood))
     time, classes, clients, bits = drawn[0].axes
     assert steps(time).tolist() == told["t_loss"]
     assert time.get_yscale() == "log"
@@ -209,7 +210,7 @@ def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
     told = fake_store.diagnostics(cell)
     told["t_loss"][2] = told["class_loss"][1] = None
-    draw_diagnostics(told, tmp_path / "d.png", "centralized, seed 0")
+    draw_diagnostics(Diagnostics.checked(told), tmp_path / "d.png", "centralized, seed 0")
     time, classes = drawn[0].axes
     assert np.isnan(steps(time)).tolist() == [k == 2 for k in range(10)]
     assert np.isnan(classes.patches[1].get_height())
@@ -218,7 +219,7 @@ def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
 def test_a_bin_without_a_term_is_a_gap(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
     few = fake_store.likelihood() | {"kept": [0, 50, 99], "terms": [2.0, 0.5, 0.25]}
-    draw_diagnostics(fake_store.diagnostics(cell), tmp_path / "d.png", "", few)
+    draw_diagnostics(Diagnostics.checked(fake_store.diagnostics(cell)), tmp_path / "d.png", "", Likelihood.checked(few))
     bits = steps(drawn[0].axes[2])
     assert (bits[0], bits[5], bits[9]) == (2.0, 0.5, 0.25)
     assert np.isnan(bits).sum() == 7
@@ -262,7 +263,7 @@ def panels_of(figure: Figure) -> dict[str, Axes]:
 
 
 def draw(store: Store, drawn: list[Figure]) -> Figure:
-    overview(store, store.root / "overview.png")
+    overview(reports.read(store), store.root / "overview.png")
     assert picture(store.root / "overview.png").std() > 0
     return drawn[-1]
 
@@ -272,7 +273,9 @@ def test_the_overview_shows_every_split_beside_centralized_training(tmp_path, dr
     figure = draw(store, drawn)
     panels = panels_of(figure)
     assert list(panels) == ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"]
-    curves = [line["heldout_loss"] for line in store.cell(store.planned()[1].cell_id).rounds()]
+    curves = [
+        line["heldout_loss"] for line in read_lines(store.cell(store.planned()[1].cell_id).path / "metrics.jsonl")
+    ]
     for axes in panels.values():
         assert [line.get_color() for line in axes.lines] == ["black", *COLOURS[:2]]
     assert list(panels["n = 3, β = 0.1"].lines[1].get_ydata()) == curves
@@ -302,7 +305,7 @@ def test_the_overview_shows_samples_score_and_classes_of_every_experiment(tmp_pa
     ]
     told = texts(figure)
     for cell in store.planned():
-        fid = store.cell(cell.cell_id).result()["metrics"]["fid"]
+        fid = read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"]
         assert sum(f"FID {fid:#.3g}" in text for text in told) == 1
     assert [bar.get_height() for bar in rows[1].patches] == [0.1, 0.2, 0.3, 0.4]
     tiled = rows[0].images[0].get_array()
@@ -315,7 +318,9 @@ def test_seeds_are_one_curve_with_its_range(tmp_path, drawn):
     (axes,) = panels_of(figure).values()
     assert len(axes.lines) == len(axes.collections) == 3
     cells = [cell for cell in store.planned() if cell.labels["strategy"] == "fedavg"]
-    losses = [[line["heldout_loss"] for line in store.cell(cell.cell_id).rounds()] for cell in cells]
+    losses = [
+        [line["heldout_loss"] for line in read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")] for cell in cells
+    ]
     assert list(axes.lines[1].get_ydata()) == pytest.approx(np.mean(losses, axis=0))
     assert any("FID" in text and "±" in text for text in texts(figure))
 
@@ -376,7 +381,7 @@ def test_centralized_training_alone_has_a_panel(tmp_path, drawn):
 def test_results_without_classes_or_samples_are_drawn(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     folder = store.cell(store.planned()[0].cell_id)
-    result = folder.result() | {"class_histogram": None}
+    result = read_json(folder.path / "result.json") | {"class_histogram": None}
     result["metrics"]["fid"] = None
     write_json(folder.path / "result.json", result)
     (folder.path / "samples.safetensors").unlink()
@@ -386,7 +391,7 @@ def test_results_without_classes_or_samples_are_drawn(tmp_path, drawn):
 
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path):
     with pytest.raises(ValueError, match="no cell is finished"):
-        overview(fake_store.planned_store(tmp_path), tmp_path / "overview.png")
+        overview(reports.read(fake_store.planned_store(tmp_path)), tmp_path / "overview.png")
 
 
 # ------------------------------------------------------------------------------------------ overview of recipes
@@ -412,7 +417,7 @@ def test_recipes_have_a_row_each_with_what_is_compared(tmp_path, drawn):
     assert all(told.count(title) >= 1 for title in titles)
     assert len(axes_with(figure, "samples")) == 2 * len(fake_store.RECIPES)
     for cell in store.planned():
-        fid = store.cell(cell.cell_id).result()["metrics"]["fid"]
+        fid = read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"]
         assert f"{fid:#.3g}".rstrip(".") in told
     assert outside(figure) == []
     assert overlapping(figure) == []
@@ -456,7 +461,7 @@ def test_the_scores_of_a_recipe_stand_on_its_line(tmp_path, drawn):
     for line in dots.lines:
         if line.get_marker() in marks and len(line.get_xdata()):
             marks[line.get_marker()].append((places.index(line.get_ydata()[0]), line.get_xdata()[0]))
-    fids = [store.cell(cell.cell_id).result()["metrics"]["fid"] for cell in store.planned()]
+    fids = [read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"] for cell in store.planned()]
     assert marks["D"] == list(enumerate(fids[:6]))
     assert marks["o"] == list(enumerate(fids[6:]))
     assert marks["|"] == [(5, 2.5)]  # what the autoencoder keeps
@@ -470,7 +475,9 @@ def test_losses_of_shared_training_are_drawn_once(tmp_path, drawn):
     heights = [axes.get_position().height for axes in losses]
     assert heights[0] > 2.9 * heights[1]
     assert heights[1] == pytest.approx(heights[3])
-    curves = [line["heldout_loss"] for line in store.cell(store.planned()[3].cell_id).rounds()]
+    curves = [
+        line["heldout_loss"] for line in read_lines(store.cell(store.planned()[3].cell_id).path / "metrics.jsonl")
+    ]
     assert list(losses[1].lines[0].get_ydata()) == curves
     assert losses[1].get_ylim() == losses[2].get_ylim()
     assert any("not between pixels and latents" in text for text in texts(drawn[-1]))

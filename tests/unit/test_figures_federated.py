@@ -18,13 +18,17 @@ from bench.pictures import of_a_cell as rounds_data
 from bench.pictures.axes import OTHER, apart, distinct, draw_line, log_ticks, short
 from bench.pictures.of_a_cell import draw_rounds
 from bench.pictures.style import COLOURS, Style
-from bench.report.figures import split_data, split_parts, why_data, why_rows
+from bench.report.figures import split_parts, why_data, why_rows
 from bench.report.figures.every import FIGURES
-from bench.report.figures.split_data import finished_splits
+from bench.report.figures.split_parts import fid_images, finished_splits
+from bench.report.lines import final_point, round_line
+from bench.report.metrics import COSTS
+from bench.report.results import Group
 from bench.store.cell_folder import CellFolder
-from bench.store.files import write_json
+from bench.store.files import read_json, read_lines, write_json
 from bench.store.grid_folder import Store
-from tests import fake_store
+from bench.store.records import Heldout, Visit
+from tests import fake_store, reports
 from tests.unit.test_figures import outside, picture, texts
 
 MANY = ["centralized", "fedavg", *(f"fedprox(mu={mu})" for mu in np.linspace(0.01, 2, 23).round(4))]
@@ -40,7 +44,7 @@ def folder_of(store: Store, strategy: str, **labels: object) -> CellFolder:
 
 def rewrite(folder: CellFolder, **changed: object) -> None:
     """Replace parts of result.json; a dict is laid over what is there."""
-    result = folder.result()
+    result = read_json(folder.path / "result.json")
     for key, value in changed.items():
         result[key] = result[key] | value if isinstance(value, dict) and isinstance(result.get(key), dict) else value
     write_json(folder.path / "result.json", result)
@@ -71,7 +75,7 @@ def boxes(shown: Iterable[Text]) -> list[tuple[str, Bbox]]:
 
 def test_centralized_training_stands_in_every_split(tmp_path):
     store = fake_store.finished_store(tmp_path, {"beta": [0.1, 1.0]})
-    splits = finished_splits(store)
+    splits = finished_splits(reports.read(store))
     assert [split.name.replace("\N{NO-BREAK SPACE}", " ") for split in splits] == [
         "n = 3, β = 0.1",
         "n = 3, β = 1",
@@ -79,26 +83,26 @@ def test_centralized_training_stands_in_every_split(tmp_path):
         "n = 5, β = 1",
     ]
     for split in splits:
-        assert [e.strategy for e in split.experiments] == ["centralized", "fedavg", "fedprox(mu=0.1)"]
-        assert [len(e.cells) for e in split.experiments] == [2, 2, 2]
+        assert [group.strategy for group in split.groups] == ["centralized", "fedavg", "fedprox(mu=0.1)"]
+        assert [len(group.done) for group in split.groups] == [2, 2, 2]
 
 
 def test_centralized_training_of_another_recipe_stands_elsewhere(tmp_path):
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [5, 10]}
     store = fake_store.finished_store(tmp_path, axes | {"training.participation": [0.5, 1.0]})
-    steps = {cell.cell_id: cell.labels["sampler.steps"] for cell in store.planned()}
-    splits = finished_splits(store)
+    splits = finished_splits(reports.read(store))
     assert len(splits) == 4
-    assert [[steps[e.cells[0]] for e in split.experiments] for split in splits] == [[5, 5], [5, 5], [10, 10], [10, 10]]
+    steps = [[group.labels["sampler.steps"] for group in split.groups] for split in splits]
+    assert steps == [[5, 5], [5, 5], [10, 10], [10, 10]]
 
 
 def test_centralized_training_without_a_counterpart_stands_alone(tmp_path):
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [5, 10]}
     store = fake_store.finished_store(tmp_path, axes, missing=[3])
-    (alone, both) = finished_splits(store)
-    assert [e.strategy for e in alone.experiments] == ["centralized"]
+    (alone, both) = finished_splits(reports.read(store))
+    assert [group.strategy for group in alone.groups] == ["centralized"]
     assert "10" in alone.name
-    assert [e.strategy for e in both.experiments] == ["centralized", "fedavg"]
+    assert [group.strategy for group in both.groups] == ["centralized", "fedavg"]
 
 
 def test_the_best_of_every_split_and_score_lead(tmp_path):
@@ -110,11 +114,11 @@ def test_the_best_of_every_split_and_score_lead(tmp_path):
     for n in (3, 5):
         for label, loss, fid in zip(labels, losses[n], fids[n], strict=True):
             rewrite(folder_of(store, label, n_clients=n), metrics={"heldout_loss": loss, "fid": fid})
-    splits = finished_splits(store)
-    assert split_data.leaders(store, splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
-    assert split_data.leaders(store, splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5
-    assert split_data.leaders(store, splits, 4) == [labels[0], labels[2], labels[3], labels[4]]  # a second one
-    assert split_data.leaders(store, splits, 99) == labels
+    splits = finished_splits(reports.read(store))
+    assert split_parts.leaders(splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
+    assert split_parts.leaders(splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5
+    assert split_parts.leaders(splits, 4) == [labels[0], labels[2], labels[3], labels[4]]  # a second one
+    assert split_parts.leaders(splits, 99) == labels
 
 
 # ------------------------------------------------------------------------------------------ curves
@@ -126,78 +130,87 @@ def record(number: int, loss: float, up: int = 3_000_000, **more: float) -> dict
     return {"round": number, "heldout_loss": loss} | told | traffic | more
 
 
-def two_seeds(tmp_path: Path) -> tuple[Store, split_data.Experiment, list[CellFolder]]:
+@pytest.fixture
+def two_seeds(tmp_path) -> tuple[Store, list[CellFolder]]:
     """FedAvg with losses 4, 2, 1 and 8, 4 (its third round is missing), and two thirds of the bytes."""
     store = fake_store.finished_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0, 1]})
     folders = [store.cell(cell.cell_id) for cell in store.planned()]
     lines(folders[0], "metrics.jsonl", [record(1, 4.0), record(2, 2.0), record(3, 1.0)])
     lines(folders[1], "metrics.jsonl", [record(1, 8.0, up=1_000_000), record(2, 4.0, up=1_000_000)])
-    (split,) = finished_splits(store)
-    return store, split.experiments[0], folders
+    return store, folders
 
 
-def test_curves_are_means_over_seeds_at_common_rounds(tmp_path):
-    store, fedavg, _ = two_seeds(tmp_path)
-    curve = split_data.loss_curve(store, fedavg)
-    assert curve.mean.tolist() == [6.0, 3.0]
-    assert (curve.low.tolist(), curve.high.tolist()) == ([4.0, 2.0], [8.0, 4.0])
-    assert {name: paid.tolist() for name, paid in curve.costs.items()} == {
+def fedavg_of(store: Store) -> Group:
+    (split,) = finished_splits(reports.read(store))
+    return split.groups[0]
+
+
+def loss_over(store: Store, cost: str) -> list[float] | None:
+    line = round_line(fedavg_of(store), "heldout_loss", cost)
+    return None if line is None else line.x.tolist()
+
+
+def test_curves_are_means_over_seeds_at_common_rounds(two_seeds):
+    store, _ = two_seeds
+    line = round_line(fedavg_of(store), "heldout_loss")
+    assert line.mean.tolist() == [6.0, 3.0]
+    assert [end.tolist() for end in line.band] == [[4.0, 2.0], [8.0, 4.0]]
+    assert {cost: loss_over(store, cost) for cost in COSTS} == {
         "megabytes": [3.0, 6.0],  # of (3 + 1) and (1 + 1) a round
         "round": [1.0, 2.0],
         "samples": [100.0, 200.0],
         "sequential_steps": [7.0, 14.0],
         "seconds": [2.0, 4.0],
     }
-    assert curve.exchanges
 
 
-def test_an_autoencoder_is_paid_before_the_first_round(tmp_path):
-    store, fedavg, folders = two_seeds(tmp_path)
+def test_an_autoencoder_is_paid_before_the_first_round(two_seeds):
+    store, folders = two_seeds
     for folder in folders:
         paid = {"autoencoder_bytes_up": 250_000, "autoencoder_bytes_down": 250_000, "autoencoder_seconds": 9.0}
         rewrite(folder, metrics=paid)
-    curve = split_data.loss_curve(store, fedavg)
-    assert curve.costs["megabytes"].tolist() == [3.5, 6.5]
-    assert curve.costs["seconds"].tolist() == [11.0, 13.0]
-    assert curve.costs["samples"].tolist() == [100.0, 200.0]
+    assert loss_over(store, "megabytes") == [3.5, 6.5]
+    assert loss_over(store, "seconds") == [11.0, 13.0]
+    assert loss_over(store, "samples") == [100.0, 200.0]
 
 
-def test_fids_along_training_stand_at_their_rounds_costs(tmp_path):
-    store, fedavg, folders = two_seeds(tmp_path)
-    assert split_data.fid_curve(store, fedavg) is None
-    assert split_data.fid_samples(store, [fedavg]) == (False, [100])
+def test_fids_along_training_stand_at_their_rounds_costs(two_seeds):
+    store, folders = two_seeds
+    assert round_line(fedavg_of(store), "drawn fid") is None
+    assert fid_images(finished_splits(reports.read(store))) == (False, [100])
     lines(folders[1], "metrics.jsonl", [record(n, 1.0) for n in (1, 2, 3)])
     scores = [{"round": 1, "fid": 9.0, "n_generated": 50}, {"round": 3, "fid": 5.0, "n_generated": 50}]
     write_json(folders[0].path / "curve.json", {"curve": scores})
-    assert split_data.fid_curve(store, fedavg) is None  # the other seed has none
+    line = round_line(fedavg_of(store), "drawn fid", "megabytes")  # the other seed has none
+    assert (line.x.tolist(), line.mean.tolist(), line.band) == ([4.0, 12.0], [9.0, 5.0], None)
     other = [{"round": n, "fid": fid, "n_generated": 50} for n, fid in ((1, None), (2, 6.0), (3, 7.0))]
     write_json(folders[1].path / "curve.json", {"curve": other})
-    curve = split_data.fid_curve(store, fedavg)
-    assert (curve.mean.tolist(), curve.costs["round"].tolist()) == ([6.0], [3.0])
-    assert curve.costs["megabytes"].tolist() == [12.0]
-    assert split_data.fid_samples(store, [fedavg]) == (True, [50])
+    line = round_line(fedavg_of(store), "drawn fid")
+    assert (line.mean.tolist(), line.x.tolist()) == ([6.0], [3.0])
+    assert round_line(fedavg_of(store), "drawn fid", "megabytes").x.tolist() == [12.0]
+    assert fid_images(finished_splits(reports.read(store))) == (True, [50])
 
 
-def test_a_finished_model_s_fid_is_one_point_at_its_whole_cost(tmp_path):
-    store, fedavg, folders = two_seeds(tmp_path)
+def test_a_finished_model_s_fid_is_one_point_at_its_whole_cost(two_seeds):
+    store, folders = two_seeds
     lines(folders[1], "metrics.jsonl", [record(n, 1.0) for n in (1, 2, 3)])
     for folder, fid in zip(folders, (10.0, 14.0), strict=True):
         rewrite(folder, metrics={"fid": fid})
-    curve = split_data.final_fid(store, fedavg)
-    assert (curve.mean.tolist(), curve.low.tolist(), curve.high.tolist()) == ([12.0], [10.0], [14.0])
-    assert curve.costs["sequential_steps"].tolist() == [21.0]
+    point = final_point(fedavg_of(store), "fid", "sequential_steps")
+    assert (point.mean.tolist(), [end.tolist() for end in point.band]) == ([12.0], [[10.0], [14.0]])
+    assert point.x.tolist() == [21.0]
     rewrite(folders[0], metrics={"fid": None})
-    assert split_data.final_fid(store, fedavg).mean.tolist() == [14.0]
+    assert final_point(fedavg_of(store), "fid", "round").mean.tolist() == [14.0]
     rewrite(folders[1], metrics={"fid": None})
-    assert split_data.final_fid(store, fedavg) is None
+    assert final_point(fedavg_of(store), "fid", "round") is None
 
 
-def test_without_a_common_round_there_is_no_curve(tmp_path):
-    store, fedavg, folders = two_seeds(tmp_path)
+def test_without_a_common_round_there_is_no_curve(two_seeds):
+    store, folders = two_seeds
     lines(folders[0], "metrics.jsonl", [record(3, 1.0)])
-    assert split_data.loss_curve(store, fedavg) is None
-    (folders[0].path / "metrics.jsonl").unlink()
-    assert split_data.loss_curve(store, fedavg) is None
+    assert loss_over(store, "round") is None
+    (folders[0].path / "metrics.jsonl").unlink()  # then it is that of the other seed
+    assert loss_over(store, "round") == [1.0, 2.0]
 
 
 # ------------------------------------------------------------------------------------------ rows of why.png
@@ -215,8 +228,8 @@ def told(tmp_path) -> tuple[Store, list[CellFolder]]:
 
 
 def rows_of(store: Store) -> list[why_data.Row]:
-    (split,) = finished_splits(store)
-    return why_data.read_rows(store, split)
+    (split,) = finished_splits(reports.read(store))
+    return why_data.read_rows(split)
 
 
 def test_drift_and_cosine_are_means_of_the_seeds_that_have_them(told):
@@ -224,8 +237,8 @@ def test_drift_and_cosine_are_means_of_the_seeds_that_have_them(told):
     lines(cells[2], "metrics.jsonl", [record(1, 1.0, drift=2.0, update_cosine=0.5), record(2, 1.0, drift=4.0)])
     lines(cells[3], "metrics.jsonl", [record(1, 1.0, drift=6.0, update_cosine=None), record(2, 1.0)])
     _, fedavg = rows_of(store)
-    assert fedavg.drift == {1: 4.0, 2: 4.0}
-    assert fedavg.cosine == {1: 0.5}
+    assert (fedavg.drift.x.tolist(), fedavg.drift.mean.tolist()) == ([1.0], [4.0])  # the round that both have
+    assert (fedavg.cosine.x.tolist(), fedavg.cosine.mean.tolist()) == ([1.0], [0.5])  # of the one that has it
 
 
 def test_losses_by_class_are_means_of_what_is_known(told):
@@ -273,8 +286,16 @@ def test_centralized_training_is_held_against_the_clients_mixes(told):
 
 def test_fids_to_all_and_to_clients(told):
     store, cells = told
-    rewrite(cells[2], metrics={"fid": 10.0, "fid_avg": 20.0}, clients=[{"fid": 15.0}, {"fid": 25.0}])
-    rewrite(cells[3], metrics={"fid": 20.0, "fid_avg": 40.0}, clients=[{"fid": 40.0}, {"fid": None}])
+    rewrite(
+        cells[2],
+        metrics={"fid": 10.0, "fid_avg": 20.0},
+        clients=[{"client": 0, "fid": 15.0}, {"client": 1, "fid": 25.0}],
+    )
+    rewrite(
+        cells[3],
+        metrics={"fid": 20.0, "fid_avg": 40.0},
+        clients=[{"client": 0, "fid": 40.0}, {"client": 1, "fid": None}],
+    )
     centralized, fedavg = rows_of(store)
     assert (fedavg.fid, fedavg.fid_avg) == (15.0, 30.0)
     assert fedavg.client_fid.tolist() == [15.0, 25.0, 40.0]
@@ -305,7 +326,12 @@ def visit(number: int, client: int, outcome: str = "arrived", work: float = 1.0,
     return visit | ({} if outcome == "arrived" else lost) | more
 
 
-VISITS = [visit(1, 0), visit(1, 2, "failed"), visit(2, 1, work=0.5), visit(2, 2), visit(3, 2, "dropped", work=0.5)]
+VISITS = [
+    Visit.checked(told)
+    for told in (
+        visit(1, 0), visit(1, 2, "failed"), visit(2, 1, work=0.5), visit(2, 2), visit(3, 2, "dropped", work=0.5)
+    )
+]  # fmt: skip
 
 
 def test_what_did_not_arrive_has_no_drift():
@@ -326,7 +352,10 @@ def test_bytes_are_sums_over_rounds():
 
 
 def test_groups_without_members_are_left_out():
-    groups = [{"round": 1, "class_loss": [1.0, None], "client_loss": []}, {"round": 3, "class_loss": [0.5, 0.25]}]
+    groups = [
+        Heldout(round=1, class_loss=(1.0, None), client_loss=()),
+        Heldout(round=3, class_loss=(0.5, 0.25)),
+    ]
     table = rounds_data.by_member(groups, "class_loss")
     assert np.array_equal(table, [[1.0, np.nan], [np.nan, np.nan], [0.5, 0.25]], equal_nan=True)
     assert rounds_data.by_member(groups, "client_loss").size == 0
@@ -380,14 +409,14 @@ def test_24_lines_are_told_apart():
 def test_of_many_strategies_the_best_stand_out(tmp_path):
     store = fake_store.finished_store(tmp_path, {"strategy": MANY, "n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)  # the later in the plan, the worse
-    styles = split_parts.line_styles(store, finished_splits(store))
+    styles = split_parts.line_styles(finished_splits(reports.read(store)))
     coloured = [label for label, style in styles.items() if style != OTHER]
     assert coloured == MANY[: 1 + split_parts.LEADERS]
     assert len(styles) == len(MANY)
     note = split_parts.grey_note(styles)
     assert all(label in note for label in MANY[1 + split_parts.LEADERS :])
     few = fake_store.finished_store(tmp_path, {"strategy": MANY[:13], "n_clients": [3], "seed": [0]}, name="few")
-    styles = split_parts.line_styles(few, finished_splits(few))
+    styles = split_parts.line_styles(finished_splits(reports.read(few)))
     assert len(set(map(tuple, (vars(style).values() for style in styles.values())))) == 13
     assert split_parts.grey_note(styles) == ""
 
@@ -397,7 +426,7 @@ def test_of_many_strategies_the_best_stand_out(tmp_path):
 
 def draw(store: Store, drawn: list[Figure], name: str) -> Figure:
     """Draw costs.png or why.png, and look for what is wrong in any picture."""
-    FIGURES[name](store, store.root / f"{name}.png")
+    FIGURES[name](reports.read(store), store.root / f"{name}.png")
     assert picture(store.root / f"{name}.png").std() > 0
     assert outside(drawn[-1]) == []
     assert crowded(drawn[-1]) == []
@@ -418,7 +447,7 @@ def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path, drawn):
     names = ["MB up and down", "round", "images seen", "sequential steps", "seconds of training"]
     assert [axes.get_xlabel() for axes in rows[1]] == names
     assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss", "FID\nof 100 samples")
-    fedavg = folder_of(store, "fedavg", n_clients=3).rounds()
+    fedavg = read_lines(folder_of(store, "fedavg", n_clients=3).path / "metrics.jsonl")
     for row, quality in ((0, [line["heldout_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
         paid = {axes.lines[1].get_color(): axes.lines[1].get_xydata() for axes in rows[row]}
         assert list(paid) == [COLOURS[0]]
@@ -432,9 +461,16 @@ def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path, drawn):
 def test_what_exchanges_nothing_is_a_level_line_over_bytes(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     silent = folder_of(store, "fedprox(mu=0.1)")
-    lines(silent, "metrics.jsonl", [line | {"bytes_up": 0, "bytes_down": 0} for line in silent.rounds()])
+    lines(
+        silent,
+        "metrics.jsonl",
+        [line | {"bytes_up": 0, "bytes_down": 0} for line in read_lines(silent.path / "metrics.jsonl")],
+    )
     over_bytes, over_rounds, *_ = panels(draw(store, drawn, "costs"))[0]
-    last = [folder_of(store, name).rounds()[-1]["heldout_loss"] for name in ("centralized", "fedprox(mu=0.1)")]
+    last = [
+        read_lines(folder_of(store, name).path / "metrics.jsonl")[-1]["heldout_loss"]
+        for name in ("centralized", "fedprox(mu=0.1)")
+    ]
     level = [line for line in over_bytes.lines if len(set(line.get_ydata())) == 1]
     assert [line.get_ydata()[0] for line in level] == last
     assert [line.get_color() for line in level] == ["black", COLOURS[1]]
@@ -446,17 +482,21 @@ def test_without_curves_the_finished_models_fid_is_shown(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     rewrite(folder_of(store, "fedprox(mu=0.1)"), metrics={"fid": None})
     row = panels(draw(store, drawn, "costs"))[1]
-    fid = folder_of(store, "fedavg").result()["metrics"]["fid"]
+    fid = read_json(folder_of(store, "fedavg").path / "result.json")["metrics"]["fid"]
     assert [line.get_xydata().tolist() for line in row[1].lines][1:] == [[[3.0, fid]]]
     assert any("without FID: fedprox(mu=0.1)" in text for text in texts(drawn[-1]))
 
 
-def test_seeds_are_a_mean_with_its_range(tmp_path, drawn):
+def test_seeds_are_a_mean_with_its_interval(tmp_path, drawn):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2]})
     over_rounds = panels(draw(store, drawn, "costs"))[0][1]
     assert len(over_rounds.lines) == len(over_rounds.collections) == 3
-    losses = [[line["heldout_loss"] for line in folder_of(store, "fedavg", seed=s).rounds()] for s in (0, 1, 2)]
+    losses = [
+        [line["heldout_loss"] for line in read_lines(folder_of(store, "fedavg", seed=s).path / "metrics.jsonl")]
+        for s in (0, 1, 2)
+    ]
     assert over_rounds.lines[1].get_ydata() == pytest.approx(np.mean(losses, axis=0))
+    assert any("bands: 95 % t interval of the mean over seeds" in text for text in texts(drawn[-1]))
 
 
 def test_splits_share_their_scales(tmp_path, drawn):
@@ -558,7 +598,7 @@ def test_classes_have_their_names(tmp_path, drawn):
 @pytest.mark.parametrize("name", ["costs", "why"])
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path, name):
     with pytest.raises(ValueError, match="no cell is finished"):
-        FIGURES[name](fake_store.planned_store(tmp_path), tmp_path / "picture.png")
+        FIGURES[name](reports.read(fake_store.planned_store(tmp_path)), tmp_path / "picture.png")
     assert not (tmp_path / "picture.png").exists()
 
 
@@ -587,14 +627,14 @@ def test_rounds_show_what_every_client_did(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     told = rounds_panels(folder, drawn)
     assert list(told) == TITLES
-    visits = folder.lines("clients.jsonl")
+    visits = read_lines(folder.path / "clients.jsonl")
     for client, line in enumerate(told[TITLES[0]].lines):
         own = [(visit["round"], visit["drift"]) for visit in visits if visit["client"] == client]
         assert line.get_xydata().tolist() == [list(pair) for pair in own]
     heights = [bar.get_height() for bar in told["MB by client"].patches]
     count = [sum(visit["client"] == client for visit in visits) for client in range(5)]
     assert heights == pytest.approx([0.4 * k for k in count] * 2)
-    last = folder.lines("heldout.jsonl")[-1]
+    last = read_lines(folder.path / "heldout.jsonl")[-1]
     for key, title in (("class_loss", TITLES[3]), ("client_loss", TITLES[4])):
         assert [line.get_ydata()[-1] for line in told[title].lines] == last[key]
     assert [text.get_text() for text in drawn[-1].legends[0].get_texts()] == ["client 0", "1", "2", "3", "4"]
@@ -603,20 +643,20 @@ def test_rounds_show_what_every_client_did(tmp_path, drawn):
 def test_lost_updates_have_a_map(tmp_path, drawn):
     folder = federated_cell(tmp_path, lost=["dropped", "failed"])
     axes = rounds_panels(folder, drawn)["what became of updates"]
-    assert axes.images[0].get_array().T.tolist() == rounds_data.outcomes(folder.lines("clients.jsonl"), 5).tolist()
+    assert axes.images[0].get_array().T.tolist() == rounds_data.outcomes(folder.read_log(Visit), 5).tolist()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["arrived", "dropped", "failed"]
 
 
 def test_partial_work_has_a_map_too(tmp_path, drawn):
     folder = federated_cell(tmp_path)
-    lines(folder, "clients.jsonl", [visit | {"work": 0.5} for visit in folder.lines("clients.jsonl")])
+    lines(folder, "clients.jsonl", [visit | {"work": 0.5} for visit in read_lines(folder.path / "clients.jsonl")])
     axes = rounds_panels(folder, drawn)["what became of updates"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["part of its steps"]
 
 
 def test_clients_without_held_out_losses_have_no_panel_of_them(tmp_path, drawn):
     folder = federated_cell(tmp_path)
-    lines(folder, "heldout.jsonl", [line | {"client_loss": []} for line in folder.lines("heldout.jsonl")])
+    lines(folder, "heldout.jsonl", [line | {"client_loss": []} for line in read_lines(folder.path / "heldout.jsonl")])
     assert list(rounds_panels(folder, drawn)) == TITLES[:4]
 
 
@@ -649,14 +689,14 @@ def test_rounds_of_any_number_of_clients_are_readable(tmp_path, drawn, n):
     assert ("100 of 1,000 clients" in told["MB by client"].get_title()) == (n == 1000)
     assert len(told["what became of updates"].images[0].get_array()) == min(n, rounds_data.CLIENTS_SHOWN)
     if not few:
-        drifts = rounds_data.by_client(folder.lines("clients.jsonl"), n, "drift")
+        drifts = rounds_data.by_client(folder.read_log(Visit), n, "drift")
         assert drift.lines[0].get_ydata() == pytest.approx(np.nanmedian(drifts, axis=1))
 
 
 def test_nothing_arrived_and_nothing_travels(tmp_path, drawn):
     folder = federated_cell(tmp_path)
     lost = {"outcome": "failed", "drift": 0.0, "loss": None, "bytes_up": 0, "bytes_down": 0}
-    lines(folder, "clients.jsonl", [visit | lost for visit in folder.lines("clients.jsonl")])
+    lines(folder, "clients.jsonl", [visit | lost for visit in read_lines(folder.path / "clients.jsonl")])
     rounds_panels(folder, drawn)
     assert texts(drawn[-1]).count("nothing arrived") == 2
     assert "nothing travels" in texts(drawn[-1])
@@ -664,7 +704,7 @@ def test_nothing_arrived_and_nothing_travels(tmp_path, drawn):
 
 def test_the_names_of_classes_stand_at_their_lines(tmp_path, drawn):
     folder = federated_cell(tmp_path)
-    manifest = folder.manifest()
+    manifest = read_json(folder.path / "cell.json")
     manifest["data"] = manifest["data"] | {"class_names": ["airplane", "automobile", "bird", "cat"]}
     write_json(folder.path / "cell.json", manifest)
     axes = rounds_panels(folder, drawn)["held-out loss by class"]
@@ -680,7 +720,7 @@ def test_the_same_files_give_the_same_pictures(tmp_path):
     assert (folder.path / "a.png").read_bytes() == (folder.path / "b.png").read_bytes()
     for kind in ("costs", "why"):
         for name in ("a.png", "b.png"):
-            FIGURES[kind](store, store.root / name)
+            FIGURES[kind](reports.read(store), store.root / name)
         assert (store.root / "a.png").read_bytes() == (store.root / "b.png").read_bytes()
 
 

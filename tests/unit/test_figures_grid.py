@@ -24,14 +24,13 @@ from bench.report.curves import running_loss
 from bench.report.figures import every, overview_splits, split_parts, widths
 from bench.report.figures import layout as columns
 from bench.report.figures import quality as quality_cost
-from bench.report.figures.every import draw_all
-from bench.report.figures.overview_data import Experiment
-from bench.report.figures.split_data import Curve
-from bench.report.results import ReadOnce
+from bench.report.lines import Line
+from bench.report.results import Cell, Group
 from bench.store.cell_folder import CellFolder
-from bench.store.files import write_json
-from bench.store.grid_folder import Store
-from tests import fake_store
+from bench.store.files import read_json, read_lines, write_json
+from bench.store.grid_folder import PlannedCell, Store
+from bench.store.records import Steps
+from tests import fake_store, reports
 from tests.unit.test_figures import picture, texts
 from tests.unit.test_figures_federated import LONG, MANY, boxes, folder_of, lines, rewrite
 
@@ -44,14 +43,14 @@ SPLITS = ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"
 def add_films(store: Store) -> None:
     """Twelve frames of two images each; every frame and cell has its own grey."""
     for number, cell in enumerate(store.planned()):
-        if store.cell(cell.cell_id).result():
+        if read_json(store.cell(cell.cell_id).path / "result.json"):
             frames = [torch.full((2, 1, 16, 16), 8 * (k + number % 8), dtype=torch.uint8) for k in range(12)]
             save_film(frames, store.cell(cell.cell_id).path / "film.gif")
 
 
 def vary_skew(store: Store) -> None:
     for cell in store.planned():
-        if cell.labels["n_clients"] is not None and store.cell(cell.cell_id).result():
+        if cell.labels["n_clients"] is not None and read_json(store.cell(cell.cell_id).path / "result.json"):
             skew = 0.6 - 0.3 * cell.labels["beta"] + 0.01 * cell.labels["seed"]
             rewrite(store.cell(cell.cell_id), metrics={"skew_tv": skew})
 
@@ -69,7 +68,7 @@ def draw_figures(store: Store, names: list[str], kept: list[Figure]) -> tuple[di
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(every, "FIGURES", {name: watched(name, every.FIGURES[name]) for name in names})
-        made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
+        made, untold = reports.draw_figures(store, store.root / "figures")
     return by_name, made, untold
 
 
@@ -91,7 +90,7 @@ class Drawn:
     def seeds(self, strategy: str, **labels: object) -> list[CellFolder]:
         wanted = {"strategy": strategy, **labels}
         cells = [cell for cell in self.store.planned() if wanted.items() <= cell.labels.items()]
-        return [folder for cell in cells if (folder := self.store.cell(cell.cell_id)).result()]
+        return [folder for cell in cells if (folder := self.store.cell(cell.cell_id)).state() == "done"]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def draw(store: Store, name: str, collected: list[Figure]) -> Figure:
-    every.FIGURES[name](ReadOnce(store.root), store.root / f"{name}.png")
+    every.FIGURES[name](reports.read(store), store.root / f"{name}.png")
     figure = collected[-1]
     assert colliding(figure) == []
     assert name in ("overview", "costs", "why") or is_of_a_paper(figure), figure.get_size_inches()
@@ -215,7 +214,7 @@ def test_fonts_of_pdfs_are_truetype_and_no_date_is_written(drawn_grid, name):
 @pytest.mark.parametrize("name", ["partitions", "schemes"])
 def test_the_same_store_gives_the_same_bytes(drawn_grid, tmp_path, name):
     for kind in ("pdf", "png"):
-        every.FIGURES[name](Store(drawn_grid.store.root), tmp_path / f"again.{kind}")
+        every.FIGURES[name](reports.read(drawn_grid.store), tmp_path / f"again.{kind}")
         assert (tmp_path / f"again.{kind}").read_bytes() == (
             drawn_grid.store.root / "figures" / f"{name}.{kind}"
         ).read_bytes()
@@ -245,7 +244,9 @@ def test_lines_of_a_figure_are_told_apart_in_grey(drawn_grid, name):
 def test_styles_of_many_strategies_are_told_apart_in_grey():
     styles = [Style(REFERENCE, "-", ""), OTHER, *map(distinct, range(split_parts.TOLD_APART))]
     assert alike_in_grey([key(style) for style in styles]) == []
-    recipes = [Experiment("centralized", f"recipe = {k}", True, ()) for k in range(10)]
+    labels = [{"strategy": "centralized", "n_clients": None, "recipe": f"{k}", "seed": 0} for k in range(10)]
+    cells = [Cell(PlannedCell(f"{k}", "", told, {}), CellFolder(Path())) for k, told in enumerate(labels)]
+    recipes = [Group((cell,)) for cell in cells]
     assert alike_in_grey([key(style) for style in overview_splits._styles(recipes).values()]) == []
     near = [key(Style(colour, "-", "o")) for colour in COLOURS[1:3]]  # of much the same grey
     assert len(alike_in_grey(near)) == 1
@@ -257,7 +258,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collecte
     (store.root / "figures" / "clients.png").write_bytes(b"of an earlier plan")
     for name in ("steps.jsonl", "samples.safetensors"):
         (folder_of(store, "centralized").path / name).unlink()
-    made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
+    made, untold = reports.draw_figures(store, store.root / "figures")
     assert not (store.root / "figures" / "clients.png").exists()
     assert untold == [
         "partitions: no cell with clients is finished",
@@ -276,7 +277,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, collecte
 
 def test_of_a_grid_not_run_nothing_is_drawn(tmp_path):
     store = fake_store.planned_store(tmp_path, {"seed": [0]})
-    made, untold = draw_all(store, tmp_path / "figures")
+    made, untold = reports.draw_figures(store, tmp_path / "figures")
     assert made == []
     assert untold == [f"{name}: no cell is finished, so there is nothing to draw" for name in every.FIGURES]
     assert list((tmp_path / "figures").iterdir()) == []
@@ -289,7 +290,7 @@ def test_what_is_damaged_is_told_and_costs_only_what_needs_it(tmp_path, collecte
     for name in ("partition.json", "samples.safetensors", "film.gif"):
         (folder.path / name).write_bytes(b"{}")
     with pytest.warns(UserWarning, match=r"partition\.json is broken"):
-        made, untold = draw_all(ReadOnce(store.root), store.root / "figures")
+        made, untold = reports.draw_figures(store, store.root / "figures")
     told = {line.split(":")[0] for line in untold}
     assert told == {"overview", "clients", "samples", "samples_grid", "skew", "film"}
     assert all(str(folder.path) in line for line in untold if line.split(":")[0] in ("overview", "samples", "film"))
@@ -306,7 +307,7 @@ def test_one_figure_that_fails_costs_no_other(tmp_path, collected, monkeypatch):
     (store.root / "figures" / "broken.png").write_bytes(b"of an earlier version")
     monkeypatch.setattr(every, "FIGURES", {"broken": broken, "partitions": every.FIGURES["partitions"]})
     with pytest.warns(UserWarning, match="broken: could not be drawn"):
-        made, untold = draw_all(store, store.root / "figures")
+        made, untold = reports.draw_figures(store, store.root / "figures")
     assert untold == ["broken: could not be drawn: KeyError: 'samples'"]
     assert {path.stem for path in made} == {"partitions"}
     assert not (store.root / "figures" / "broken.png").exists()
@@ -316,8 +317,12 @@ def without(store: Store, *keys: str) -> None:
     """Take the keys out of all records, as if an older version had written them."""
     for cell in store.planned():
         folder = store.cell(cell.cell_id)
-        lines(folder, "metrics.jsonl", [{k: v for k, v in r.items() if k not in keys} for r in folder.rounds()])
-        result = folder.result()
+        lines(
+            folder,
+            "metrics.jsonl",
+            [{k: v for k, v in r.items() if k not in keys} for r in read_lines(folder.path / "metrics.jsonl")],
+        )
+        result = read_json(folder.path / "result.json")
         metrics = {key: value for key, value in result["metrics"].items() if key not in keys}
         write_json(folder.path / "result.json", result | {"metrics": metrics})
 
@@ -326,10 +331,10 @@ def without(store: Store, *keys: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "lost"),
     [
-        (["samples"], {"costs", "schemes", "clients", "quality_cost"}),
-        (["bytes_up", "sequential_steps"], {"costs", "quality_cost"}),
+        (["samples"], {"schemes", "clients"}),
+        (["bytes_up", "sequential_steps"], set()),
         (["heldout_loss", "fid"], {"costs", "quality_cost", "skew"}),
-        (["seconds", "drift", "update_cosine"], {"costs", "quality_cost", "drift"}),
+        (["seconds", "drift", "update_cosine"], {"drift"}),
     ],
 )
 def test_records_of_older_versions_cost_only_the_figures_that_need_them(tmp_path, collected, keys, lost):
@@ -367,13 +372,15 @@ def test_schemes_show_means_and_intervals_of_both_losses(drawn_grid):
     assert (heldout.get_ylabel(), training.get_ylabel()) == ("held-out loss", "running training loss")
     assert [line.get_color() for line in heldout.lines] == ["black", *COLOURS[:2]]
     folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
-    losses = np.array([[line["heldout_loss"] for line in folder.rounds()] for folder in folders])
+    losses = np.array(
+        [[line["heldout_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
+    )
     assert heldout.lines[1].get_ydata() == pytest.approx(losses.mean(axis=0))
     assert list(heldout.lines[1].get_xdata()) == [200, 400, 600]
     corners = heldout.collections[1].get_paths()[0].vertices
     low, high = t_interval(losses)
     assert {round(y, 9) for y in corners[:, 1]} == {round(y, 9) for y in (*low, *high)}
-    runs = [running_loss(folder.lines("steps.jsonl"), 600) for folder in folders]
+    runs = [running_loss(folder.read_log(Steps), 600) for folder in folders]
     assert training.lines[1].get_xdata() == pytest.approx(runs[0][0])
     assert training.lines[1].get_ydata() == pytest.approx(np.mean([y for _, y in runs], axis=0))
     note = next(text for text in texts(figure) if "95 % t interval" in text)
@@ -387,7 +394,7 @@ def test_clients_are_compared_for_each_strategy_and_beta(drawn_grid):
     heldout, _ = row_of(figure, "fedprox(mu=0.1), β = 1")
     for line, n in zip(heldout.lines[1:], (3, 5), strict=True):
         folders = drawn_grid.seeds("fedprox(mu=0.1)", n_clients=n, beta=1.0)
-        losses = [[line["heldout_loss"] for line in folder.rounds()] for folder in folders]
+        losses = [[line["heldout_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
         assert line.get_ydata() == pytest.approx(np.mean(losses, axis=0))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["centralized", "3 clients", "5 clients"]
 
@@ -419,7 +426,7 @@ def test_a_seed_without_steps_is_left_out_of_the_mean(tmp_path, collected):
     first, second = (folder_of(store, "fedavg", seed=seed) for seed in (0, 1))
     (second.path / "steps.jsonl").unlink()
     _, training = draw(store, "schemes", collected).axes
-    assert training.lines[0].get_ydata() == pytest.approx(running_loss(first.lines("steps.jsonl"), 600)[1])
+    assert training.lines[0].get_ydata() == pytest.approx(running_loss(first.read_log(Steps), 600)[1])
 
 
 @pytest.mark.parametrize(("n_clients", "wide"), [([3], columns.COLUMN), ([3, 5], columns.PAGE)])
@@ -504,14 +511,13 @@ def test_few_schemes_have_two_images_in_their_film(tmp_path, collected):
 # ------------------------------------------------------------------------------------------ quality
 
 
-def curve(costs: list[float], fids: list[float]) -> Curve:
-    values = np.array(fids)
-    return Curve({"megabytes": np.array(costs)}, values, values, values)
+def curve(costs: list[float], fids: list[float]) -> Line:
+    return Line(np.array(costs), np.array([fids]))
 
 
 def test_the_pareto_front_is_of_what_no_other_beats_at_both():
     curves = {"a": curve([1, 2, 3], [9, 8, 8]), "b": curve([2, 4], [7, 3]), "c": curve([1, 5], [10, 3])}
-    front = quality_cost.pareto(curves, "megabytes")
+    front = quality_cost.pareto(curves)
     assert (front.cost.tolist(), front.fid.tolist(), front.names) == ([1, 2, 4], [9, 7, 3], ["a", "b"])
 
 
@@ -520,7 +526,7 @@ def test_quality_stands_over_its_costs_along_training(drawn_grid):
     megabytes, rounds, _ = figure.axes[:3]
     assert [axes.get_xlabel() for axes in figure.axes[-3:]] == ["MB up and down", "round", "seconds of training"]
     folder = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)[0]
-    spent = [(line["bytes_up"] + line["bytes_down"]) / 1e6 for line in folder.rounds()]
+    spent = [(line["bytes_up"] + line["bytes_down"]) / 1e6 for line in read_lines(folder.path / "metrics.jsonl")]
     line = next(line for line in megabytes.lines if line.get_color() == COLOURS[0])
     assert line.get_xydata() == pytest.approx(np.column_stack([spent, [92, 47, 32]]))
     level = next(line for line in megabytes.lines if line.get_color() == "black")
@@ -536,7 +542,7 @@ def test_what_sends_nothing_stands_at_zero_of_a_logarithmic_axis(tmp_path, colle
         folder = folder_of(store, name)
         changed = [
             line | {"bytes_up": factor * line["bytes_up"] * line["round"] ** 2, "bytes_down": 0}
-            for line in folder.rounds()
+            for line in read_lines(folder.path / "metrics.jsonl")
         ]
         lines(folder, "metrics.jsonl", changed)
     scores = [{"round": n, "fid": 9.0 - n, "n_generated": 5} for n in (1, 2, 3)]
@@ -553,20 +559,25 @@ def test_finished_models_are_a_point_each_where_nothing_was_drawn_along_training
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     rounds = draw(store, "quality_cost", collected).axes[1]
     line = next(line for line in rounds.lines if line.get_color() == COLOURS[0])
-    assert line.get_xydata().tolist() == [[3.0, folder_of(store, "fedavg").result()["metrics"]["fid"]]]
+    assert line.get_xydata().tolist() == [
+        [3.0, read_json(folder_of(store, "fedavg").path / "result.json")["metrics"]["fid"]]
+    ]
 
 
 def test_skew_is_held_against_fid_seed_by_seed(drawn_grid):
     figure = drawn_grid.figures["skew"]
     axes = panel(figure, "n = 3")
     found = [drawn_grid.seeds("fedavg", n_clients=3, beta=beta) for beta in (0.1, 1.0)]
-    values = [[[f.result()["metrics"][key] for key in ("skew_tv", "fid")] for f in folders] for folders in found]
+    values = [
+        [[read_json(f.path / "result.json")["metrics"][key] for key in ("skew_tv", "fid")] for f in folders]
+        for folders in found
+    ]
     own = [line for line in axes.lines if line.get_color() == COLOURS[0]]
     for seeds, line in zip(values, own[:2], strict=True):
         assert line.get_xydata() == pytest.approx(np.array(seeds))
     means = sorted(np.mean(seeds, axis=0).tolist() for seeds in values)
     assert own[2].get_xydata() == pytest.approx(np.array(means))
-    central = np.mean([f.result()["metrics"]["fid"] for f in drawn_grid.seeds("centralized")])
+    central = np.mean([read_json(f.path / "result.json")["metrics"]["fid"] for f in drawn_grid.seeds("centralized")])
     assert next(line for line in axes.lines if line.get_color() == "black").get_ydata()[0] == pytest.approx(central)
 
 
@@ -580,7 +591,7 @@ def test_splits_of_one_skew_are_not_compared(tmp_path, values, reason):
     for cell, value in zip(store.planned(), values, strict=True):
         rewrite(store.cell(cell.cell_id), metrics={"skew_tv": value})
     with pytest.raises(NotApplicable, match=reason):
-        every.FIGURES["skew"](store, tmp_path / "skew.png")
+        every.FIGURES["skew"](reports.read(store), tmp_path / "skew.png")
 
 
 # ------------------------------------------------------------------------------------------ classes and clients
@@ -621,11 +632,11 @@ def test_clients_stand_on_their_strategy_s_row_with_their_spread(drawn_grid):
     figure = drawn_grid.figures["client_spread"]
     losses, fids = row_of(figure, SPLITS[0])
     folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
-    clients = [client["fid"] for folder in folders for client in folder.result()["clients"]]
+    clients = [client["fid"] for folder in folders for client in read_json(folder.path / "result.json")["clients"]]
     dots = next(line for line in fids.lines if line.get_marker() == "o" and line.get_ydata()[0] == 1)
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(clients))
     assert f"{np.std(clients, ddof=1):#.3g}" in [text.get_text() for text in fids.texts]
-    own = [loss for folder in folders for loss in folder.result()["diagnostics"]["client_loss"]]
+    own = [loss for folder in folders for loss in read_json(folder.path / "result.json")["diagnostics"]["client_loss"]]
     dots = next(line for line in losses.lines if line.get_marker() == "o" and line.get_ydata()[0] == 1)
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(own))
     assert [plain_text(text) for text in losses.texts][:3] == COMPARED

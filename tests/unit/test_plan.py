@@ -4,7 +4,7 @@ import pytest
 
 from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
-from bench.config.names import describe
+from bench.config.names import cell_name
 from bench.run import cost
 from bench.run.plan import make_plan
 from bench.store.files import write_bytes, write_json
@@ -65,10 +65,10 @@ def test_cells_with_other_networks_take_other_times(tmp_path):
 def test_labels_tell_cells_apart(tmp_path):
     plan = plan_of(tmp_path, "partition=iid,dirichlet(min_size=5)", "strategy=centralized,fedavg")
     assert [job.labels["partition"] for job in plan.jobs] == [None, "iid", "dirichlet(min_size=5)"]
-    assert [describe(job.config) for job in plan.jobs] == [
+    assert [cell_name(job.labels) for job in plan.jobs] == [
         "centralized seed=0",
-        "fedavg n=2 seed=0",
-        "fedavg n=2 beta=1 seed=0",
+        "fedavg n=2 seed=0 partition=iid",
+        "fedavg n=2 beta=1 seed=0 partition=dirichlet(min_size=5)",
     ]
 
 

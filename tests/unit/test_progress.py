@@ -22,14 +22,15 @@ def advance(plan, number, rounds, phase="train", done=0.5):
     if folder.state() == "todo":
         folder.begin({})
     for r in range(rounds):
-        folder.append("metrics.jsonl", [{"round": r + 1, "train_loss": 0.25, "heldout_loss": 0.5}])
+        folder.append("metrics.jsonl", [{"round": r + 1, "train_loss": 0.25, "heldout_loss": 0.5, "time": 0.0}])
     folder.progress(phase, done)
     return folder
 
 
 def finish(plan, number):
     folder = advance(plan, number, 2)
-    write_json(folder.path / "result.json", {"metrics": {"fid": 12.345, "heldout_loss": 0.125}})
+    metrics = {"fid": 12.345, "heldout_loss": 0.125}
+    write_json(folder.path / "result.json", {"cell_id": folder.cell_id, "metrics": metrics, "finished": 0.0})
 
 
 def shown(plan, make):

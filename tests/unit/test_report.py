@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from bench.report.__main__ import main
-from bench.report.results import ReadOnce
 from bench.report.write import FIGURES, PAGE, TABLES, write_report
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
@@ -69,15 +68,15 @@ def test_tables_figures_and_page_lie_in_the_grids_folder(written):
 
 def test_a_report_removes_what_only_the_last_one_wrote_and_nothing_else(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
-    write_report(ReadOnce(store.root))
+    write_report(store.root)
     write_bytes(store.root / TABLES / "mine.tex", b"by hand")
-    made = write_report(ReadOnce(store.root), pictures=False)  # an older page would contradict the new tables
+    made = write_report(store.root, pictures=False)  # an older page would contradict the new tables
     assert files(store.root) == {path.relative_to(store.root) for path in made.files} | {Path(TABLES) / "mine.tex"}
     assert {path.parent.name for path in made.files} == {TABLES}
 
 
 def test_differences_are_to_the_baseline_asked_for(store):
-    write_report(ReadOnce(store.root), "fedavg", pictures=False)
+    write_report(store.root, "fedavg", pictures=False)
     table = pd.read_csv(store.root / TABLES / "differences.csv")
     assert set(table["baseline"]) == {"fedavg"}
     assert "fedavg" not in set(table["strategy"])
@@ -110,7 +109,7 @@ def test_a_damaged_result_is_told_and_counts_as_missing(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
     path = store.cell(store.planned()[0].cell_id).path / "result.json"
     path.write_bytes(path.read_bytes()[:-100])
-    (told,) = write_report(ReadOnce(store.root), pictures=False).told
+    (told,) = write_report(store.root, pictures=False).warnings
     assert f"{path} is broken" in told
     rows = pd.read_csv(store.root / TABLES / "cells.csv")
     assert (rows["state"] != "done").sum() == 1
@@ -127,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
 
 def test_a_grid_without_a_finished_cell_has_a_report_that_says_so(tmp_path):
     store = fake_store.planned_store(tmp_path, AXES | {"seed": [0]})
-    write_report(ReadOnce(store.root), pictures=False)
+    write_report(store.root, pictures=False)
     assert "missing" in (store.root / TABLES / "summary.md").read_text()
     for cell in store.planned():
         fake_store.fail(fake_store.begin(store, cell))

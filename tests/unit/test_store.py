@@ -5,11 +5,14 @@ import os
 
 import pytest
 
-from bench.report.results import cell_frame
 from bench.store.cell_folder import CellFolder
-from bench.store.files import Damaged, read_json, write_bytes, write_json
+from bench.store.files import Damaged, read_json, read_lines, write_bytes, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.locks import hold
+from bench.store.records import Result, Round
+from tests import reports
+
+RESULT = {"cell_id": "abc", "config": {}, "metrics": {}, "finished": 0.0}
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def test_a_cell_goes_through_its_states(folder):
     folder.forget_failure()
     assert folder.state() == "partial"
     folder.begin({"attempt": "2"})
-    assert folder.manifest() == {"attempt": "2"}
-    write_json(folder.path / "result.json", {"metrics": {}})
+    assert read_json(folder.path / "cell.json") == {"attempt": "2"}
+    write_json(folder.path / "result.json", RESULT)
     assert folder.state() == "done"
 
 
@@ -41,11 +44,11 @@ def test_a_torn_last_line_is_left_out(folder):
     folder.append("metrics.jsonl", [{"round": 2}])
     with open(folder.path / "metrics.jsonl", "a") as file:
         file.write('{"round": 3, "tra')
-    assert [line["round"] for line in folder.rounds()] == [1, 2]
+    assert [line["round"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2]
 
 
 def test_no_rounds_before_the_first(folder):
-    assert folder.rounds() == []
+    assert read_lines(folder.path / "metrics.jsonl") == []
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
@@ -86,9 +89,37 @@ def test_a_record_that_was_changed_is_noticed(tmp_path, old):
 
 def test_a_record_of_another_cell_is_not_believed(folder):
     folder.begin({})
-    write_json(folder.path / "result.json", {"cell_id": "another", "metrics": {}})
+    write_json(folder.path / "result.json", RESULT | {"cell_id": "another"})
     with pytest.warns(UserWarning, match="it is of cell another"):
-        assert folder.result() is None
+        assert folder.read(Result) is None
+
+
+def test_a_record_says_which_field_is_wrong(folder):
+    write_json(folder.path / "result.json", RESULT | {"metrics": {"fid": "low"}})
+    with pytest.warns(
+        UserWarning, match=r"result\.json is broken \(metrics\.fid.*: Input should be a valid .*\) and is not"
+    ):
+        assert folder.read(Result) is None
+    write_json(folder.path / "result.json", {key: value for key, value in RESULT.items() if key != "finished"})
+    with pytest.warns(UserWarning, match=r"\(finished: Field required\)"):
+        assert folder.read(Result) is None
+
+
+def test_what_an_older_version_did_not_write_has_a_default(folder):
+    older = {"class_histogram": None, "metrics": {"fid": None, "rounds": 3}, "a field of then": 1}
+    write_json(folder.path / "result.json", RESULT | older)
+    found = folder.read(Result)
+    assert (found.metrics, found.class_histogram, found.clients) == ({"fid": None, "rounds": 3}, (), ())
+    assert "a field of then" not in found.known()
+
+
+def test_a_damaged_log_is_as_if_it_were_empty(folder):
+    folder.begin({})
+    folder.append("metrics.jsonl", [{"round": 1, "time": 5.0, "fid": 2.0}, {"round": "two", "time": 6.0}])
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl is broken \(round: .*\) and is not used"):
+        assert folder.read_log(Round) == []
+    with pytest.raises(Damaged, match="round"):
+        Round.read_log(folder.path)
 
 
 def test_cells_of_other_versions_are_counted(tmp_path):
@@ -103,10 +134,11 @@ def test_cells_of_other_versions_are_counted(tmp_path):
 
 def test_trained_needs_both_files(folder):
     folder.begin({})
-    write_json(folder.path / "train.json", {"train_id": "t"})
+    trained = {"train_id": "t", "weight_hash": "h", "metrics": {"train_seconds": 2}, "files": {}}
+    write_json(folder.path / "train.json", trained)
     assert folder.trained() is None
     write_bytes(folder.path / "weights.safetensors", b"x")
-    assert folder.trained() == {"train_id": "t"}
+    assert folder.trained().known() == trained
     assert [found.cell_id for found in Store(folder.path.parent).find_trained("t")] == ["abc"]
     assert Store(folder.path.parent).find_trained("u") == []
     assert Store(folder.path.parent).trained_ids() == {"t"}
@@ -119,9 +151,9 @@ def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text
     for name in ("train.json", "likelihood.json"):
         write_bytes(folder.path / name, text.encode())
     store = Store(folder.path.parent)
-    with pytest.warns(UserWarning, match=r"train.json is broken .* made anew"):
+    with pytest.warns(UserWarning, match=r"train.json is broken .* not used"):
         assert store.find_trained("t") == []
-    with pytest.warns(UserWarning, match=r"likelihood.json is broken .* made anew"):
+    with pytest.warns(UserWarning, match=r"likelihood.json is broken .* not used"):
         assert store.find_likelihood("l") is None
 
 
@@ -133,11 +165,12 @@ def test_a_folder_without_a_grid_says_so(tmp_path):
 def test_the_frame_has_a_row_for_every_planned_cell(tmp_path):
     store = Store(tmp_path)
     labels = {"strategy": "fedavg", "n_clients": 3, "beta": 0.1, "seed": 0}
-    store.write_plan({"cells": [PlannedCell(i, "t", labels | {"seed": n}, {}) for n, i in enumerate("ab")]})
+    cells = [PlannedCell(i, "t", labels | {"seed": n}, {}) for n, i in enumerate("ab")]
+    store.write_plan({"name": "grid", "description": "", "extra_axes": [], "cells": cells})
     store.cell("a").begin({})
-    write_json(store.cell("a").path / "result.json", {"metrics": {"fid": 2.5}, "weight_hash": "h"})
+    write_json(store.cell("a").path / "result.json", RESULT | {"cell_id": "a", "metrics": {"fid": 2.5}})
     store.cell("c").begin({})
-    frame = cell_frame(store)
+    frame = reports.rows_of(store).frame
     assert frame["state"].tolist() == ["done", "todo"]
     assert frame["fid"].tolist()[0] == 2.5
     assert frame["seed"].tolist() == [0, 1]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from bench.config.names import AXES
 from bench.report import curves, metrics, summary
-from bench.store.files import write_json
+from bench.report.summary import Rows
+from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
-from tests import fake_store
+from tests import fake_store, reports
 
 SMALL = {"strategy": ["centralized", "fedavg"], "n_clients": [3]}
 
@@ -35,7 +36,7 @@ def rows_of(numbers: dict[tuple, list[float | None]], metric: str = "fid", **mor
 
 
 def compared(rows: pd.DataFrame, **settings) -> pd.DataFrame:
-    return summary.differences(rows, [], ["fid"], **settings).set_index("strategy")
+    return summary.differences(Rows(rows), ["fid"], **settings).set_index("strategy")
 
 
 def tell_losses(store: Store, cell: PlannedCell, losses: list[float]) -> None:
@@ -44,7 +45,7 @@ def tell_losses(store: Store, cell: PlannedCell, losses: list[float]) -> None:
     (folder.path / "metrics.jsonl").unlink()
     lines = [fake_store.round_record(cell, k) | {"heldout_loss": loss} for k, loss in enumerate(losses, start=1)]
     folder.append("metrics.jsonl", lines)
-    result = folder.result()
+    result = read_json(folder.path / "result.json")
     write_json(folder.path / "result.json", result | {"metrics": result["metrics"] | {"heldout_loss": losses[-1]}})
 
 
@@ -53,7 +54,7 @@ def planted(results: Path, losses: dict[str, list[float]], axes: dict | None = N
     store = fake_store.finished_store(results, SMALL | {"seed": [0]} | (axes or {}), **settings)
     for cell in store.planned():
         tell_losses(store, cell, losses[cell.labels["strategy"]])
-    return summary.cell_rows(store)
+    return reports.rows_of(store).frame
 
 
 # ----------------------------------------------------------------------------------------------- rows: curves
@@ -74,7 +75,7 @@ def test_rows_tell_what_curves_say(tmp_path):
 
 def test_train_roughness_is_that_of_the_running_training_loss(tmp_path):
     store = fake_store.finished_store(tmp_path, SMALL)
-    rows = summary.cell_rows(store).set_index("cell_id")
+    rows = reports.rows_of(store).frame.set_index("cell_id")
     for cell in store.planned():
         losses = [loss for k in range(1, 4) for line in fake_store.steps(cell, k) for loss in line["loss"]]
         assert rows.loc[cell.cell_id, "train_roughness"] == pytest.approx(curves.roughness(curves.running_mean(losses)))
@@ -96,7 +97,7 @@ def test_without_centralized_training_nobody_knows_what_is_reached(tmp_path):
 def test_without_a_curve_nobody_knows_what_is_reached(tmp_path):
     store = fake_store.finished_store(tmp_path, SMALL | {"seed": [0]})
     (store.cell(store.planned()[1].cell_id).path / "metrics.jsonl").unlink()
-    fedavg = summary.cell_rows(store).iloc[1]
+    fedavg = reports.rows_of(store).frame.iloc[1]
     assert fedavg[["reached_centralized", "rounds_to_centralized", "heldout_area"]].isna().all()
     assert fedavg["train_roughness"] > 1
 
@@ -109,7 +110,7 @@ def test_what_is_reached_is_centralized_training_of_the_same_seed_and_own_axes(t
         own = 0.4 if (seed, steps) == (1, 10) else 0.2
         central = cell.labels["strategy"] == "centralized"
         tell_losses(store, cell, [0.9, own] if central else [0.9, 0.5, 0.3])
-    rows = summary.cell_rows(store)
+    rows = reports.rows_of(store).frame
     federated = rows[rows["n_clients"].notna()]
     reached = federated["rounds_to_centralized"] == 3
     assert list(reached) == [
@@ -127,9 +128,9 @@ def test_bytes_to_centralized_include_the_autoencoders(tmp_path):
 
 def test_a_federated_autoencoder_is_compared_with_the_central_one(tmp_path):
     store = fake_store.finished_store(tmp_path, SMALL | {"seed": [0], "latent.mode": ["federated"]})
-    rows = summary.cell_rows(store)
+    rows = reports.rows_of(store).frame
     assert list(rows["latent.mode"]) == ["central", "federated"]
-    table = summary.summarise(rows, ["latent.mode"])
+    table = summary.summarise(Rows(rows, ("latent.mode",)))
     assert table["fid_minus_centralized"][1] == pytest.approx(rows["fid"][1] - rows["fid"][0])
 
 
@@ -138,8 +139,8 @@ def test_a_log_that_cannot_be_read_says_nothing_and_is_told(tmp_path, content):
     store = fake_store.finished_store(tmp_path, SMALL | {"seed": [0]})
     broken = store.cell(store.planned()[1].cell_id).path
     (broken / "steps.jsonl").write_text(content)
-    with pytest.warns(UserWarning, match=f"the logs of {broken} are broken"):
-        rows = summary.cell_rows(store)
+    with pytest.warns(UserWarning, match=f"{broken / 'steps.jsonl'} is broken"):
+        rows = reports.rows_of(store).frame
     assert list(rows["train_roughness"].isna()) == [False, True]
     assert rows["fid"].notna().all()
 
@@ -151,18 +152,18 @@ def test_cells_that_are_not_finished_have_no_curve(tmp_path):
         folder = fake_store.begin(store, cell)
         fake_store.add_rounds(folder, cell, 1, 2)
     fake_store.fail(folder)
-    rows = summary.cell_rows(store)
+    rows = reports.rows_of(store).frame
     assert list(rows["state"]) == ["done", "done", "partial", "failed"]
     assert list(rows["heldout_area"].isna()) == [False, False, True, True]
 
 
 def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
-    rows = summary.cell_rows(fake_store.planned_store(tmp_path, SMALL))
+    rows = reports.rows_of(fake_store.planned_store(tmp_path, SMALL)).frame
     assert rows["heldout_area"].isna().all()
-    assert list(summary.summarise(rows)["n"]) == [0, 0]
-    assert summary.differences(rows, [], list(metrics.SUMMARY)).empty
-    assert summary.ranks(rows, [], "fid", -1).empty
-    assert not summary.best_and_ties(rows, [], "fid", -1)[["best", "tied"]].any(axis=None)
+    assert list(summary.summarise(Rows(rows))["n"]) == [0, 0]
+    assert summary.differences(Rows(rows), list(metrics.SUMMARY)).empty
+    assert summary.ranks(Rows(rows), "fid", -1).empty
+    assert not summary.best_and_ties(Rows(rows), "fid", -1)[["best", "tied"]].any(axis=None)
 
 
 # -------------------------------------------------------------------------------------------- means over seeds
@@ -170,7 +171,7 @@ def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
 
 def test_means_have_the_interval_of_scipy():
     values = [3.0, 4.5, 4.0]
-    (row,) = summary.summarise(rows_of({("fedavg", 3, 0.1): values})).to_dict("records")
+    (row,) = summary.summarise(Rows(rows_of({("fedavg", 3, 0.1): values}))).to_dict("records")
     low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
     assert (row["fid"], row["fid_sd"]) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert (row["fid_low"], row["fid_high"]) == (pytest.approx(low), pytest.approx(high))
@@ -179,20 +180,20 @@ def test_means_have_the_interval_of_scipy():
 def test_intervals_count_the_seeds_that_have_the_number():
     """A seed of three is finished but has no such score: the interval is that of two."""
     rows = rows_of({("fedavg", 3, 0.1): [3.0, 4.0, 5.0]}).assign(kid_mean=[1.0, math.nan, 2.0])
-    (row,) = summary.summarise(rows).to_dict("records")
+    (row,) = summary.summarise(Rows(rows)).to_dict("records")
     assert row["n"] == 3
     assert row["kid_mean_high"] - row["kid_mean"] == pytest.approx(scipy.stats.t.ppf(0.975, 1) * math.sqrt(0.5 / 2))
 
 
 def test_one_seed_has_no_interval_and_none_no_mean():
-    table = summary.summarise(rows_of({("fedavg", 3, 0.1): [3.0, None], ("fedavg", 5, 0.1): [None, None]}))
+    table = summary.summarise(Rows(rows_of({("fedavg", 3, 0.1): [3.0, None], ("fedavg", 5, 0.1): [None, None]})))
     assert list(table["fid"].fillna(-1)) == [3.0, -1]
     assert table[["fid_sd", "fid_low", "fid_high"]].isna().all(axis=None)
     assert list(table["unfinished"]) == ["1 failed", "2 failed"]
 
 
 def test_differences_to_centralized_training_have_intervals():
-    table = summary.summarise(rows_of({("centralized", None, None): [1.0, 2.0], ("fedavg", 3, 0.1): [4.0, 7.0]}))
+    table = summary.summarise(Rows(rows_of({("centralized", None, None): [1.0, 2.0], ("fedavg", 3, 0.1): [4.0, 7.0]})))
     row = table.iloc[1]
     oracle = scipy.stats.ttest_rel([4.0, 7.0], [1.0, 2.0]).confidence_interval()
     assert row["fid_minus_centralized"] == 4.0
@@ -205,14 +206,14 @@ def test_what_reaching_costs_has_a_mean_only_where_every_seed_reaches_it():
         {("fedavg", 3, 0.1): [5.0, None, 7.0], ("fedavg", 5, 0.1): [5.0, math.nan, 7.0]}, "rounds_to_centralized"
     )
     rows["state"] = ["done", "failed", "done", "done", "done", "done"]
-    table = summary.summarise(rows)
+    table = summary.summarise(Rows(rows))
     assert table["rounds_to_centralized"].to_list() == pytest.approx([6.0, math.nan], nan_ok=True)
     assert table["rounds_to_centralized_high"].isna().to_list() == [False, True]
 
 
 def test_new_scores_and_those_of_curves_are_summarised(tmp_path):
-    rows = summary.cell_rows(fake_store.finished_store(tmp_path, SMALL))
-    table = summary.summarise(rows)
+    rows = reports.rows_of(fake_store.finished_store(tmp_path, SMALL)).frame
+    table = summary.summarise(Rows(rows))
     told = ("fid_infinity", "fid_images_sd", "fid_images_bias", "heldout_area", "train_roughness")
     for key in told:
         assert table.loc[1, key] == pytest.approx(rows.loc[rows["strategy"] == "fedavg", key].mean())
@@ -252,7 +253,7 @@ def test_differences_to_a_strategy_are_within_its_block():
         ("scaffold", 5, 0.1): [49.0, 57.0],
         ("scaffold", 5, 1.0): [1.0, 1.0],
     }
-    found = summary.differences(rows_of(numbers), [], ["fid"], "fedavg")
+    found = summary.differences(Rows(rows_of(numbers)), ["fid"], "fedavg")
     assert list(found["strategy"]) == ["scaffold"] * 3
     assert list(zip(found["n_clients"], found["beta"], found["n"], strict=True)) == [
         (3, 0.1, 2),
@@ -274,20 +275,20 @@ def test_differences_to_a_strategy_are_within_every_further_axis():
         ],
         ignore_index=True,
     )
-    within = summary.differences(rows, ["partition"], ["fid"], "fedavg")
+    within = summary.differences(Rows(rows, ("partition",)), ["fid"], "fedavg")
     assert dict(zip(within["partition"], within["mean"], strict=True)) == {"iid": 1.0, "dirichlet": 20.0}
-    shared = summary.differences(rows, ["partition"], ["fid"])
+    shared = summary.differences(Rows(rows, ("partition",)), ["fid"])
     assert sorted(shared["mean"]) == [0.5, 1.5, 9.5, 29.5]
 
 
 def test_a_baseline_must_be_one_of_the_grids():
     rows = rows_of({central: [1.0], ours: [2.0]})
     with pytest.raises(ValueError, match="got 'fedprox'; there are centralized, fedavg"):
-        summary.differences(rows, [], ["fid"], "fedprox")
+        summary.differences(Rows(rows), ["fid"], "fedprox")
 
 
 def test_without_the_baseline_every_row_says_so():
-    found = summary.differences(rows_of({ours: [1.0, 2.0], ("scaffold", 3, 0.1): [1.0, 2.0]}), [], ["fid"])
+    found = summary.differences(Rows(rows_of({ours: [1.0, 2.0], ("scaffold", 3, 0.1): [1.0, 2.0]})), ["fid"])
     assert list(found["n"]) == [0, 0]
     assert set(found["note"]) == {"no seed has this number on both sides"}
     assert found[["mean", "low", "p"]].isna().all(axis=None)
@@ -295,12 +296,12 @@ def test_without_the_baseline_every_row_says_so():
 
 def test_baselines_are_offered_by_their_labels(tmp_path):
     store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg", "fedprox(mu=0.1)"]})
-    assert summary.baselines(store) == ["centralized", "fedavg", "fedprox(mu=0.1)"]
+    assert summary.baselines(reports.read(store)) == ["centralized", "fedavg", "fedprox(mu=0.1)"]
 
 
 def test_metrics_that_no_cell_has_are_left_out():
     rows = rows_of({central: [1.0], ours: [2.0]}).assign(epsilon=math.nan)
-    assert list(summary.differences(rows, [], ["fid", "epsilon", "bits_per_dim"])["metric"]) == ["fid"]
+    assert list(summary.differences(Rows(rows), ["fid", "epsilon", "bits_per_dim"])["metric"]) == ["fid"]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,7 @@ def test_families_are_of_one_metric():
     rows = rows_of({central: [1.0] * 6, ours: [2.0 + 0.1 * k for k in range(6)]}).assign(
         class_tv=lambda r: r["fid"] / 9
     )
-    found = summary.differences(rows, [], ["fid", "class_tv"])
+    found = summary.differences(Rows(rows), ["fid", "class_tv"])
     assert list(found["p_holm"]) == [2.0**-5] * 2
 
 
@@ -348,10 +349,10 @@ def test_the_order_of_the_rows_does_not_matter():
     mixed = rows.sample(frac=1, random_state=3)
     by = ["strategy", "n_clients", "beta"]
     for compare in (
-        lambda r: summary.differences(r, [], ["fid"]),
-        lambda r: summary.differences(r, [], ["fid"], "fedavg"),
-        lambda r: summary.summarise(r).dropna(axis=1, how="all"),
-        lambda r: summary.best_and_ties(r, [], "fid", -1),
+        lambda r: summary.differences(Rows(r), ["fid"]),
+        lambda r: summary.differences(Rows(r), ["fid"], "fedavg"),
+        lambda r: summary.summarise(Rows(r)).dropna(axis=1, how="all"),
+        lambda r: summary.best_and_ties(Rows(r), "fid", -1),
     ):
         one, other = (compare(r).sort_values(by, ignore_index=True) for r in (rows, mixed))
         pd.testing.assert_frame_equal(one, other)
@@ -393,14 +394,14 @@ def test_replicates_that_do_not_pair_give_no_interval(fedavgs):
 def test_replicates_come_from_the_results_and_serve_fid_alone(tmp_path):
     store = fake_store.finished_store(tmp_path, SMALL, missing=[3])
     old = store.cell(store.planned()[0].cell_id)
-    result = old.result()
+    result = read_json(old.path / "result.json")
     del result["bootstrap"]
     write_json(old.path / "result.json", result)
-    replicates = summary.fid_replicates(store)
+    replicates = summary.fid_replicates(reports.read(store))
     assert list(replicates) == [cell.cell_id for cell in store.planned()[1:3]]
-    rows = summary.cell_rows(fake_store.finished_store(tmp_path / "all", SMALL))
-    replicates = summary.fid_replicates(Store(tmp_path / "all" / "fake"))
-    found = summary.differences(rows, [], ["fid", "kid_mean"], replicates=replicates).set_index("metric")
+    rows = reports.rows_of(fake_store.finished_store(tmp_path / "all", SMALL)).frame
+    replicates = summary.fid_replicates(reports.read(Store(tmp_path / "all" / "fake")))
+    found = summary.differences(Rows(rows), ["fid", "kid_mean"], replicates=replicates).set_index("metric")
     assert found.loc["fid", "images_low"] == pytest.approx(found.loc["fid", "mean"])  # the same errors in all
     assert math.isnan(found.loc["kid_mean", "images_low"])
 
@@ -414,18 +415,18 @@ def test_ranks_are_over_blocks():
         ("a", 3, 0.1): [1.0, 3.0], ("b", 3, 0.1): [2.0, 2.0], ("c", 3, 0.1): [9.0, 9.0],
         ("a", 5, 0.1): [5.0, 5.0], ("b", 5, 0.1): [4.0, 4.0], ("c", 5, 0.1): [6.0, 6.0],
     }  # fmt: skip
-    found = summary.ranks(rows_of(numbers), [], "fid", -1)
+    found = summary.ranks(Rows(rows_of(numbers)), "fid", -1)
     assert found.to_dict("list") == {
         "strategy": ["b", "a", "c"], "blocks": [2, 2, 2], "mean_rank": [1.25, 1.75, 3.0], "wins": [2, 1, 0],
     }  # fmt: skip
-    assert list(summary.ranks(rows_of(numbers), [], "fid", 1)["strategy"]) == ["c", "a", "b"]
+    assert list(summary.ranks(Rows(rows_of(numbers)), "fid", 1)["strategy"]) == ["c", "a", "b"]
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=8), st.sampled_from([-1, 1]))
 def test_ranks_are_scipys(values, better):
     names = [f"s{place}" for place in range(len(values))]
     numbers = {(name, 3, 0.1): [float(value)] for name, value in zip(names, values, strict=True)}
-    found = summary.ranks(rows_of(numbers), [], "fid", better).set_index("strategy")["mean_rank"]
+    found = summary.ranks(Rows(rows_of(numbers)), "fid", better).set_index("strategy")["mean_rank"]
     assert found[names].tolist() == scipy.stats.rankdata([-better * value for value in values]).tolist()
 
 
@@ -437,20 +438,20 @@ def test_ranks_compare_the_seeds_that_all_have():
         ("a", 5, 0.1): [1.0, 1.0],
         ("b", 5, 0.1): [None, None],
     }
-    found = summary.ranks(rows_of(numbers), [], "fid", -1)
+    found = summary.ranks(Rows(rows_of(numbers)), "fid", -1)
     assert found.to_dict("list") == {"strategy": ["a", "b"], "blocks": [1, 1], "mean_rank": [1.0, 2.0], "wins": [1, 0]}
 
 
 def test_who_finished_nothing_is_not_ranked_and_keeps_nobody_from_being():
     numbers = {("a", 3, 0.1): [1.0], ("b", 3, 0.1): [2.0], ("gone", 3, 0.1): [None]}
-    assert list(summary.ranks(rows_of(numbers), [], "fid", -1)["strategy"]) == ["a", "b"]
-    apart = summary.ranks(rows_of({("a", 3, 0.1): [1.0], ("b", 5, 0.1): [2.0]}), [], "fid", -1)
+    assert list(summary.ranks(Rows(rows_of(numbers)), "fid", -1)["strategy"]) == ["a", "b"]
+    apart = summary.ranks(Rows(rows_of({("a", 3, 0.1): [1.0], ("b", 5, 0.1): [2.0]})), "fid", -1)
     assert list(apart["blocks"]) == [0, 0]
     assert apart["mean_rank"].isna().all()
 
 
 def test_a_strategy_alone_is_not_ranked():
-    assert summary.ranks(rows_of({central: [0.0], ("a", 3, 0.1): [1.0], ("a", 5, 0.1): [1.0]}), [], "fid", -1).empty
+    assert summary.ranks(Rows(rows_of({central: [0.0], ("a", 3, 0.1): [1.0], ("a", 5, 0.1): [1.0]})), "fid", -1).empty
 
 
 def test_who_reaches_centralized_training_in_one_seed_only_has_no_cost_to_be_compared():
@@ -460,23 +461,23 @@ def test_who_reaches_centralized_training_in_one_seed_only_has_no_cost_to_be_com
         {("a", 3, 0.1): [2.0, 9.0, 9.0], ("b", 3, 0.1): [4.0, 5.0, 6.0], ("c", 3, 0.1): [5.0, 6.0, 6.0]}, metric
     )
     rows.loc[(rows["strategy"] == "a") & (rows["seed"] > 0), metric] = math.nan
-    found = summary.best_and_ties(rows, [], metric, -1).set_index("strategy")
+    found = summary.best_and_ties(Rows(rows), metric, -1).set_index("strategy")
     assert found["best"].to_dict() == {"a": False, "b": True, "c": False}
-    assert list(summary.ranks(rows, [], metric, -1)["strategy"]) == ["b", "c"]
-    assert summary.differences(rows, [], [metric], "b").empty
+    assert list(summary.ranks(Rows(rows), metric, -1)["strategy"]) == ["b", "c"]
+    assert summary.differences(Rows(rows), [metric], "b").empty
 
 
 @settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_mean_ranks_are_those_of_scipy(blocks):
     numbers = {(f"s{k}", n, 0.1): [value] for n, block in enumerate(blocks, start=2) for k, value in enumerate(block)}
-    found = summary.ranks(rows_of(numbers), [], "fid", -1).set_index("strategy")
+    found = summary.ranks(Rows(rows_of(numbers)), "fid", -1).set_index("strategy")
     oracle = scipy.stats.rankdata(np.array(blocks), axis=1).mean(axis=0)
     assert [found.loc[f"s{k}", "mean_rank"] for k in range(3)] == pytest.approx(list(oracle))
 
 
 def marks(rows: pd.DataFrame, better: int = -1) -> dict[str, str]:
-    found = summary.best_and_ties(rows, [], "fid", better)
+    found = summary.best_and_ties(Rows(rows), "fid", better)
     return {row.strategy: "best" if row.best else "tied" if row.tied else "" for row in found.itertuples()}
 
 
@@ -513,19 +514,19 @@ def test_alone_in_a_block_nobody_is_best():
         ("a", 5, 0.1): [1.0, 2.0],
         ("b", 5, 0.1): [2.0, 2.5],
     }
-    found = summary.best_and_ties(rows_of(numbers), [], "fid", -1)
+    found = summary.best_and_ties(Rows(rows_of(numbers)), "fid", -1)
     assert list(found["best"]) == [False, False, True, False]
     assert list(found["n_clients"]) == [3, 3, 5, 5]
 
 
 def test_rows_with_lists_as_axes_are_blocks_too(tmp_path):
     store = fake_store.finished_store(tmp_path, {"model.widths": [[8, 16], [16, 16]], "n_clients": [3]})
-    rows, axes = summary.cell_rows(store), ["model.widths"]
-    found = summary.best_and_ties(rows, axes, "fid", -1)
+    rows, axes = reports.rows_of(store).frame, ["model.widths"]
+    found = summary.best_and_ties(Rows(rows, tuple(axes)), "fid", -1)
     assert list(found["model.widths"]) == [json.dumps(w) for w in ([8, 16], [8, 16], [16, 16], [16, 16])]
     assert list(found["best"]) == [False, True, False, True]
-    assert set(summary.differences(rows, axes, ["fid"])["n"]) == {2}
-    assert list(summary.ranks(rows, axes, "fid", -1)["blocks"]) == [2, 2]
-    table = summary.summarise(rows, axes)
+    assert set(summary.differences(Rows(rows, tuple(axes)), ["fid"])["n"]) == {2}
+    assert list(summary.ranks(Rows(rows, tuple(axes)), "fid", -1)["blocks"]) == [2, 2]
+    table = summary.summarise(Rows(rows, tuple(axes)))
     merged = table.merge(found, on=[*AXES, *axes], how="left")
     assert merged["best"].notna().sum() == 4

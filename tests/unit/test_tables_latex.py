@@ -10,13 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.config.names import CENTRALIZED
 from bench.report.tables import latex, latex_compared
-from bench.report.tables.caption import caption
-from bench.report.tables.write import _contents, _latex, write_tables
-from bench.store.files import write_json
+from bench.report.tables.write import _latex
+from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
-from tests import fake_store
+from tests import fake_store, reports
 from tests.golden.test_tables import change_score, golden_store
 
 HOSTILE = (
@@ -77,11 +75,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[Path]]:
     results = tmp_path_factory.mktemp("results")
     found: dict[bool, list[Path]] = {False: [], True: []}
     for store in stores(results):
-        told = _contents(store, CENTRALIZED)
+        told = reports.contents_of(store)
         for siunitx, known in found.items():
             known.append(store.root / f"tables-{siunitx}")
             known[-1].mkdir()
-            for name, text in _latex(told, siunitx, CENTRALIZED).items():
+            for name, text in _latex(told, siunitx).items():
                 (known[-1] / name).write_text(text)
     return found
 
@@ -140,7 +138,7 @@ def test_braces_are_balanced(folders):
 
 
 def lines_of(store: Store, name: str, **settings) -> list[str]:
-    write_tables(store, **settings)
+    reports.write_tables(store, **settings)
     return (store.root / "tables" / name).read_text().splitlines()
 
 
@@ -153,7 +151,7 @@ def row_of(lines: Sequence[str], first: str) -> list[str]:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of the golden grid."""
     store = golden_store(tmp_path_factory.mktemp("golden"))
-    write_tables(store)
+    reports.write_tables(store)
     return store.root / "tables"
 
 
@@ -292,7 +290,7 @@ def test_differences_are_to_the_baseline_asked_for(disputed):
     assert any("Differences to fedavg, paired by seed" in line for line in lines)
     assert [line.split(" &")[0] for line in lines if line.startswith("fed")] == ["fedprox(mu=0.1)", "fedprox(mu=1.0)"]
     with pytest.raises(ValueError, match="baseline: got 'nobody'"):
-        write_tables(disputed, baseline="nobody")
+        reports.write_tables(disputed, baseline="nobody")
 
 
 def test_what_reaches_the_centralized_loss_by_some_seeds_only_says_how_many(disputed):
@@ -395,6 +393,6 @@ def test_a_hostile_grid_name_gives_a_plain_label(folders):
 def test_results_without_a_digest_of_the_data_that_all_share_say_so(tmp_path):
     store = fake_store.finished_store(tmp_path, {"seed": [0]})
     folder = store.cell(store.planned()[0].cell_id)
-    result = folder.result()
+    result = read_json(folder.path / "result.json")
     write_json(folder.path / "result.json", result | {"data": result["data"] | {"digest": "e" * 64}})
-    assert caption(store).startswith("mnist5k (several) at 16x16")
+    assert reports.caption_of(store).startswith("mnist5k (several) at 16x16")

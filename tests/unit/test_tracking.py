@@ -22,16 +22,17 @@ from safetensors.torch import save
 
 from bench.config.cell import flatten
 from bench.pictures.sheets import tile
-from bench.report.summary import cell_rows, summarise
+from bench.report.summary import summarise
 from bench.report.tracking import databases, send
 from bench.report.tracking.grid import escape, shorten
 from bench.report.tracking.tracker import Tracker, TrackingError
-from bench.report.tracking.values import curves, final_values
+from bench.report.tracking.values import course, final_values
 from bench.store import locks
 from bench.store.cell_folder import CellFolder
-from bench.store.files import write_bytes, write_json
+from bench.store.files import read_json, read_lines, write_bytes, write_json
 from bench.store.grid_folder import Store
-from tests import fake_store
+from bench.store.records import Manifest, Record, Result
+from tests import fake_store, reports
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
 
@@ -159,7 +160,7 @@ def test_a_run_holds_the_whole_configuration(finished):
 
 def test_rounds_are_steps_at_the_time_they_ended(finished):
     (run,) = children(finished, "tags.strategy = 'centralized'")
-    lines = finished.cell(run.data.tags["cell_id"]).rounds()
+    lines = read_lines(finished.cell(run.data.tags["cell_id"]).path / "metrics.jsonl")
     for key in ROUND_METRICS:
         history = client_of(finished).get_metric_history(run.info.run_id, key)
         assert [(p.step, p.timestamp, p.value) for p in history] == [
@@ -169,7 +170,7 @@ def test_rounds_are_steps_at_the_time_they_ended(finished):
 
 def test_scores_stand_at_the_last_round(finished):
     (run,) = children(finished, "tags.strategy = 'centralized'")
-    result = finished.cell(run.data.tags["cell_id"]).result()
+    result = read_json(finished.cell(run.data.tags["cell_id"]).path / "result.json")
     (fid,) = client_of(finished).get_metric_history(run.info.run_id, "fid")
     assert (fid.step, fid.value) == (fake_store.ROUNDS, result["metrics"]["fid"])
     metrics = run.data.metrics
@@ -191,7 +192,7 @@ def test_artifacts_are_attached(finished):
 
 def test_diagnostics_are_metrics(finished):
     for run in children(finished):
-        told = finished.cell(run.data.tags["cell_id"]).result()["diagnostics"]
+        told = read_json(finished.cell(run.data.tags["cell_id"]).path / "result.json")["diagnostics"]
         metrics = run.data.metrics
         assert [metrics[f"heldout_t_{k}"] for k in range(10)] == told["t_loss"]
         assert [metrics[f"heldout_class_{k}"] for k in range(4)] == told["class_loss"]
@@ -204,9 +205,10 @@ def test_diagnostics_are_metrics(finished):
 
 def test_a_loss_of_no_image_is_no_metric():
     told = {"t_loss": [0.5, None], "class_loss": [None, 0.25], "client_loss": []}
-    values = final_values({"metrics": {"fid": 1.0}, "diagnostics": told})
+    result = {"cell_id": "a", "metrics": {"fid": 1.0}, "finished": 0.0}
+    values = final_values(Result.checked(result | {"diagnostics": told}))
     assert values == {"fid": 1.0, "heldout_t_0": 0.5, "heldout_class_1": 0.25}
-    assert final_values({"metrics": {"fid": 1.0}}) == {"fid": 1.0}
+    assert final_values(Result.checked(result)) == {"fid": 1.0}
 
 
 def test_recipes_are_tags_and_their_pictures_are_attached(results):
@@ -262,8 +264,14 @@ def test_a_cell_is_read_again_only_when_its_files_change(small, held, monkeypatc
         work_at(small, number, held)
     tracker.sync(running=True)
     read: list[str] = []
-    manifest = CellFolder.manifest
-    monkeypatch.setattr(CellFolder, "manifest", lambda folder: read.append(folder.cell_id) or manifest(folder))
+    read_one = CellFolder.read
+
+    def read_told(folder: CellFolder, kind: type[Record]) -> Record | None:
+        if kind is Manifest:
+            read.append(folder.cell_id)
+        return read_one(folder, kind)
+
+    monkeypatch.setattr(CellFolder, "read", read_told)
     tracker.sync(running=True)
     assert read == []
     cell = small.planned()[1]
@@ -319,7 +327,7 @@ def test_a_mean_has_the_parameters_that_its_seeds_share(seeds):
 
 
 def test_a_mean_carries_the_numbers_of_the_tables(seeds):
-    table = summarise(cell_rows(seeds), []).set_index("strategy")
+    table = summarise(reports.rows_of(seeds)).set_index("strategy")
     for run in means(seeds):
         row, metrics = table.loc[run.data.tags["strategy"]], run.data.metrics
         for key in ("fid", "heldout_loss", "train_loss", "is_mean", "fid_minus_centralized"):
@@ -335,7 +343,7 @@ def test_a_means_curves_are_means_over_seeds(seeds):
     (run,) = means(seeds, "tags.strategy = 'fedavg'")
     cells = [seeds.cell(cell.cell_id) for cell in seeds.planned() if cell.labels["strategy"] == "fedavg"]
     for key in ("heldout_loss", "train_loss"):
-        losses = [[line[key] for line in cell.rounds()] for cell in cells]
+        losses = [[line[key] for line in read_lines(cell.path / "metrics.jsonl")] for cell in cells]
         mean = [pytest.approx(sum(several) / 2) for several in zip(*losses, strict=True)]
         assert history(seeds, run, key) == list(zip((1, 2, 3), mean, strict=True))
 
@@ -350,10 +358,16 @@ def test_losses_stand_on_axes_of_images_seen_and_of_bytes(seeds):
         assert history(seeds, run, "megabytes") == [(1, 1.8), (2, 3.6), (3, 5.4)]
 
 
-def test_an_autoencoders_bytes_travelled_before_the_first_round():
-    lines = [{"round": 1, "time": 1.0, "samples": 5, "bytes_up": 1000, "bytes_down": 2000, "heldout_loss": None}]
-    result = {"finished": 2.0, "metrics": {"autoencoder_bytes_up": 500.0, "autoencoder_bytes_down": 500.0}}
-    assert curves(lines, [], result) == {1: {"time": 1.0, "samples": 5.0, "kilobytes": 4.0, "megabytes": 0.004}}
+def test_an_autoencoders_bytes_travelled_before_the_first_round(tmp_path):
+    store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
+    (planned,) = store.planned()
+    folder = fake_store.begin(store, planned)
+    line = {"round": 1, "time": 1.0, "samples": 5, "bytes_up": 1000, "bytes_down": 2000, "heldout_loss": None}
+    folder.append("metrics.jsonl", [line])
+    before = {"autoencoder_bytes_up": 500.0, "autoencoder_bytes_down": 500.0}
+    write_json(folder.path / "result.json", {"cell_id": planned.cell_id, "metrics": before, "finished": 2.0})
+    (group,) = reports.read(store).groups
+    assert course(group) == {1: {"samples": 5.0, "megabytes": 0.004}}
 
 
 def test_centralized_training_has_no_axis_of_bytes(seeds):
@@ -572,7 +586,8 @@ def test_lines_of_reused_training_are_taken(small):
     cell = small.planned()[1]
     folder = fake_store.begin(small, cell, started=fake_store.STARTED + 1000)
     fake_store.add_rounds(folder, cell, 1, 3)
-    write_json(folder.path / "train.json", {"train_id": cell.train_id})
+    trained = {"train_id": cell.train_id, "weight_hash": "h", "metrics": {}, "files": {}}
+    write_json(folder.path / "train.json", trained)
     write_bytes(folder.path / "weights.safetensors", b"weights")
     Tracker(small).sync(running=False)
     (run,) = children(small)

@@ -1,6 +1,6 @@
 """Which classes strategies generate, against the data's: label skew loses classes, and this sees it directly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +10,24 @@ from matplotlib.ticker import MaxNLocator
 from bench.pictures.axes import say
 from bench.pictures.style import Array, NotApplicable, Style, literal, save
 from bench.report.figures.layout import DPI, SMALL
-from bench.report.figures.overview_data import Experiment
-from bench.report.figures.records import record
 from bench.report.figures.table import frame, read_table
+from bench.report.results import Group, Results
 from bench.report.stats import half_width
-from bench.store.grid_folder import Store
 
 COLUMNS_SHOWN = 4
 
 
-def class_histograms(store: Store, *paths: Path) -> None:
+def class_histograms(results: Results, *paths: Path) -> None:
     """Shares of the classes among the generated images, a row a strategy, a column a split; a line for the data's.
 
     Raises:
         NotApplicable: if no finished cell tells of its classes.
     """
-    table = read_table(store, COLUMNS_SHOWN)
-    found = {place: shares for place, e in table.cells.items() if len(shares := generated(store, e))}
+    table = read_table(results, COLUMNS_SHOWN)
+    found = {place: shares for place, group in table.groups.items() if len(shares := generated(group))}
     if not found:
         raise NotApplicable("no finished cell tells which classes it generated")
-    real = {name: _real(store, [e for (_, at), e in table.cells.items() if at == name]) for name in table.columns}
+    real = {name: _real(group for (_, at), group in table.groups.items() if at == name) for name in table.columns}
     several = any(len(shares) > 1 for shares in found.values())
     bars = (
         "bars: shares of generated images, means over seeds with their 95 % t interval, within 0 and 1"
@@ -44,25 +42,24 @@ def class_histograms(store: Store, *paths: Path) -> None:
         if (strategy, name) in found:
             _draw(axes, found[strategy, name], real[name], table.shown.styles[strategy])
         else:
-            say(axes, "not known" if (strategy, name) in table.cells else "not finished")
+            say(axes, "not known" if (strategy, name) in table.groups else "not finished")
         _finish(axes, 1.05 * min(highest, 1.0), first=name == table.columns[0])
-    _name_classes(store, table.cells, [panels[table.rows[-1], name] for name in table.columns])
+    _name_classes(
+        next(iter(table.groups.values())).done[0].class_names, [panels[table.rows[-1], name] for name in table.columns]
+    )
     save(figure, *paths, dpi=DPI)
 
 
-def generated(store: Store, experiment: Experiment) -> Array:
+def generated(group: Group) -> Array:
     """Shares of the classes (seeds, K) of those seeds that tell."""
-    results = [store.cell(cell).result() or {} for cell in experiment.cells]
-    return np.array([result["class_histogram"] for result in results if result.get("class_histogram")], dtype=float)
+    shares = [cell.result.class_histogram for cell in group.done if cell.result and cell.result.class_histogram]
+    return np.array(shares, dtype=float)
 
 
-def _real(store: Store, experiments: list[Experiment]) -> Array:
+def _real(groups: Iterable[Group]) -> Array:
     """Shares of the classes in the training data (K,); (0,) where no client tells."""
-    for cell in (cell for experiment in experiments for cell in experiment.cells):
-        if (part := record(store.cell(cell), "partition.json")) is not None:
-            counts = np.sum(part["histogram"], axis=0)
-            return np.asarray(counts / counts.sum())
-    return np.empty(0)
+    shares = (cell.class_shares for group in groups for cell in group.done)
+    return next((known for known in shares if known is not None), np.empty(0))
 
 
 def _half(shares: Array) -> Array:
@@ -88,10 +85,8 @@ def _finish(axes: Axes, top: float, first: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _name_classes(store: Store, cells: Mapping[tuple[str, str], Experiment], bottom: list[Axes]) -> None:
+def _name_classes(names: Sequence[str], bottom: Sequence[Axes]) -> None:
     """Below the last row, if they are short enough to stand there."""
-    result = store.cell(next(iter(cells.values())).cells[0]).result() or {}
-    names = list((result.get("data") or {}).get("class_names") or [])
     if names and max(map(len, names)) <= 2 and len(names) <= 20:
         for axes in bottom:
             axes.set_xticks(range(len(names)), [*map(literal, names)], fontsize=SMALL)

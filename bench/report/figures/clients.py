@@ -14,21 +14,21 @@ from bench.report.figures.table import NAME
 from bench.report.figures.why_data import Row, read_rows
 from bench.report.figures.why_rows import DOTS_SHOWN
 from bench.report.figures.widths import shorten
-from bench.store.grid_folder import Store
+from bench.report.results import Results
 
 SPLITS_SHOWN = 4
 _STEP = 0.125  # inches of a row
 _NUMBER = 0.4  # inches, of a standard deviation at the right of its row
 
 
-def client_spread(store: Store, *paths: Path) -> None:
+def client_spread(results: Results, *paths: Path) -> None:
     """Held-out losses and FIDs of clients of all seeds, with their mean and standard deviation, in every split.
 
     Raises:
         NotApplicable: if no finished cell tells of its clients.
     """
-    shown = compared(store, SPLITS_SHOWN)
-    blocks = [[row for row in read_rows(store, split) if _leads(row, shown.styles)] for split in shown.splits]
+    shown = compared(results, SPLITS_SHOWN)
+    blocks = [[row for row in read_rows(split) if _leads(row, shown.styles)] for split in shown.splits]
     rows = [row for block in blocks for row in block]
     names = ["held-out loss by client"] * any((row.client_loss > 0).any() for row in rows)
     names += ["FID by client"] * any((row.client_fid > 0).any() for row in rows)
@@ -45,7 +45,7 @@ def client_spread(store: Store, *paths: Path) -> None:
         title(line[0], split.name or "centralized training", loc="left", weight="bold")
         _name_rows(line[0], block)
         for axes, name in zip(line, names, strict=True):
-            _draw(axes, [_values(row, name) for row in block], [shown.styles[row.experiment.strategy] for row in block])
+            _draw(axes, [_values(row, name) for row in block], [shown.styles[row.group.strategy] for row in block])
             name_axes(axes, name if line is panels[-1] else "")
     for column, name in enumerate(names):
         _share([line[column] for line in panels], [_values(row, name) for row in rows])
@@ -53,11 +53,11 @@ def client_spread(store: Store, *paths: Path) -> None:
 
 
 def _leads(row: Row, styles: dict[str, Style]) -> bool:
-    return styles[row.experiment.strategy] != OTHER
+    return styles[row.group.strategy] != OTHER
 
 
 def _central(row: Row) -> bool:
-    return row.experiment.central and len(row.client_loss) > 0
+    return row.group.central and len(row.client_loss) > 0
 
 
 def _values(row: Row, name: str) -> Array:
@@ -66,7 +66,7 @@ def _values(row: Row, name: str) -> Array:
 
 def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
     for number, row in enumerate(rows):
-        label, weight = row.experiment.strategy, "bold" if row.experiment.central else "normal"
+        label, weight = row.group.strategy, "bold" if row.group.central else "normal"
         axes.annotate(
             literal(shorten(label, NAME, SIZE, bold=True)),
             (0, number),

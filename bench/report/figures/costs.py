@@ -1,6 +1,6 @@
 """What quality costs: held-out loss and FID over bytes, rounds, samples, sequential steps and seconds, by split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,20 @@ from bench.pictures.axes import (
     write,
 )
 from bench.pictures.style import REFERENCE, NotApplicable, Style, literal, save
-from bench.report.figures.overview_data import unfinished
-from bench.report.figures.split_data import (
-    Curve,
-    Split,
-    fid_curve,
-    fid_samples,
-    final_fid,
+from bench.report.figures.layout import log_heights
+from bench.report.figures.panels import known
+from bench.report.figures.split_parts import (
+    SPLITS_SHOWN,
+    fid_images,
+    fid_line,
     finished_splits,
-    loss_curve,
+    grey_note,
+    left_out,
+    line_styles,
 )
-from bench.report.figures.split_parts import SPLITS_SHOWN, grey_note, left_out, line_styles
+from bench.report.lines import Line, band_note, round_line
 from bench.report.metrics import COSTS
-from bench.store.grid_folder import Store
+from bench.report.results import Results, Split
 
 _LEFT, _PANEL, _BETWEEN = 0.62, 1.68, 0.11  # inches, from left to right
 _TITLE, _HIGH, _GAP, _BELOW = 0.27, 1.42, 0.1, 0.42  # inches, from above to below, of a split
@@ -47,62 +48,53 @@ _LOG_FROM = {"megabytes": 10.0}  # costs that span such a factor have a logarith
 
 @dataclass(frozen=True)
 class Block:
-    """The curves of one split by strategy, in drawing order; None where nothing is known."""
+    """The lines of one split: of the held-out loss (row 0) and of FID (row 1), by cost and strategy."""
 
     name: str
-    loss: dict[str, Curve | None]
-    fid: dict[str, Curve | None]
+    rows: tuple[dict[str, dict[str, Line]], dict[str, dict[str, Line]]]
 
-    def curves(self, row: int) -> dict[str, Curve]:
-        """Those that are known of the loss (row 0) or of FID (row 1)."""
-        return {label: curve for label, curve in (self.loss, self.fid)[row].items() if curve is not None}
+    def lines(self, row: int) -> list[Line]:
+        """Those over all costs."""
+        return [line for lines in self.rows[row].values() for line in lines.values()]
 
 
-def costs(store: Store, *paths: Path) -> None:
+def costs(results: Results, *paths: Path) -> None:
     """What quality costs, for each split: held-out loss and FID against all that training is paid in.
 
     FID along training is of few images, where `evaluation.curve_every` had them drawn; else it is the finished models',
-    one point each. Lines are means over seeds, with the range in which all seeds lie. What exchanges nothing is a
-    horizontal line over bytes. A note says what is left out.
+    one point each. What exchanges nothing is a horizontal line over bytes. A note says what is left out.
 
     Raises:
         NotApplicable: if no cell is finished, or no round tells both of quality and of its costs.
     """
-    splits = finished_splits(store)
-    shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
-    along, counts = fid_samples(store, (e for split in shown for e in split.experiments))
-    blocks = [read_block(store, split, along) for split in shown]
-    if not any(block.curves(0) or block.curves(1) for block in blocks):
+    splits = finished_splits(results)
+    shown, styles = splits[:SPLITS_SHOWN], line_styles(splits)
+    along, counts = fid_images(shown)
+    blocks = [read_block(split, along) for split in shown]
+    every = [line for block in blocks for row in range(2) for line in block.lines(row)]
+    if not every:
         raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
-    missing = [label for block in blocks for label, curve in block.fid.items() if curve is None]
+    pairs = zip(shown, blocks, strict=True)
+    missing = [g.strategy for split, block in pairs for g in split.groups if g.strategy not in block.rows[1]["round"]]
+    level = any(not line.x[-1] for block in blocks for line in block.rows[0]["megabytes"].values())
     notes = [
-        *unfinished(store),
+        *results.unfinished(),
         left_out(len(splits) - len(shown), "split", "splits"),
         f"without FID: {', '.join(dict.fromkeys(missing))}" if missing else "",
-        "a level line over MB: nothing travels, its height is the last value" if any(map(_has_level, blocks)) else "",
-        "bands: from the lowest seed to the highest" if _several_seeds(shown) else "",
+        "a level line over MB: nothing travels, its height is the last value" if level else "",
+        band_note(every),
         grey_note(styles),
     ]
     samples = f"\nof {' or '.join(f'{n:,}' for n in counts)} samples" if counts else ""
     _draw(blocks, styles, ("held-out loss", f"FID{samples}"), wrapped(notes, 155), *paths)
 
 
-def _several_seeds(splits: Iterable[Split]) -> bool:
-    return any(len(experiment.cells) > 1 for split in splits for experiment in split.experiments)
-
-
-def read_block(store: Store, split: Split, along: bool) -> Block:
-    """The curves of a split, FID along training or of the finished models."""
-    fid = fid_curve if along else final_fid
-    return Block(
-        split.name,
-        {e.strategy: loss_curve(store, e) for e in split.experiments},
-        {e.strategy: fid(store, e) for e in split.experiments},
-    )
-
-
-def _has_level(block: Block) -> bool:
-    return any(not curve.exchanges for curve in block.curves(0).values())
+def read_block(split: Split, along: bool) -> Block:
+    """The lines of a split, FID along training or of the finished models."""
+    groups = split.groups
+    loss = {x: known((group.strategy, round_line(group, "heldout_loss", x)) for group in groups) for x in COSTS}
+    fid = {x: known((group.strategy, fid_line(group, along, x)) for group in groups) for x in COSTS}
+    return Block(split.name, (loss, fid))
 
 
 def _draw(
@@ -124,7 +116,7 @@ def _draw(
         for row, column in np.ndindex(2, len(COSTS)):
             cost, left = costs_shown[column], _LEFT + column * (_PANEL + _BETWEEN)
             axes = place(figure, left, top + _TITLE + row * (_HIGH + _GAP), _PANEL, _HIGH)
-            _draw_panel(axes, block.curves(row), cost, styles)
+            _draw_panel(axes, block.rows[row][cost], cost, styles)
             axes.tick_params(labelleft=column == 0, labelbottom=row == 1)
             if column == 0:
                 axes.set_ylabel(names[row], fontsize=8, labelpad=2)
@@ -136,44 +128,37 @@ def _draw(
     save(figure, *paths)
 
 
-def _draw_panel(axes: Axes, curves: dict[str, Curve], cost: str, styles: dict[str, Style]) -> None:
-    for label, curve in curves.items():
-        style, x = styles[label], curve.costs[cost]
-        if cost == "megabytes" and not curve.exchanges:
-            axes.axhline(curve.mean[-1], color=style.colour, ls=style.dash, lw=1.6 if style.colour == REFERENCE else 1)
+def _draw_panel(axes: Axes, lines: dict[str, Line], cost: str, styles: dict[str, Style]) -> None:
+    for label, line in lines.items():
+        style, band = styles[label], line.band
+        if cost == "megabytes" and not line.x[-1]:
+            axes.axhline(line.mean[-1], color=style.colour, ls=style.dash, lw=1.6 if style.colour == REFERENCE else 1)
             continue
-        if style != OTHER and len(x) > 1:
-            axes.fill_between(x, curve.low, curve.high, color=style.colour, alpha=0.15, lw=0)
-        draw_line(axes, x, curve.mean, style)
+        if style != OTHER and band is not None and len(line.x) > 1:
+            axes.fill_between(line.x, *band, color=style.colour, alpha=0.15, lw=0)
+        draw_line(axes, line.x, line.mean, style)
     plain(axes)
-    if not curves:
+    if not lines:
         say(axes, "not known")
 
 
 def _share_axes(blocks: Sequence[Block], drawn: Sequence[Sequence[Sequence[Axes]]]) -> None:
     """The same scale for the same quantity in all panels of a row or column, so that splits compare."""
     for row in range(2):
-        values = [value for block in blocks for curve in block.curves(row).values() for value in _ends(curve)]
-        for axes in (axes for column in drawn for axes in column[row]):
-            if positive := [value for value in values if value > 0]:
-                log_axis(axes, "y", min(positive), max(positive))
-            else:
-                axes.set_yticks([])
+        lines = [line for block in blocks for line in block.lines(row)]
+        log_heights([axes for column in drawn for axes in column[row]], lines)
     for cost, column in zip(COSTS, drawn, strict=True):
-        curves = [c for block in blocks for row in range(2) for c in block.curves(row).values()]
-        paid = [x for curve in curves for x in curve.costs[cost] if cost != "megabytes" or curve.exchanges]
+        lines = [line for block in blocks for row in block.rows for line in row[cost].values()]
+        paid = [x for line in lines for x in line.x if cost != "megabytes" or line.x[-1] > 0]
         for axes in (axes for row in column for axes in row):
-            _cost_axis(axes, cost, paid)
+            _cost_axis(axes, cost, paid, bool(lines))
 
 
-def _ends(curve: Curve) -> Iterable[float]:
-    return (*curve.low, *curve.high)
-
-
-def _cost_axis(axes: Axes, cost: str, paid: Sequence[float]) -> None:
+def _cost_axis(axes: Axes, cost: str, paid: Sequence[float], known: bool) -> None:
     if not paid:
         axes.set_xticks([])
-        say(axes, "nothing travels", 0.85)
+        if known:
+            say(axes, "nothing travels", 0.85)
     elif cost != "round" and min(paid) > 0 and max(paid) > _LOG_FROM.get(cost, 30.0) * min(paid):
         log_axis(axes, "x", min(paid), max(paid))
     else:

@@ -5,24 +5,24 @@ from pathlib import Path
 from bench.pictures.style import NotApplicable
 from bench.report.figures.layout import compared, grey
 from bench.report.figures.panels import Block, Panel, draw_blocks, known
-from bench.report.figures.seed_data import round_line
-from bench.store.grid_folder import Store
+from bench.report.lines import round_line
+from bench.report.results import Results
 
 ROWS_SHOWN = 4
 
 
-def drift(store: Store, *paths: Path) -> None:
+def drift(results: Results, *paths: Path) -> None:
     """The distance of clients' models to the global one and the cosine between their updates, by round and split.
 
     Raises:
         NotApplicable: if no round tells of a drift.
     """
-    shown = compared(store, ROWS_SHOWN)
+    shown = compared(results, ROWS_SHOWN)
     blocks = [
         Block(
             split.name,
-            known((e.strategy, round_line(store, e, "drift")) for e in split.federated),
-            known((e.strategy, round_line(store, e, "update_cosine")) for e in split.federated),
+            known((group.strategy, round_line(group, "drift")) for group in split.federated),
+            known((group.strategy, round_line(group, "update_cosine")) for group in split.federated),
         )
         for split in shown.splits
         if split.federated

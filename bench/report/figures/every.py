@@ -17,8 +17,8 @@ from bench.report.figures.quality import quality_cost
 from bench.report.figures.samples import samples, samples_grid
 from bench.report.figures.skew import skew
 from bench.report.figures.why import why
+from bench.report.results import Results
 from bench.store.files import Damaged, remove
-from bench.store.grid_folder import Store
 
 FORMATS = (".pdf", ".png")
 FIGURES: dict[str, Callable[..., None]] = {
@@ -43,7 +43,7 @@ FIGURES: dict[str, Callable[..., None]] = {
 _ODD = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError)
 
 
-def draw_all(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
+def draw_all(results: Results, folder: Path) -> tuple[list[Path], list[str]]:
     """Draw every figure that applies to a grid's results, as NAME.pdf and NAME.png in `folder`.
 
     Returns:
@@ -55,7 +55,7 @@ def draw_all(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
     for name, figure in FIGURES.items():
         paths = [folder / f"{name}{suffix}" for suffix in FORMATS]
         try:
-            figure(store, *paths)
+            figure(results, *paths)
         except (NotApplicable, Damaged) as reason:
             untold.append(f"{name}: {reason}")
         except _ODD as error:

@@ -14,18 +14,15 @@ from matplotlib.figure import Figure
 
 from bench.pictures.axes import OTHER, key, log_axis, place, plain, write
 from bench.pictures.style import REFERENCE, Array, Style, literal
-from bench.report.figures.overview_data import unfinished
-from bench.report.figures.seed_data import Line
-from bench.report.figures.split_data import Split, finished_splits
-from bench.report.figures.split_parts import grey_note, left_out, line_styles
+from bench.report.figures.split_parts import finished_splits, grey_note, left_out, line_styles
 from bench.report.figures.widths import inches, shorten, wrap
-from bench.store.grid_folder import Store
+from bench.report.lines import Line, band_note
+from bench.report.results import Results, Split
 
 COLUMN, PAGE = 3.3, 6.8  # inches: a column's width, and that of the text
 SIZE, SMALL = 7.0, 6.0  # points
 _LABEL = 2.7  # inches of a name in a legend, at most
 DPI = 200
-_BAND = "bands: 95 % t interval of the mean over seeds"
 
 
 @dataclass(frozen=True)
@@ -125,15 +122,15 @@ class Compared:
         return {label: style for label, style in self.styles.items() if style != OTHER}
 
 
-def compared(store: Store, splits: int = 4) -> Compared:
+def compared(results: Results, splits: int = 4) -> Compared:
     """The first splits of the plan, and a style for every strategy.
 
     Raises:
         NotApplicable: if no cell is finished.
     """
-    found = finished_splits(store)
-    notes = [*unfinished(store), left_out(len(found) - splits, "split", "splits")]
-    return Compared(found[:splits], line_styles(store, found), notes)
+    found = finished_splits(results)
+    notes = [*results.unfinished(), left_out(len(found) - splits, "split", "splits")]
+    return Compared(found[:splits], line_styles(found), notes)
 
 
 def grey(compared: Compared) -> str:
@@ -151,9 +148,9 @@ def not_shown(compared: Compared) -> str:
 
 
 def draw_lines(axes: Axes, lines: Mapping[str, Line], styles: Mapping[str, Style]) -> None:
-    """Means over seeds with the interval of the mean, behind them; grey ones without."""
+    """Means over seeds with their bands behind them; grey ones without."""
     for label, line in lines.items():
-        style, band = styles[label], line.interval()
+        style, band = styles[label], line.band
         if band is not None and style != OTHER:
             axes.fill_between(line.x, *band, color=style.colour, alpha=0.15, lw=0)
         _draw_line(axes, line.x, line.mean, style)
@@ -177,22 +174,30 @@ def _draw_line(axes: Axes, x: Array, y: Array, style: Style) -> None:
 
 def log_heights(panels: Sequence[Axes], lines: Sequence[Line]) -> None:
     """One logarithmic axis for all panels: it holds the means, and the bands as far as half an octave around them."""
-    means = np.concatenate([line.mean for line in lines]) if lines else np.empty(0)
+    ends = heights(lines)
+    for axes in panels:
+        if ends is None:
+            axes.set_yticks([])
+        else:
+            log_axis(axes, "y", *ends)
+
+
+def heights(lines: Sequence[Line]) -> tuple[float, float] | None:
+    """What a logarithmic axis must hold: the means, and the bands as far as half an octave around them; None where no
+    mean is positive.
+    """
+    means = np.concatenate([np.empty(0), *(line.mean for line in lines)])
     means = means[means > 0]
     if not len(means):
-        for axes in panels:
-            axes.set_yticks([])
-        return
-    ends = np.concatenate([*(end for line in lines if (band := line.interval()) for end in band), means])
-    low, high = means.min() / 1.4, means.max() * 1.4
-    for axes in panels:
-        log_axis(axes, "y", max(low, ends.min()), min(high, ends.max()))
+        return None
+    ends = np.concatenate([*(end for line in lines if (band := line.band) for end in band), means])
+    return max(means.min() / 1.4, ends.min()), min(means.max() * 1.4, ends.max())
 
 
-def band_note(lines: Sequence[Line]) -> str:
-    """What the bands are, where there are any; how many seeds."""
+def seeds_note(lines: Sequence[Line]) -> str:
+    """How many seeds there are, and what the bands are."""
     seeds = sorted({len(line.values) for line in lines})
     if not seeds or seeds[-1] < 2:
         return "one seed" if seeds else ""
     told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"means of {told} seeds; {_BAND}"
+    return f"means of {told} seeds; {band_note(lines)}"

@@ -9,53 +9,51 @@ from bench.pictures.axes import OTHER, distinct
 from bench.pictures.style import REFERENCE, NotApplicable, Style
 from bench.report.curves import STRETCHES
 from bench.report.figures.layout import compared, grey
-from bench.report.figures.overview_data import Experiment, unfinished
 from bench.report.figures.panels import Block, Panel, draw_blocks, known
-from bench.report.figures.seed_data import round_line, training_line
-from bench.report.figures.split_data import Split, finished_splits, leaders
-from bench.report.figures.split_parts import TOLD_APART, left_out
+from bench.report.figures.split_parts import TOLD_APART, finished_splits, leaders, left_out
+from bench.report.lines import round_line, training_line
 from bench.report.metrics import COSTS
-from bench.store.grid_folder import PlannedCell, Store
+from bench.report.results import Cell, Group, Results, Split
 
 ROWS_SHOWN = 4
 _CENTRAL = Style(REFERENCE, "-", "")
 
 
-def schemes(store: Store, *paths: Path) -> None:
+def schemes(results: Results, *paths: Path) -> None:
     """Centralized training against the strategies, a row a split: held-out loss and running training loss.
 
     Raises:
         NotApplicable: if no cell is finished, or no round tells of its loss.
     """
-    shown = compared(store, ROWS_SHOWN)
+    shown = compared(results, ROWS_SHOWN)
     blocks = [
-        _block(store, split.name, {e.strategy: e for e in split.experiments}, "samples") for split in shown.splits
+        _block(split.name, {group.strategy: group for group in split.groups}, "samples") for split in shown.splits
     ]
     _draw(blocks, shown.styles, [*shown.notes, grey(shown)], "samples", *paths)
 
 
-def clients(store: Store, *paths: Path) -> None:
+def clients(results: Results, *paths: Path) -> None:
     """The same strategy at each number of clients, a row each.
 
     Raises:
         NotApplicable: if no strategy has finished at two numbers of clients.
     """
-    splits = finished_splits(store)
-    groups = _by_clients(store, splits)
+    splits = finished_splits(results)
+    groups = _by_clients(splits)
     if not groups:
         raise NotApplicable("no strategy has finished cells at two numbers of clients")
-    first = {name: number for number, name in enumerate(["fedavg", *leaders(store, splits, ROWS_SHOWN)])}
+    first = {name: number for number, name in enumerate(["fedavg", *leaders(splits, ROWS_SHOWN)])}
     rows = sorted(groups, key=lambda group: first.get(group[0].strategy, len(first)))
     numbers = sorted({n for group in groups for n in group[1]})
     styles = {"centralized": _CENTRAL} | {f"{n} clients": OTHER for n in numbers}
     styles |= {f"{n} clients": distinct(k) for k, n in enumerate(numbers[:TOLD_APART])}
     blocks = []
     for key, found, central in rows[:ROWS_SHOWN]:
-        experiments = {"centralized": central} if central is not None else {}
-        experiments |= {f"{n} clients": found[n] for n in sorted(found)}
+        drawn = {"centralized": central} if central is not None else {}
+        drawn |= {f"{n} clients": found[n] for n in sorted(found)}
         name = ", ".join(part for part in (key.strategy, key.point) if part)
-        blocks.append(_block(store, name, experiments, "samples"))
-    notes = [*unfinished(store), left_out(len(rows) - ROWS_SHOWN, "strategy and split", "strategies and splits")]
+        blocks.append(_block(name, drawn, "samples"))
+    notes = [*results.unfinished(), left_out(len(rows) - ROWS_SHOWN, "strategy and split", "strategies and splits")]
     _draw(blocks, styles, notes, "samples", *paths)
 
 
@@ -67,26 +65,24 @@ class _Key:
     point: str
 
 
-_Group = tuple[_Key, dict[int, Experiment], Experiment | None]
+_Numbers = tuple[_Key, dict[int, Group], Group | None]
 
 
-def _by_clients(store: Store, splits: Sequence[Split]) -> list[_Group]:
+def _by_clients(splits: Sequence[Split]) -> list[_Numbers]:
     """Strategies with two numbers of clients at least, and the centralized training beside them."""
-    labels = {cell.cell_id: cell.labels for cell in store.planned()}
-    found: dict[_Key, dict[int, Experiment]] = {}
-    central: dict[_Key, Experiment] = {}
+    found: dict[_Key, dict[int, Group]] = {}
+    central: dict[_Key, Group] = {}
     for split in splits:
-        beside = next((e for e in split.experiments if e.central), None)
-        for experiment in split.federated:
-            own = labels[experiment.cells[0]]
-            key = _Key(experiment.strategy, split_name(own | {"n_clients": None}))
-            found.setdefault(key, {})[own["n_clients"]] = experiment
+        beside = next((group for group in split.groups if group.central), None)
+        for group in split.federated:
+            key = _Key(group.strategy, split_name(group.labels | {"n_clients": None}))
+            found.setdefault(key, {})[group.labels["n_clients"]] = group
             if beside is not None:
                 central[key] = beside
-    return [(key, group, central.get(key)) for key, group in found.items() if len(group) > 1]
+    return [(key, numbers, central.get(key)) for key, numbers in found.items() if len(numbers) > 1]
 
 
-def long_run(store: Store, *paths: Path) -> None:
+def long_run(results: Results, *paths: Path) -> None:
     """The longest training of most clients, all its rounds, beside centralized training.
 
     Of several of the same length, that of the strategy which stands first in the plan.
@@ -94,28 +90,26 @@ def long_run(store: Store, *paths: Path) -> None:
     Raises:
         NotApplicable: if no cell with clients is finished.
     """
-    cells = {cell.cell_id: cell for cell in store.planned()}
-    splits = finished_splits(store)
-    runs = [(split, experiment) for split in splits for experiment in split.federated]
+    runs = [(split, group) for split in finished_splits(results) for group in split.federated]
     if not runs:
         raise NotApplicable("no cell with clients is finished")
-    split, run = max(runs, key=lambda found: _length(cells[found[1].cells[0]]))
-    beside = {e.strategy: e for e in split.experiments if e.central}
+    split, run = max(runs, key=lambda found: _length(found[1].cells[0]))
+    beside = {group.strategy: group for group in split.groups if group.central}
     label = ", ".join(part for part in (run.strategy, split.name) if part)
-    block = _block(store, label, beside | {run.strategy: run}, "round")
+    block = _block(label, beside | {run.strategy: run}, "round")
     styles = dict.fromkeys(beside, _CENTRAL) | {run.strategy: distinct(0)}
-    _draw([block], styles, unfinished(store), "round", *paths)
+    _draw([block], styles, results.unfinished(), "round", *paths)
 
 
-def _length(cell: PlannedCell) -> tuple[int, int]:
+def _length(cell: Cell) -> tuple[int, int]:
     return cell.config["training"]["rounds"], cell.labels["n_clients"]
 
 
-def _block(store: Store, name: str, experiments: Mapping[str, Experiment], x: str) -> Block:
+def _block(name: str, groups: Mapping[str, Group], x: str) -> Block:
     return Block(
         name or "centralized training",
-        known((label, round_line(store, e, "heldout_loss", x)) for label, e in experiments.items()),
-        known((label, training_line(store, e, x)) for label, e in experiments.items()),
+        known((label, round_line(group, "heldout_loss", x)) for label, group in groups.items()),
+        known((label, training_line(group, x)) for label, group in groups.items()),
     )
 
 

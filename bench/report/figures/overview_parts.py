@@ -1,38 +1,39 @@
 """What both layouts of the overview share: the curve of the held-out loss and its axes, how a score is written."""
 
-from typing import Any
-
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bench.pictures.style import Style
-from bench.report.figures.overview_data import Experiment
-from bench.store.grid_folder import Store
+from bench.report.lines import Line, round_line
+from bench.report.results import Group
 
 ROWS_SHOWN = 24  # of experiments or of recipes, with their samples
 
 
-def draw_curve(axes: Axes, store: Store, experiment: Experiment, style: Style) -> Any:
-    """The mean of the seeds' curves and the range in which they lie; returns the line."""
-    logs = [store.cell(cell).rounds() for cell in experiment.cells]
-    losses = [{line["round"]: loss for line in log if (loss := line.get("heldout_loss")) is not None} for log in logs]
-    rounds = sorted(set.intersection(*(set(known) for known in losses)))
-    curves = np.array([[known[number] for number in rounds] for known in losses])
-    if len(curves) > 1:
-        axes.fill_between(rounds, curves.min(axis=0), curves.max(axis=0), color=style.colour, alpha=0.18, lw=0)
-    (line,) = axes.plot(
-        rounds,
-        curves.mean(axis=0),
+def draw_curve(axes: Axes, group: Group, style: Style) -> Line2D | None:
+    """Draw the group's held-out loss by round with its band; returns the line, None where no round tells of it."""
+    line = loss_line(group)
+    if line is None:
+        return None
+    if line.band is not None:
+        axes.fill_between(line.x, *line.band, color=style.colour, alpha=0.18, lw=0)
+    (drawn,) = axes.plot(
+        line.x,
+        line.mean,
         style.dash,
         color=style.colour,
-        marker=style.marker or ("o" if len(rounds) == 1 else ""),
+        marker=style.marker or ("o" if len(line.x) == 1 else ""),
         markersize=3.5,
-        markevery=max(1, len(rounds) // 6),
-        lw=2.4 if experiment.central else 1.3,
-        zorder=2 if experiment.central else 3,
+        markevery=max(1, len(line.x) // 6),
+        lw=2.4 if group.central else 1.3,
+        zorder=2 if group.central else 3,
     )
-    return line
+    return drawn
+
+
+def loss_line(group: Group) -> Line | None:
+    return round_line(group, "heldout_loss")
 
 
 def finish_axes(axes: Axes, below: bool) -> None:

@@ -16,10 +16,8 @@ from bench.config.names import split_name
 from bench.pictures.axes import place
 from bench.pictures.style import NotApplicable, literal, save
 from bench.report.figures.layout import COLUMN, DPI, PAGE, SMALL, Room, name_axes, page, title
-from bench.report.figures.overview_data import finished_experiments, unfinished
-from bench.report.figures.records import record
-from bench.report.figures.split_parts import left_out
-from bench.store.grid_folder import PlannedCell, Store
+from bench.report.figures.split_parts import finished_splits, left_out
+from bench.report.results import Cell, Results
 
 PANELS_SHOWN = 12
 _COLOURS = "Blues"
@@ -35,21 +33,21 @@ class Part:
     skew: float | None
 
 
-def partitions(store: Store, *paths: Path) -> None:
+def partitions(results: Results, *paths: Path) -> None:
     """Images of each class that each client holds, a panel a split, of the first seed.
 
     Raises:
         NotApplicable: if no cell with clients is finished.
     """
-    parts = read_parts(store)
+    splits, parts = finished_splits(results), read_parts(results)
     if not parts:
         raise NotApplicable("no cell with clients is finished")
-    shown, names = parts[:PANELS_SHOWN], _class_names(store)
+    shown, names = parts[:PANELS_SHOWN], splits[0].groups[0].done[0].class_names
     across = min(len(shown), 4)
     clients, long = max(len(part.histogram) for part in shown), max(map(len, names), default=0) > 2
     room = Room(0.36, 0.3, 0.2, min(1.5, max(0.6, 0.13 * clients)), 0.62 if long else 0.3, 0.48)
     seeds = ", ".join(str(seed) for seed in sorted({part.seed for part in shown}))
-    notes = [f"seed {seeds}; TV: mean total variation between clients' classes and all data's", *unfinished(store)]
+    notes = [f"seed {seeds}; TV: mean total variation between clients' classes and all data's", *results.unfinished()]
     cut = left_out(len(parts) - len(shown), "split", "splits")
     width = COLUMN if across == 1 else PAGE
     figure, panels = page(-(-len(shown) // across), across, room, {}, [*notes, cut], width, foot=0.02)
@@ -64,34 +62,29 @@ def partitions(store: Store, *paths: Path) -> None:
     save(figure, *paths, dpi=DPI)
 
 
-def read_parts(store: Store) -> list[Part]:
+def read_parts(results: Results) -> list[Part]:
     """Of the first finished seed, each split once, in the plan's order."""
-    done = {cell for experiment in finished_experiments(store) for cell in experiment.cells}
-    found: dict[str, list[PlannedCell]] = {}
-    for cell in store.planned():
-        if cell.cell_id in done and cell.labels["n_clients"] is not None:
+    found: dict[str, list[Cell]] = {}
+    for cell in results.cells:
+        if cell.done and not cell.central:
             same = {key: cell.config[key] for key in ("partition", "n_clients", "beta", "data")}
             found.setdefault(json.dumps(same, sort_keys=True), []).append(cell)
     several = len({json.dumps(cells[0].config["partition"], sort_keys=True) for cells in found.values()}) > 1
-    parts = [_part(store, cells, several) for cells in found.values()]
+    parts = [_part(cells, several) for cells in found.values()]
     return [part for part in parts if part is not None]
 
 
-def _part(store: Store, cells: Sequence[PlannedCell], several: bool) -> Part | None:
+def _part(cells: Sequence[Cell], several: bool) -> Part | None:
     """Of the first seed that has it; strategies of a seed have the same."""
     for cell in sorted(cells, key=lambda cell: cell.labels["seed"]):
-        read = record(store.cell(cell.cell_id), "partition.json")
-        if read is not None:
+        if cell.partition is not None:
             name = split_name({key: cell.labels[key] for key in ("n_clients", "beta")})
             if several:
                 name = f"{cell.config['partition']['name']}, {name}"
-            return Part(name, cell.labels["seed"], np.array(read["histogram"]), read.get("total_variation_mean"))
+            return Part(
+                name, cell.labels["seed"], np.array(cell.partition.histogram), cell.partition.total_variation_mean
+            )
     return None
-
-
-def _class_names(store: Store) -> list[str]:
-    result = store.cell(finished_experiments(store)[0].cells[0]).result() or {}
-    return list((result.get("data") or {}).get("class_names") or [])
 
 
 def _draw(axes: Axes, part: Part, names: Sequence[str], norm: Normalize) -> None:

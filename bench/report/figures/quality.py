@@ -10,18 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.pictures.axes import OTHER, log_axis, plain, short
+from bench.pictures.axes import OTHER, log_axis, plain, say, short
 from bench.pictures.style import REFERENCE, Array, NotApplicable, Style, literal, save
 from bench.report.figures.layout import DPI, SMALL, Room, compared, grey, name_axes, page, width_of
-from bench.report.figures.split_data import Curve, Split, fid_curve, fid_samples, final_fid
+from bench.report.figures.panels import known
+from bench.report.figures.split_parts import fid_images, fid_line
 from bench.report.figures.widths import shorten, wrap
+from bench.report.lines import Line
 from bench.report.metrics import COSTS
-from bench.store.grid_folder import Store
+from bench.report.results import Results, Split
 
 SPLITS_SHOWN = 4
 SHOWN = ("megabytes", "round", "seconds")  # of all costs
 _FRONT: dict[str, Any] = {"color": "#555555", "lw": 2.6, "alpha": 0.35}
 _LOG_FROM = 10.0  # costs that span such a factor have a logarithmic axis
+Curves = Mapping[str, Mapping[str, Line]]  # by cost and strategy
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Front:
     names: list[str]
 
 
-def quality_cost(store: Store, *paths: Path) -> None:
+def quality_cost(results: Results, *paths: Path) -> None:
     """FID over megabytes, rounds and seconds, a row a split, with the Pareto front of the federated strategies.
 
     FID is along training, of few images, where `evaluation.curve_every` had them drawn; else the finished models'.
@@ -60,29 +63,29 @@ def quality_cost(store: Store, *paths: Path) -> None:
     Raises:
         NotApplicable: if no FID of a strategy with clients is known, or none is above 0.
     """
-    shown = compared(store, SPLITS_SHOWN)
-    along, counts = fid_samples(store, (e for split in shown.splits for e in split.experiments))
-    blocks = [(split, _curves(store, split, along)) for split in shown.splits if split.federated]
-    blocks = [(split, curves) for split, curves in blocks if any(e.strategy in curves for e in split.federated)]
+    shown = compared(results, SPLITS_SHOWN)
+    along, counts = fid_images(shown.splits)
+    blocks = [(split, _curves(split, along)) for split in shown.splits if split.federated]
+    blocks = [(split, curves) for split, curves in blocks if any(_federated(split, curves).values())]
     if not blocks:
         raise NotApplicable("no FID of a strategy with clients is known with its costs")
-    fids = np.concatenate([curve.mean for _, curves in blocks for curve in curves.values()])
+    fids = np.concatenate([line.mean for _, curves in blocks for lines in curves.values() for line in lines.values()])
     if not (fids > 0).any():
         raise NotApplicable("no FID is above 0")
-    drawn = {label for _, curves in blocks for label in curves}
+    drawn = {label for _, curves in blocks for lines in curves.values() for label in lines}
     legend: dict[str, Style | Line2D] = {label: s for label, s in shown.told.items() if label in drawn}
     legend["Pareto front"] = Line2D([], [], **_FRONT)
     of = f"FID of {' or '.join(f'{n:,}' for n in counts)} images" if counts else "FID"
     notes = [f"{of}{' along training' if along else ''}, means over seeds; above each panel who is on its front"]
-    central = any(e.central for split, _ in blocks for e in split.experiments)
+    central = any(group.central for split, _ in blocks for group in split.groups)
     notes += ["centralized training is not part of the front; over MB it is a line at its last value"] * central
     room = Room(above=0.42, high=1.25, between=0.1)
     figure, panels = page(len(blocks), len(SHOWN), room, legend, [*notes, *shown.notes, grey(shown)])
-    scales = {cost: _scale([_federated(*block) for block in blocks], cost) for cost in SHOWN}
+    scales = {cost: _scale([_federated(*block)[cost] for block in blocks], cost) for cost in SHOWN}
     for number, ((split, curves), row) in enumerate(zip(blocks, panels, strict=True)):
         row[0].annotate(literal(split.name), (0, 1), (0, 18), **_above(7.0), weight="bold")
         for axes, cost in zip(row, SHOWN, strict=True):
-            _draw(axes, curves, pareto(_federated(split, curves), cost), cost, scales[cost], shown.styles)
+            _draw(axes, curves[cost], pareto(_federated(split, curves)[cost]), cost, scales[cost], shown.styles)
             log_axis(axes, "y", fids[fids > 0].min(), fids.max())
             axes.tick_params(labelleft=axes is row[0])
             name_axes(axes, COSTS[cost] if number == len(blocks) - 1 else "", "FID" if axes is row[0] else "")
@@ -93,16 +96,19 @@ def _above(size: float) -> dict[str, Any]:
     return {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": size, "va": "bottom"}
 
 
-def _curves(store: Store, split: Split, along: bool) -> dict[str, Curve]:
-    found = {e.strategy: (fid_curve if along else final_fid)(store, e) for e in split.experiments}
-    return {label: curve for label, curve in found.items() if curve is not None}
+def _curves(split: Split, along: bool) -> Curves:
+    """FIDs along training or of the finished models, over each of `SHOWN`."""
+    return {cost: known((group.strategy, fid_line(group, along, cost)) for group in split.groups) for cost in SHOWN}
 
 
-def pareto(curves: Mapping[str, Curve], cost: str) -> Front:
-    """Of all points of the curves."""
-    points = [
-        (x, y, label) for label, curve in curves.items() for x, y in zip(curve.costs[cost], curve.mean, strict=True)
-    ]
+def _federated(split: Split, curves: Curves) -> Curves:
+    names = [group.strategy for group in split.federated]
+    return {cost: {name: lines[name] for name in names if name in lines} for cost, lines in curves.items()}
+
+
+def pareto(lines: Mapping[str, Line]) -> Front:
+    """Of all points of the lines."""
+    points = [(x, y, label) for label, line in lines.items() for x, y in zip(line.x, line.mean, strict=True)]
     kept: list[tuple[float, float, str]] = []
     for point in sorted(points):
         if not kept or point[1] < kept[-1][1]:
@@ -112,13 +118,11 @@ def pareto(curves: Mapping[str, Curve], cost: str) -> Front:
     )
 
 
-def _federated(split: Split, curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    return {e.strategy: curves[e.strategy] for e in split.federated if e.strategy in curves}
-
-
-def _scale(blocks: Sequence[Mapping[str, Curve]], cost: str) -> Scale:
-    """One that holds all splits' federated curves."""
-    paid = np.concatenate([curve.costs[cost] for curves in blocks for curve in curves.values()])
+def _scale(blocks: Sequence[Mapping[str, Line]], cost: str) -> Scale:
+    """One that holds all splits' federated lines over a cost."""
+    paid = np.concatenate([np.empty(0), *(line.x for lines in blocks for line in lines.values())])
+    if not len(paid):
+        return Scale(0.0, 1.0, log=False)
     positive = paid[paid > 0]
     if cost == "round" or not len(positive) or positive.max() < _LOG_FROM * positive.min():
         return Scale(0.0, 1.05 * paid.max() or 1.0, log=False)
@@ -127,21 +131,23 @@ def _scale(blocks: Sequence[Mapping[str, Curve]], cost: str) -> Scale:
 
 
 def _draw(
-    axes: Axes, curves: Mapping[str, Curve], front: Front, cost: str, scale: Scale, styles: Mapping[str, Style]
+    axes: Axes, lines: Mapping[str, Line], front: Front, cost: str, scale: Scale, styles: Mapping[str, Style]
 ) -> None:
     plain(axes)
     axes.step(scale.places(front.cost), front.fid, where="post", zorder=0, **_FRONT)
-    for label, curve in curves.items():
+    for label, line in lines.items():
         style = styles[label]
         if style.colour == REFERENCE and cost == "megabytes":
-            axes.axhline(curve.mean[-1], color=REFERENCE, lw=1.5, zorder=1)
+            axes.axhline(line.mean[-1], color=REFERENCE, lw=1.5, zorder=1)
             continue
         behind = style == OTHER
-        mark = style.marker or ("o" if len(curve.mean) == 1 else "")
+        mark = style.marker or ("o" if len(line.mean) == 1 else "")
         look: dict[str, Any] = {"lw": 0.6 if behind else 1, "markersize": 2 if behind else 3.2, "marker": mark}
-        x = scale.places(curve.costs[cost])
-        axes.plot(x, curve.mean, style.dash, color=style.colour, zorder=1 if behind else 3, **look)
+        axes.plot(scale.places(line.x), line.mean, style.dash, color=style.colour, zorder=1 if behind else 3, **look)
     _finish(axes, scale)
+    if not lines:
+        axes.set_xticks([])
+        say(axes, "not known")
     wide = width_of(axes)
     names = wrap(", ".join(front.names), wide, SMALL)
     told = "\n".join([*names[:1], shorten(" ".join(names[1:]), wide, SMALL)] if len(names) > 2 else names)

@@ -11,12 +11,10 @@ from bench.pictures.axes import OTHER, say
 from bench.pictures.sheets import coloured, filled, tile
 from bench.pictures.style import NotApplicable, literal, save
 from bench.report.figures.layout import COLUMN, DPI, PAGE, SIZE, Room, compared, not_shown, page
-from bench.report.figures.overview_data import Experiment
-from bench.report.figures.records import first_images
 from bench.report.figures.split_parts import left_out
 from bench.report.figures.table import NAME, frame, read_table
 from bench.report.figures.widths import shorten
-from bench.store.grid_folder import Store
+from bench.report.results import Group, Results
 
 SCHEMES_SHOWN = 12
 COLUMNS_SHOWN = 4
@@ -29,49 +27,48 @@ _GAP = 0.12  # inches between them
 class Schemes:
     """What has a sheet or a strip each: centralized training first, then split by split."""
 
-    experiments: list[Experiment]
+    groups: list[Group]
     notes: list[str]
 
 
-def schemes_shown(store: Store, count: int) -> Schemes:
+def schemes_shown(results: Results, count: int) -> Schemes:
     """The first `count` of the strategies that stand out (all, where they are few).
 
     Raises:
         NotApplicable: if no cell is finished.
     """
-    shown = compared(store, SCHEMES_SHOWN)
-    leading = [e for split in shown.splits for e in split.experiments if shown.styles[e.strategy] != OTHER]
-    each = sorted(dict.fromkeys(leading), key=lambda e: not e.central)
+    shown = compared(results, SCHEMES_SHOWN)
+    leading = [group for split in shown.splits for group in split.groups if shown.styles[group.strategy] != OTHER]
+    each = sorted(dict.fromkeys(leading), key=lambda group: not group.central)
     cut = left_out(len(each) - count, "scheme", "schemes")
     return Schemes(each[:count], [*shown.notes, not_shown(shown), cut])
 
 
-def seed_note(store: Store, experiments: Iterable[Experiment]) -> str:
+def seed_note(groups: Iterable[Group]) -> str:
     """Which seed is shown: the first that is finished."""
-    labels = {cell.cell_id: cell.labels["seed"] for cell in store.planned()}
-    seeds = sorted({labels[e.cells[0]] for e in experiments})
+    seeds = sorted({group.done[0].labels["seed"] for group in groups})
     return f"seed {', '.join(map(str, seeds))}" + (": not all from the same noise" if len(seeds) > 1 else "")
 
 
-def samples(store: Store, *paths: Path) -> None:
+def samples(results: Results, *paths: Path) -> None:
     """A sheet of the first images a scheme, grey levels in viridis colours.
 
     Raises:
         NotApplicable: if no finished cell has its images.
     """
-    shown = schemes_shown(store, SCHEMES_SHOWN)
-    found = {e: first_images(store.cell(e.cells[0]), SHEET**2) for e in shown.experiments}
+    shown = schemes_shown(results, SCHEMES_SHOWN)
+    found = {group: group.done[0].images(SHEET**2) for group in shown.groups}
     _check(found.values())
     width = COLUMN if len(found) <= _ACROSS[COLUMN] else PAGE
     across = _ACROSS[width]
     rows = -(-len(found) // across)
-    notes = [f"the first {SHEET**2} images, {seed_note(store, found)}", *shown.notes]
+    notes = [f"the first {SHEET**2} images, {seed_note(found)}", *shown.notes]
     wide = (width - 0.1 - _GAP * (across - 1)) / across
     room = Room(left=0.05, between=_GAP, above=0.33, high=wide, below=0.04, right=0.05)
     figure, panels = page(rows, across, room, {}, notes, width, foot=0.02)
     places = [axes for row in panels for axes in row]
-    for axes, (experiment, images) in zip(places, found.items(), strict=False):
-        names = [shorten(experiment.strategy, wide, SIZE), shorten(experiment.split, wide, SIZE)]
+    for axes, (group, images) in zip(places, found.items(), strict=False):
+        names = [shorten(group.strategy, wide, SIZE), shorten(group.split, wide, SIZE)]
         axes.set_title(literal("\n".join(filter(None, names))), fontsize=SIZE, pad=2)
         show(axes, images, SHEET, "viridis")
     for axes in places[len(found) :]:
@@ -95,18 +92,18 @@ def _check(found: Iterable[Tensor | None]) -> None:
         raise NotApplicable("samples.safetensors was removed from every cell that would be shown")
 
 
-def samples_grid(store: Store, *paths: Path) -> None:
+def samples_grid(results: Results, *paths: Path) -> None:
     """Strategies by split: the first images of each, those below one another from the same noise.
 
     Raises:
         NotApplicable: if no finished cell has its images.
     """
-    table = read_table(store, COLUMNS_SHOWN)
+    table = read_table(results, COLUMNS_SHOWN)
     wide = (PAGE - NAME - 0.18 - 0.1 * (len(table.columns) - 1)) / len(table.columns)
     count = min(12, int(wide / 0.32))
-    found = {place: first_images(store.cell(e.cells[0]), count) for place, e in table.cells.items()}
+    found = {place: group.done[0].images(count) for place, group in table.groups.items()}
     _check(found.values())
-    note = f"images below one another stem from the same noise; {seed_note(store, table.cells.values())}"
+    note = f"images below one another stem from the same noise; {seed_note(table.groups.values())}"
     figure, panels = frame(table, wide / count, 0.1, [note, *table.notes])
     for place, axes in panels.items():
         if place in found:

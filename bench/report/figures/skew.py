@@ -13,10 +13,8 @@ from bench.config.names import split_name
 from bench.pictures.axes import OTHER, log_axis, plain
 from bench.pictures.style import REFERENCE, Array, NotApplicable, Style, save
 from bench.report.figures.layout import COLUMN, DPI, PAGE, Room, compared, grey, name_axes, page, title
-from bench.report.figures.overview_data import Experiment
-from bench.report.figures.split_data import Split
 from bench.report.figures.split_parts import left_out
-from bench.store.grid_folder import Store
+from bench.report.results import Group, Results, Split
 
 PANELS_SHOWN = 4
 SKEWED_FROM = 0.05  # total variation; clients whose labels are drawn alike are this far apart by chance
@@ -25,21 +23,21 @@ _APART = 0.02  # total variation, from which two splits are told apart
 
 @dataclass(frozen=True)
 class Points:
-    """Of one experiment: skew and FID of each seed (seeds,)."""
+    """Of one group: skew and FID of each seed (seeds,)."""
 
     strategy: str
     skew: Array
     fid: Array
 
 
-def skew(store: Store, *paths: Path) -> None:
+def skew(results: Results, *paths: Path) -> None:
     """FID over skew, a panel a number of clients: a mark a seed, lines through the means over seeds.
 
     Raises:
         NotApplicable: if no partition is skewed, all are alike, or no FID above 0 is known.
     """
-    shown = compared(store, splits=10**6)
-    panels = _read(store, shown.splits)
+    shown = compared(results, splits=10**6)
+    panels = _read(shown.splits)
     every = [points for found, _ in panels.values() for points in found]
     if not every:
         raise NotApplicable("no finished cell with clients tells both its skew and its FID")
@@ -74,31 +72,23 @@ def _span(found: Sequence[Points]) -> float:
     return float(skews.max() - skews.min())
 
 
-def _read(store: Store, splits: Sequence[Split]) -> dict[str, tuple[list[Points], Array]]:
-    """By panel: the experiments' points, and the FIDs of centralized training."""
-    labels = {cell.cell_id: cell.labels for cell in store.planned()}
+def _read(splits: Sequence[Split]) -> dict[str, tuple[list[Points], Array]]:
+    """By panel: the groups' points, and the FIDs of centralized training."""
     found: dict[str, tuple[list[Points], Array]] = {}
     for split in splits:
-        for experiment in split.federated:
-            name = split_name(labels[experiment.cells[0]] | {"beta": None, "partition": None})
-            points = _points(store, experiment)
+        central = np.concatenate([np.empty(0), *(group.scores("fid") for group in split.groups if group.central)])
+        for group in split.federated:
+            name = split_name(group.labels | {"beta": None, "partition": None})
+            points = _points(group)
             if len(points.fid):
-                beside = [_metric(store, e, "fid") for e in split.experiments if e.central]
-                central = np.concatenate(beside) if beside else np.empty(0)
-                found.setdefault(name, ([], central[np.isfinite(central)]))[0].append(points)
+                found.setdefault(name, ([], central))[0].append(points)
     return found
 
 
-def _points(store: Store, experiment: Experiment) -> Points:
-    x, y = _metric(store, experiment, "skew_tv"), _metric(store, experiment, "fid")
-    known = np.isfinite(x) & np.isfinite(y)
-    return Points(experiment.strategy, x[known], y[known])
-
-
-def _metric(store: Store, experiment: Experiment, key: str) -> Array:
-    """(seeds,), NaN where it is not known."""
-    results = [(store.cell(cell).result() or {}).get("metrics") or {} for cell in experiment.cells]
-    return np.array([metrics.get(key) for metrics in results], dtype=float)
+def _points(group: Group) -> Points:
+    pairs = [(cell.metrics.get("skew_tv"), cell.metrics.get("fid")) for cell in group.done]
+    known = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
+    return Points(group.strategy, known[:, 0], known[:, 1])
 
 
 def _draw(axes: Axes, found: Sequence[Points], central: Array, styles: dict[str, Style]) -> None:

@@ -9,16 +9,15 @@ from matplotlib.figure import Figure
 from bench.pictures.axes import OTHER, write
 from bench.pictures.style import REFERENCE
 from bench.report.figures.layout import SIZE, Compared, Room, compared, not_shown, page, title
-from bench.report.figures.overview_data import Experiment
 from bench.report.figures.widths import shorten
-from bench.store.grid_folder import Store
+from bench.report.results import Group, Results
 
 NAME = 1.25  # inches, of a strategy
 
 
 @dataclass(frozen=True)
 class Table:
-    """Experiments by place; None where there is none that is finished.
+    """Groups by place; None where there is none that is finished.
 
     Attributes:
         rows: strategies; centralized training first.
@@ -27,7 +26,7 @@ class Table:
 
     rows: list[str]
     columns: list[str]
-    cells: dict[tuple[str, str], Experiment]
+    groups: dict[tuple[str, str], Group]
     shown: Compared
 
     @property
@@ -36,17 +35,22 @@ class Table:
         return [*self.shown.notes, not_shown(self.shown)]
 
 
-def read_table(store: Store, columns: int) -> Table:
+def read_table(results: Results, columns: int) -> Table:
     """The strategies that stand out (all, where they are few) in the first splits.
 
     Raises:
         NotApplicable: if no cell is finished.
     """
-    shown = compared(store, columns)
+    shown = compared(results, columns)
     rows = [label for label, style in shown.styles.items() if style != OTHER]
-    cells = {(e.strategy, split.name): e for split in shown.splits for e in split.experiments if e.strategy in rows}
-    held = [row for row in rows if any(strategy == row for strategy, _ in cells)]
-    return Table(held, [split.name for split in shown.splits], cells, shown)
+    groups = {
+        (group.strategy, split.name): group
+        for split in shown.splits
+        for group in split.groups
+        if group.strategy in rows
+    }
+    held = [row for row in rows if any(strategy == row for strategy, _ in groups)]
+    return Table(held, [split.name for split in shown.splits], groups, shown)
 
 
 def frame(

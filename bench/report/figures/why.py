@@ -9,18 +9,17 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.pictures.axes import NOTE, WIDTH, draw_line, headline, log_axis, place, plain, say, wrapped, write
 from bench.pictures.style import Style, save
-from bench.report.figures.overview_data import unfinished
-from bench.report.figures.split_data import Split, finished_splits
-from bench.report.figures.split_parts import SPLITS_SHOWN, grey_note, left_out, line_styles
+from bench.report.figures.split_parts import SPLITS_SHOWN, finished_splits, grey_note, left_out, line_styles
 from bench.report.figures.why_data import Row, read_rows
 from bench.report.figures.why_rows import HEADING, Scales, draw_rows, find_scales, rows_height
-from bench.store.grid_folder import Store
+from bench.report.lines import Line
+from bench.report.results import Results, Split
 
 ROWS_SHOWN = 30  # of a split
 _LINES = 1.35  # inches, height of the panels of lines
 
 
-def why(store: Store, *paths: Path) -> None:
+def why(results: Results, *paths: Path) -> None:
     """Why federation hurts: for each split drift and cosine by round, then a row a strategy.
 
     A row has the last round's drift and cosine, held-out loss by class, generated classes minus the data's, clients'
@@ -30,18 +29,18 @@ def why(store: Store, *paths: Path) -> None:
     Raises:
         NotApplicable: if no cell is finished.
     """
-    splits = finished_splits(store)
-    shown, styles = splits[:SPLITS_SHOWN], line_styles(store, splits)
-    every = [read_rows(store, split) for split in shown]
+    splits = finished_splits(results)
+    shown, styles = splits[:SPLITS_SHOWN], line_styles(splits)
+    every = [read_rows(split) for split in shown]
     blocks = [rows[:ROWS_SHOWN] for rows in every]
     cut = max(len(rows) for rows in every) - ROWS_SHOWN
     notes = [
-        *unfinished(store),
+        *results.unfinished(),
         left_out(len(splits) - len(shown), "split", "splits"),
         left_out(cut, "strategy", "strategies"),
         grey_note(styles),
     ]
-    names = _class_names(store, splits)
+    names = splits[0].groups[0].done[0].class_names
     lines = wrapped(notes, 155)
     heights = [0.34 + _lines_height(rows) + rows_height(len(rows), names) for rows in blocks]
     high = sum(heights) + 0.13 * len(lines) + 0.1
@@ -54,14 +53,9 @@ def why(store: Store, *paths: Path) -> None:
     save(figure, *paths)
 
 
-def _class_names(store: Store, splits: Sequence[Split]) -> list[str]:
-    result = store.cell(splits[0].experiments[0].cells[0]).result() or {}
-    return list((result.get("data") or {}).get("class_names") or [])
-
-
 def _lines_height(rows: Sequence[Row]) -> float:
     """Of the panels of lines, which centralized training alone does not have."""
-    return 0.0 if all(row.experiment.central for row in rows) else _LINES + 0.32
+    return 0.0 if all(row.group.central for row in rows) else _LINES + 0.32
 
 
 def _draw_split(
@@ -75,10 +69,10 @@ def _draw_split(
 ) -> None:
     headline(figure, 0.1, top + 0.22, split.name)
     draw_rows(figure, top + 0.34 + _lines_height(rows) + HEADING, rows, styles, scales, names)
-    federated = [row for row in rows if not row.experiment.central]
+    federated = [row for row in rows if not row.group.central]
     if not federated:
         return
-    lines, half = [styles[row.experiment.strategy] for row in federated], (WIDTH - 0.62 - 0.72 - 0.1) / 2
+    lines, half = [styles[row.group.strategy] for row in federated], (WIDTH - 0.62 - 0.72 - 0.1) / 2
     drift = place(figure, 0.62, top + 0.34, half, _LINES)
     _draw_by_round(drift, [row.drift for row in federated], lines, log=True)
     drift.set_ylabel(r"drift $\|w_i - w\|$", fontsize=8, labelpad=2)
@@ -87,18 +81,18 @@ def _draw_split(
     cosine.set_ylabel("cosine of updates", fontsize=8, labelpad=2)
 
 
-def _draw_by_round(axes: Axes, values: Sequence[dict[int, float]], styles: Sequence[Style], log: bool) -> None:
+def _draw_by_round(axes: Axes, lines: Sequence[Line | None], styles: Sequence[Style], log: bool) -> None:
     """A line a strategy."""
     plain(axes)
     axes.set_xlabel("round", fontsize=8, labelpad=1)
-    known = [value for line in values for value in line.values() if value > 0 or not log]
+    known = [value for line in lines if line for value in line.mean if value > 0 or not log]
     if not known:
         axes.set(xticks=[], yticks=[])
         say(axes, "not known")
         return
-    for line, style in zip(values, styles, strict=True):
+    for line, style in zip(lines, styles, strict=True):
         if line:
-            draw_line(axes, list(line), list(line.values()), style)
+            draw_line(axes, line.x, line.mean, style)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     if log:
         log_axis(axes, "y", min(known), max(known))

@@ -1,18 +1,15 @@
-"""What why.png shows of each strategy in a split, read from the store: means over seeds, NaN where nothing is known."""
+"""What why.png shows of each strategy in a split: means over seeds, NaN where nothing is known."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bench.federation.mixture import of_classes
-from bench.pictures.style import Array
-from bench.report.figures.overview_data import Experiment
-from bench.report.figures.records import record
-from bench.report.figures.split_data import Split
-from bench.store.cell_folder import CellFolder
-from bench.store.grid_folder import Store
+from bench.report.curves import Array
+from bench.report.lines import Line, round_line
+from bench.report.results import Cell, Group, Split
+from bench.store.records import Partition
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Row:
     """One strategy, or centralized training, in one split.
 
     Attributes:
-        drift, cosine: by round, of the seeds that have it.
+        drift, cosine: by round; None where no round tells.
         class_loss: held-out loss by class at the end (K,).
         share_gap: share of each class among the generated images minus that among the training images (K,).
         client_loss: held-out losses at the end of all seeds' clients (n * seeds,); of centralized training the losses
@@ -29,9 +26,9 @@ class Row:
         client_fid: the latter client by client, of all seeds.
     """
 
-    experiment: Experiment
-    drift: dict[int, float]
-    cosine: dict[int, float]
+    group: Group
+    drift: Line | None
+    cosine: Line | None
     class_loss: Array
     share_gap: Array
     client_loss: Array
@@ -40,82 +37,56 @@ class Row:
     client_fid: Array
 
 
-@dataclass(frozen=True)
-class _Seed:
-    """What one cell tells; of `partition` a centralized cell has that of the split's strategies with its seed."""
+def read_rows(split: Split) -> list[Row]:
+    """The split's groups, in its order.
 
-    rounds: list[dict[str, Any]]
-    result: dict[str, Any]
-    class_loss: Array
-    partition: dict[str, Any] | None
-
-
-def read_rows(store: Store, split: Split) -> list[Row]:
-    """The split's experiments, in its order."""
-    seeds = {cell.cell_id: cell.labels["seed"] for cell in store.planned()}
-    parts = {
-        seeds[cell]: part
-        for e in split.federated
-        for cell in e.cells
-        if (part := record(store.cell(cell), "partition.json")) is not None
-    }
-    return [_row(e, [_seed(store.cell(cell), parts.get(seeds[cell])) for cell in e.cells]) for e in split.experiments]
+    Centralized training is held against the partition that the split's strategies have with the same seed.
+    """
+    cells = [cell for group in split.federated for cell in group.done]
+    parts = {cell.labels["seed"]: cell.partition for cell in cells if cell.partition is not None}
+    return [_row(group, parts) for group in split.groups]
 
 
-def _seed(folder: CellFolder, partition: dict[str, Any] | None) -> _Seed:
-    result, lines = folder.result() or {}, folder.lines("heldout.jsonl")
-    told = (result.get("diagnostics") or {}).get("class_loss") or (lines[-1].get("class_loss") if lines else None)
-    own = record(folder, "partition.json")
-    return _Seed(folder.rounds(), result, np.array(told or [], dtype=float), own or partition)
-
-
-def _row(experiment: Experiment, seeds: Sequence[_Seed]) -> Row:
-    metrics = [seed.result.get("metrics") or {} for seed in seeds]
-    clients = [client.get("fid") for seed in seeds for client in seed.result.get("clients") or []]
-    losses = [loss for seed in seeds for loss in _client_losses(experiment, seed)]
+def _row(group: Group, parts: dict[int, Partition]) -> Row:
+    results = [cell.result for cell in group.done if cell.result]
+    seeds = [(cell, cell.partition or parts.get(cell.labels["seed"])) for cell in group.done]
+    losses = [loss for cell, part in seeds for loss in _client_losses(cell, part)]
     return Row(
-        experiment,
-        _by_round(seeds, "drift"),
-        _by_round(seeds, "update_cosine"),
-        mean_known([seed.class_loss for seed in seeds]),
-        mean_known([_share_gap(seed) for seed in seeds]),
+        group,
+        round_line(group, "drift"),
+        round_line(group, "update_cosine"),
+        mean_known([_class_loss(cell) for cell in group.done]),
+        mean_known([_share_gap(cell, part) for cell, part in seeds]),
         _known(losses),
-        float(mean_known([np.array([m.get("fid")], dtype=float) for m in metrics])[0]),
-        float(mean_known([np.array([m.get("fid_avg")], dtype=float) for m in metrics])[0]),
-        _known(clients),
+        _mean(group.scores("fid")),
+        _mean(group.scores("fid_avg")),
+        _known(client.fid for result in results for client in result.clients),
     )
 
 
-def _by_round(seeds: Iterable[_Seed], key: str) -> dict[int, float]:
-    """Means over those seeds that have the round's value."""
-    found: dict[int, dict[int, float]] = {}
-    for number, seed in enumerate(seeds):
-        for line in seed.rounds:
-            if line.get(key) is not None:
-                found.setdefault(line["round"], {})[number] = line[key]
-    return {n: float(np.mean(list(values.values()))) for n, values in sorted(found.items())}
+def _class_loss(cell: Cell) -> Array:
+    """(K,), of the end of training, else of the last round; (0,) where none is known."""
+    at_the_end = cell.result.diagnostics.class_loss if cell.result else ()
+    return np.array(at_the_end or (cell.heldout[-1].class_loss if cell.heldout else ()), dtype=float)
 
 
-def _share_gap(seed: _Seed) -> Array:
+def _share_gap(cell: Cell, part: Partition | None) -> Array:
     """(K,), or (0,) where either of the two is not known."""
-    made = np.array(seed.result.get("class_histogram") or [], dtype=float)
-    if seed.partition is None:
+    made = np.array(cell.result.class_histogram if cell.result else (), dtype=float)
+    if part is None:
         return made[:0]
-    counts = np.sum(seed.partition["histogram"], axis=0)
+    counts = np.sum(part.histogram, axis=0)
     return made - counts / counts.sum() if len(counts) == len(made) else made[:0]
 
 
-def _client_losses(experiment: Experiment, seed: _Seed) -> Sequence[float | None]:
+def _client_losses(cell: Cell, part: Partition | None) -> Sequence[float | None]:
     """As the cell measured them; of centralized training as its losses by class give them for the clients' mixes."""
-    if not experiment.central:
-        return (seed.result.get("diagnostics") or {}).get("client_loss") or []
-    part: Mapping[str, Any] = seed.partition or {}
-    if not part or any(part.get("noise") or []):  # clients' images have noise that this model was not measured on
-        return []
-    mixes = np.array(part["histogram"], dtype=float)
-    if mixes.shape[1] != len(seed.class_loss):
-        return []
-    return [of_classes(seed.class_loss, mix) for mix in mixes]
+    if not cell.central:
+        return cell.result.diagnostics.client_loss if cell.result else ()
+    if part is None or any(part.noise):  # clients' images have noise that this model was not measured on
+        return ()
+    mixes, by_class = np.array(part.histogram, dtype=float), _class_loss(cell)
+    return [of_classes(by_class, mix) for mix in mixes] if mixes.shape[1] == len(by_class) else ()
 
 
 def mean_known(parts: Sequence[Array]) -> Array:
@@ -127,6 +98,10 @@ def mean_known(parts: Sequence[Array]) -> Array:
     known = np.isfinite(values)
     sums, counts = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if len(values) else np.nan
 
 
 def _known(values: Iterable[float | None]) -> Array:

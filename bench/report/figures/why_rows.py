@@ -14,6 +14,7 @@ from bench.pictures.axes import OTHER, WIDTH, log_axis, log_ticks, place, plain,
 from bench.pictures.style import Array, Style, literal
 from bench.report.figures.overview_parts import three_digits
 from bench.report.figures.why_data import Row
+from bench.report.lines import Line
 
 DOTS_SHOWN = 40  # up to so many clients are a dot each
 HEADING = 0.42  # inches, above the rows
@@ -71,7 +72,7 @@ def draw_rows(
 ) -> None:
     """Aligned panels with a line a strategy: key, name, numbers, two heat maps, clients' losses, FIDs."""
     high = _step(len(rows)) * len(rows)
-    titles = [shortened(row.experiment.strategy) for row in rows]
+    titles = [shortened(row.group.strategy) for row in rows]
     names_wide = max(0.9, 0.068 * max(map(len, titles)))
     left = 0.1 + _KEY + names_wide + 2 * _NUMBER
     rest = WIDTH - left - 0.1 - 4 * _GAP
@@ -102,8 +103,8 @@ def _draw_names(
     for x, text in heads:
         write(figure, x, top - 0.06, text, ha="right", va="bottom", fontsize=7.5)
     for number, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        style, y = styles[row.experiment.strategy], top + (number + 0.5) * _step(len(rows))
-        if not row.experiment.central:
+        style, y = styles[row.group.strategy], top + (number + 0.5) * _step(len(rows))
+        if not row.group.central:
             keys.plot([0, 0.5, 1], [number] * 3, style.dash, color=style.colour, lw=1.2)
             keys.plot([0.5], [number], style.marker, color=style.colour, markersize=3.2)
         colour = "#666666" if style == OTHER else style.colour
@@ -112,11 +113,11 @@ def _draw_names(
         write(figure, 0.1 + _KEY, y, title, color=colour, weight=weight, **place_)
         texts = [_last(row.drift, three_digits), _last(row.cosine, "{:.2f}".format)]
         for (x, _), text in zip(heads, texts, strict=True):
-            write(figure, x, y, "–" if row.experiment.central else text, ha="right", color=colour, **place_)
+            write(figure, x, y, "–" if row.group.central else text, ha="right", color=colour, **place_)
 
 
-def _last(by_round: dict[int, float], written: Callable[[float], str]) -> str:
-    return written(by_round[max(by_round)]) if by_round else "–"
+def _last(line: Line | None, written: Callable[[float], str]) -> str:
+    return written(line.mean[-1]) if line else "–"
 
 
 def _draw_class_loss(
@@ -192,7 +193,7 @@ def _draw_clients(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], sca
     axes.set_title(f"held-out loss by client\n{marks}, ❘ mean", fontsize=7.5, pad=4)
     _rows_axes(axes, len(rows), scale)
     for number, row in enumerate(rows):
-        losses, colour = row.client_loss, styles[row.experiment.strategy].colour
+        losses, colour = row.client_loss, styles[row.group.strategy].colour
         if not len(losses):
             continue
         if many:
@@ -208,7 +209,7 @@ def _draw_fids(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], scale:
     axes.set_title("FID: ◆ all images,\n• a client's, ○ their mean", fontsize=7.5, pad=4)
     _rows_axes(axes, len(rows), scale)
     for number, row in enumerate(rows):
-        colour = styles[row.experiment.strategy].colour
+        colour = styles[row.group.strategy].colour
         if len(row.client_fid) > DOTS_SHOWN:
             axes.plot([row.client_fid.min(), row.client_fid.max()], [number] * 2, color=colour, lw=0.8)
         else:

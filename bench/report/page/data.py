@@ -1,47 +1,48 @@
-"""What the page tells, as JSON: a function of the store's files alone. Nothing in it is escaped."""
+"""What the page shows, as JSON. Nothing in it is escaped."""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
 from bench.config.names import cell_name, value_text
 from bench.pictures.style import COLOURS, DASHES
-from bench.report.claims import claims
-from bench.report.figures.records import record
-from bench.report.lines import costs
-from bench.report.page.lines import curves, log, rounded
-from bench.report.page.results import results
+from bench.report.claims import COLUMNS
+from bench.report.curves import column, running_loss
+from bench.report.page.results import main_table
 from bench.report.page.sheets import sheet
-from bench.report.tables.caption import caption, floor_of, row_warnings
-from bench.store.cell_folder import CellFolder
-from bench.store.grid_folder import PlannedCell, Store
+from bench.report.results import Cell, Results
+from bench.report.tables.contents import Contents
 
 REASON = 1000  # letters that are shown of an error
+POINTS = 400  # at most so many rounds of a curve
+DIGITS = 5
 
 _DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}  # plotly's names
 
 
-def page_data(store: Store) -> dict[str, Any]:
+def page_data(results: Results, contents: Contents) -> dict[str, Any]:
     """Everything that the page shows of a grid, see the keys."""
-    plan = store.plan()
-    cells = store.planned()
     environments, partitions = Distinct(), Distinct()
-    told = [cell_data(store.cell(cell.cell_id), cell, len(cells), environments, partitions) for cell in cells]
+    cells = [cell_data(cell, len(results.cells), environments, partitions) for cell in results.cells]
     return {
-        "name": plan["name"],
-        "description": plan["description"],
-        "states": dict(Counter(cell["state"] for cell in told)),
-        "latest": max((cell["time"] for cell in told if cell["time"]), default=None),
-        "caption": caption(store),
-        "warnings": row_warnings(store),
-        "floor": floor_of(store),
-        "axes": ["strategy", "n_clients", "beta", *plan["extra_axes"], "seed"],
-        "looks": looks(cells),
-        "cells": told,
-        "results": results(store),
-        "claims": claims(store).to_dict("records"),
+        "name": results.name,
+        "description": results.description,
+        "states": dict(Counter(cell["state"] for cell in cells)),
+        "latest": max((cell["time"] for cell in cells if cell["time"]), default=None),
+        "caption": contents.caption,
+        "warnings": contents.warnings,
+        "floor": contents.floor,
+        "axes": [*results.axes, "seed"],
+        "looks": looks(results.cells),
+        "cells": cells,
+        "results": main_table(contents),
+        "claims": contents.claims[list(COLUMNS)].to_dict("records"),
         "environments": environments.values,
         "partitions": partitions.values,
     }
@@ -69,62 +70,97 @@ class Distinct:
         return self._places[key]
 
 
-def cell_data(
-    folder: CellFolder, cell: PlannedCell, cells: int, environments: Distinct, partitions: Distinct
-) -> dict[str, Any]:
-    """What the page knows of one cell."""
-    result, error = folder.result() or {}, folder.error() or {}
-    known = result or folder.manifest() or {}
-    lines = log(folder, "metrics.jsonl")
-    last = lines[-1] if lines else {}
-    finished = result.get("finished") or error.get("time") or last.get("time")
-    made = {key: known.get(key) or {} for key in ("data", "extractor", "environment")}
-    metrics = result.get("metrics") or {}
+def cell_data(cell: Cell, cells: int, environments: Distinct, partitions: Distinct) -> dict[str, Any]:
+    """What the page knows of one cell, of so many."""
+    last = cell.rounds[-1] if cell.rounds else None
+    made = cell.result or cell.manifest
+    data, extractor = (made.data, made.extractor) if made else (None, None)
+    of_the_run = {"data": data.known() if data else {}, "extractor": extractor.known() if extractor else {}}
     return {
         "id": cell.cell_id,
         "label": cell_name(cell.labels, "page"),
         "labels": {name: value_text(value) for name, value in cell.labels.items()},
-        "state": folder.state(),
-        "reason": "" if result else str(error.get("error", ""))[:REASON],
-        "round": last.get("round", 0),
+        "state": cell.state,
+        "reason": "" if cell.done or cell.failure is None else cell.failure.error[:REASON],
+        "round": last.round if last else 0,
         "rounds": cell.config["training"]["rounds"],
-        "seconds": rounded(costs(lines[-1:], metrics)["seconds"])[0] if lines else None,
-        "time": None if finished is None else f"{datetime.fromtimestamp(finished, UTC):%Y-%m-%d %H:%M:%S}",
-        "config": dict(flatten(cell.config | {"of the run": {key: made[key] for key in ("data", "extractor")}})),
-        "environment": environments.place(made["environment"]),
-        "partition": partitions.place(partition(folder, cell, made["data"].get("class_names"))),
-        "curves": curves(folder, metrics),
-        "sheet": sheet(folder, cells) if result else {"missing": f"the cell is {folder.state()}"},
+        "seconds": rounded(cell.costs["seconds"][-1:])[0] if last else None,
+        "time": _time(cell),
+        "config": dict(flatten(cell.config | {"of the run": of_the_run})),
+        "environment": environments.place(made.environment.known() if made else None),
+        "partition": partitions.place(partition(cell, data.class_names if data else ())),
+        "curves": curves(cell),
+        "sheet": sheet(cell.folder, cells) if cell.done else {"missing": f"the cell is {cell.state}"},
     }
 
 
-def looks(cells: list[PlannedCell]) -> dict[str, dict[str, str]]:
+def _time(cell: Cell) -> str | None:
+    """When it ended, or its last round did."""
+    failed = cell.failure.time if cell.failure else None
+    last = cell.rounds[-1].time if cell.rounds else None
+    ended = cell.result.finished if cell.result else failed or last
+    return None if ended is None else f"{datetime.fromtimestamp(ended, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def looks(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
     """Each cell's curves by its id: colour by strategy and further axes, none for centralized, and dash by split."""
     kinds, splits = Distinct(), Distinct()
     made = {}
     for cell in cells:
         labels = {name: value for name, value in cell.labels.items() if name != "seed"}
-        split = splits.place([labels.pop("n_clients"), labels.pop("beta")]) if labels["n_clients"] is not None else 0
-        central = cell.labels["n_clients"] is None
-        kind = None if central else kinds.place(labels)
+        split = 0 if cell.central else splits.place([labels.pop("n_clients"), labels.pop("beta")])
+        kind = None if cell.central else kinds.place(labels)
         made[cell.cell_id] = {
             "colour": "" if kind is None else COLOURS[kind % len(COLOURS)],
-            "dash": "solid" if central else _DASHES[DASHES[(split or 0) % len(DASHES)]],
+            "dash": "solid" if cell.central else _DASHES[DASHES[(split or 0) % len(DASHES)]],
         }
     return made
 
 
-def partition(folder: CellFolder, cell: PlannedCell, class_names: list[str] | None) -> dict[str, Any] | None:
+def partition(cell: Cell, class_names: Sequence[str]) -> dict[str, Any] | None:
     """A split of the data: its name and counts (clients, classes), and how skewed it is; None where none is known."""
-    found = record(folder, "partition.json") or {}
-    if not found.get("histogram"):
+    found = cell.partition
+    if found is None:
         return None
     names = {name: cell.labels.get(name) for name in ("n_clients", "beta", "seed")}
-    kind = (cell.config.get("partition") or {}).get("name", "")
+    kind = cell.config["partition"]
     return {
-        "label": cell_name({"strategy": kind, **names}, "page"),
+        "label": cell_name({"strategy": kind["name"] if kind else "", **names}, "page"),
         "seed": cell.labels.get("seed"),
-        "histogram": found["histogram"],
-        "classes": class_names or list(map(str, range(len(found["histogram"][0])))),
-        "skew": found.get("total_variation_mean"),
+        "histogram": found.histogram,
+        "classes": class_names or list(map(str, range(len(found.histogram[0])))),
+        "skew": found.total_variation_mean,
     }
+
+
+def curves(cell: Cell) -> dict[str, Any]:
+    """What the page draws of a cell, each a list or a pair of lists x, y; empty where nothing was logged.
+
+    Keys: `axes`, for each x axis its value after each of `rounds`; `heldout` and `local` (the mean local loss), a
+    value for each of `rounds`; `steps`, the running training loss over fractions of rounds; `fid` over rounds.
+    """
+    kept = thinned(range(len(cell.rounds)), POINTS)
+    rounds = [cell.rounds[number] for number in kept]
+    axes = {"images": "samples", "megabytes": "megabytes", "seconds": "seconds"}
+    x, y = running_loss(cell.steps, cell.rounds[-1].round if cell.rounds else 0)
+    return {
+        "rounds": [line.round for line in rounds],
+        "axes": {name: rounded(cell.costs[cost][kept]) for name, cost in axes.items()},
+        "heldout": rounded(column(rounds, "heldout_loss")),
+        "local": rounded(column(rounds, "train_loss")),
+        "steps": [rounded(x), rounded(y)],
+        "fid": [rounded(column(cell.drawn, "round")), rounded(column(cell.drawn, "fid"))],
+    }
+
+
+def thinned(values: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the values, evenly spread, the first and the last among them."""
+    if len(values) <= count:
+        return list(values)
+    return [values[k] for k in np.linspace(0, len(values) - 1, count).round().astype(int)]
+
+
+def rounded(values: ArrayLike) -> list[float | None]:
+    """Numbers with `DIGITS` significant digits, None for what is not finite."""
+    numbers = np.asarray(values, dtype=float).tolist()
+    return [float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None for number in numbers]

@@ -6,27 +6,25 @@ import pandas as pd
 
 from bench.config.names import MISSING, value_text
 from bench.report.metrics import SHOWN, Metric
-from bench.report.summary import cell_rows
-from bench.report.tables.shown import Shown, number, prepare, seeds_text
-from bench.store.grid_folder import Store
+from bench.report.tables.contents import Contents
+from bench.report.tables.shown import Shown, number, seeds_text
 
 Field = list[Any]  # value, text, note, mark
 
 
-def results(store: Store) -> dict[str, Any]:
+def main_table(contents: Contents) -> dict[str, Any]:
     """`columns` (key, head, kind, better, scale, further, about), and `means` and `seeds`, rows of `Field`s.
 
     A field's value is what is sorted and filtered by, in the unit of its text; its note explains it, its mark is
     "best", "tied" or "state". Columns that are `further` are shown on demand.
     """
-    rows = cell_rows(store)
-    shown = prepare(rows, store.plan()["extra_axes"])
+    shown = contents.shown
     columns = [*shown.columns, *_further(shown)]
     axes = [{"key": axis, "head": "clients" if axis == "n_clients" else axis, "kind": "axis"} for axis in shown.axes]
     return {
         "columns": [*axes, {"key": "seeds", "head": "seeds", "kind": "seeds"}, *map(_head, columns)],
         "means": [_mean_row(shown, index, columns) for index in shown.table.index],
-        "seeds": [_seed_row(shown, row, columns) for _, row in rows.iterrows()],
+        "seeds": [_seed_row(shown, row, columns) for _, row in contents.rows.frame.iterrows()],
     }
 
 

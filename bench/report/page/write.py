@@ -11,20 +11,21 @@ from plotly.offline import get_plotlyjs
 
 from bench.report.page.data import page_data
 from bench.report.page.embed import downloads, json_text, pictures, script_hash
+from bench.report.results import Results
+from bench.report.tables.contents import Contents
 from bench.store.files import write_bytes
-from bench.store.grid_folder import Store
 
 SCRIPTS = ("base.js", "tables.js", "curves.js", "images.js", "differences.js")
 
 
-def write_page(store: Store, path: Path, tables_folder: Path, figures_folder: Path) -> Path:
+def write_page(results: Results, contents: Contents, path: Path, tables_folder: Path, figures_folder: Path) -> Path:
     """Write the page of a grid to `path`, which is returned.
 
     Args:
         tables_folder, figures_folder: what lies there is embedded, for download and as pictures; the page tells where
             there is nothing, and which pictures are too large.
     """
-    data = page_data(store)
+    data = page_data(results, contents)
     shown, left_out = pictures(figures_folder)
     templates = Environment(loader=PackageLoader("bench.report.page", "."), undefined=StrictUndefined, autoescape=True)
     scripts = [get_plotlyjs(), "\n".join(_source(name) for name in SCRIPTS)]

@@ -8,26 +8,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.report.metrics import Metric
+from bench.report.results import Results
 from bench.report.tables.shown import Shown
-from bench.store.grid_folder import Store
 
 
-def row_warnings(store: Store) -> list[str]:
+def row_warnings(results: Results) -> list[str]:
     """What makes rows of one table doubtful to compare: other code, other package versions, other machines."""
-    made = [environment for result in _results(store) if (environment := result.get("environment"))]
-    packages = sorted({name for environment in made for name in environment.get("packages", {})})
-    told = {
-        "commits of the code": _different(str(environment.get("commit"))[:10] for environment in made),
-        "states of the working tree (dirty)": _different(environment.get("dirty") for environment in made),
-        "versions of Python": _different(environment.get("python") for environment in made),
+    made = [result.environment for result in results.done if result.environment.model_fields_set]
+    packages = sorted({name for environment in made for name in environment.packages})
+    found = {
+        "commits of the code": _different(str(environment.commit)[:10] for environment in made),
+        "states of the working tree (dirty)": _different(environment.dirty for environment in made),
+        "versions of Python": _different(environment.python for environment in made),
         **{
-            f"versions of {name}": _different(environment.get("packages", {}).get(name) for environment in made)
+            f"versions of {name}": _different(environment.packages.get(name) for environment in made)
             for name in packages
         },
-        "devices, so seconds do not compare": _different(environment.get("device") for environment in made),
-        "processors, so seconds do not compare": _different(environment.get("cpu") for environment in made),
+        "devices, so seconds do not compare": _different(environment.device for environment in made),
+        "processors, so seconds do not compare": _different(environment.cpu for environment in made),
     }
-    return [f"the rows come from different {what}: {values}" for what, values in told.items() if values]
+    return [f"the rows come from different {what}: {values}" for what, values in found.items() if values]
 
 
 def _different(values: Iterable[Any]) -> str:
@@ -37,16 +37,11 @@ def _different(values: Iterable[Any]) -> str:
     return ", ".join(told) if len(told) > 1 else ""
 
 
-def _results(store: Store) -> list[dict[str, Any]]:
-    """result.json of all finished cells, in the plan's order."""
-    return [result for cell in store.planned() if (result := store.cell(cell.cell_id).result()) is not None]
-
-
-def floor_of(store: Store) -> dict[str, Any] | None:
+def floor_of(results: Results) -> dict[str, Any] | None:
     """The scores of real held-out images, where all finished cells were judged by the same ones; else None."""
-    floors = {json.dumps(floor, sort_keys=True): floor for floor in (result.get("floor") for result in _results(store))}
+    floors = {json.dumps(result.floor, sort_keys=True): result.floor for result in results.done}
     (floor, *others) = floors.values() or [None]
-    return dict(floor) if floor and not others else None
+    return floor if floor and not others else None
 
 
 DATA = (
@@ -61,27 +56,27 @@ TRAINING = (
 FEATURES = ("features of {extractor.name}", " ({extractor.digest}, test accuracy {extractor.test_accuracy})")
 
 
-def caption(store: Store) -> str:
+def caption(results: Results) -> str:
     """What a reader must know of the numbers: data, budget, optimizer, diffusion, sampler, extractor, samples, seeds.
 
     Settings in which the finished cells differ read "several", those of the diffusion are named as such. What no cell's
     record tells, as those of an earlier version may not, is left out.
     """
-    results = _results(store)
-    if not results:
+    made = [result.model_dump(include={"config", "data", "extractor"}) for result in results.done]
+    if not made:
         return "no cell is finished"
-    training = _phrases(TRAINING, results).replace(" of 1 local epochs", " of 1 local epoch")
-    told = [
-        _phrases(DATA, results),
-        training + _client_policy(results),
-        _recipe(results, "recipe" in store.plan()["extra_axes"]),
-        _phrases(["{config.evaluation.n_samples} samples"], results) + _samplers(results),
-        _likelihoods(results),
-        _phrases(FEATURES, results),
-        _seeds({seed for result in results if (seed := _at(result, "config.seed")) is not None}),
-        _loss_scales(results),
+    training = _phrases(TRAINING, made).replace(" of 1 local epochs", " of 1 local epoch")
+    parts = [
+        _phrases(DATA, made),
+        training + _client_policy(made),
+        _recipe(made, "recipe" in results.extra_axes),
+        _phrases(["{config.evaluation.n_samples} samples"], made) + _samplers(made),
+        _likelihoods(made),
+        _phrases(FEATURES, made),
+        _seeds({seed for result in made if (seed := _at(result, "config.seed")) is not None}),
+        _loss_scales(made),
     ]
-    return "; ".join(part.strip(" ,;") for part in told if part) or "no setting is recorded"
+    return "; ".join(part.strip(" ,;") for part in parts if part) or "no setting is recorded"
 
 
 def _phrases(templates: Sequence[str], trees: Sequence[Mapping[str, Any]]) -> str:
@@ -157,7 +152,7 @@ def _recipe(results: Sequence[Mapping[str, Any]], named: bool) -> str:
     """
     told: dict[str, list[str]] = {}
     for result in results:
-        for name, text in _recipe_parts(result.get("config") or {}).items():
+        for name, text in _recipe_parts(result["config"]).items():
             told.setdefault(name, []).append(text)
     common = {name: _common(texts) for name, texts in told.items()}
     parts = [text for text in common.values() if text not in ("", SEVERAL)]

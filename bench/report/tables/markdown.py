@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -52,8 +53,12 @@ def claims(name: str, answers: pd.DataFrame, caption: str) -> str:
 
 def markdown_table(table: pd.DataFrame) -> str:
     """Any table, with numbers to six digits."""
-    rows = ([escape(value_text(value)) for value in row] for row in table.itertuples(index=False, name=None))
+    rows = ([escape(_six_digits(value)) for value in row] for row in table.itertuples(index=False, name=None))
     return _table([escape(str(name)) for name in table.columns], rows, left=1)
+
+
+def _six_digits(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and not pd.isna(value) else value_text(value)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], left: int) -> str:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from bench.config.names import AXES, MISSING, value_text
 from bench.report.metrics import METRICS, SHOWN, Metric
-from bench.report.summary import best_and_ties, summarise
-from bench.store.cell_folder import FAILURES
+from bench.report.summary import Rows, best_and_ties, summarise
+from bench.store.records import FAILURES
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,20 @@ class Shown:
         return [value_text(self.rows[index][axis]) for axis in self.axes]
 
 
-def prepare(rows: pd.DataFrame, extra_axes: Sequence[str] = ()) -> Shown:
+def prepare(rows: Rows) -> Shown:
     """The summary of a grid's rows with the columns that have any number (FID always)."""
-    table = summarise(rows, extra_axes)
+    table = summarise(rows)
     columns = tuple(c for c in SHOWN if c.key == "fid" or (c.key in table and table[c.key].notna().any()))
     digits = {column.key: _digits(table, column) for column in columns}
-    best = {column.key: best_rows(table, column, digits[column.key], extra_axes) for column in columns}
-    tied = {column.key: _tied_rows(rows, table, column, extra_axes) - best[column.key] for column in columns}
-    seeds = {column.key: _seeds(rows, table, column.key, extra_axes) for column in columns if column.key in rows}
+    best = {column.key: best_rows(table, column, digits[column.key], rows.extra_axes) for column in columns}
+    tied = {column.key: _tied_rows(rows, table, column) - best[column.key] for column in columns}
+    seeds = {column.key: _seeds(rows, table, column.key) for column in columns if column.key in rows.frame}
     counts = {key: [len(known) for known in of_rows] for key, of_rows in seeds.items()}
-    own = {c.key: list(table["n"]) for c in columns if c.key not in rows}  # differences, made of what rows have
-    untested = {c.key: _untested(table, c, best[c.key], seeds.get(c.key, []), extra_axes) for c in columns}
-    reach_known = [len(known) for known in _seeds(rows, table, "reached_centralized", extra_axes)]
+    own = {c.key: list(table["n"]) for c in columns if c.key not in rows.frame}  # differences, made of what rows have
+    untested = {c.key: _untested(table, c, best[c.key], seeds.get(c.key, []), rows.extra_axes) for c in columns}
+    reach_known = [len(known) for known in _seeds(rows, table, "reached_centralized")]
     records = table.to_dict("records")
-    return Shown(table, records, tuple(extra_axes), columns, digits, counts | own, best, tied, untested, reach_known)
+    return Shown(table, records, rows.extra_axes, columns, digits, counts | own, best, tied, untested, reach_known)
 
 
 def _digits(table: pd.DataFrame, column: Metric) -> int:
@@ -146,24 +146,23 @@ def _rivals(table: pd.DataFrame, column: Metric, extra_axes: Sequence[str]) -> l
     return [block for _, block in blocks if len(block) > 1]
 
 
-def _tied_rows(rows: pd.DataFrame, table: pd.DataFrame, column: Metric, extra_axes: Sequence[str]) -> set[int]:
+def _tied_rows(rows: Rows, table: pd.DataFrame, column: Metric) -> set[int]:
     """Index of the rows whose differences by seed to the best one leave open which is better."""
     if not column.better:
         return set()
-    axes = [*AXES, *extra_axes]
-    found = best_and_ties(rows, extra_axes, column.key, column.better)
-    tied = set(keys(found[found["tied"].astype(bool)], axes))
-    return {index for index, key in zip(table.index, keys(table, axes), strict=True) if key in tied}
+    found = best_and_ties(rows, column.key, column.better)
+    tied = set(keys(found[found["tied"].astype(bool)], rows.axes))
+    return {index for index, key in zip(table.index, keys(table, rows.axes), strict=True) if key in tied}
 
 
-def _seeds(rows: pd.DataFrame, table: pd.DataFrame, key: str, extra_axes: Sequence[str]) -> list[set[int]]:
+def _seeds(rows: Rows, table: pd.DataFrame, key: str) -> list[set[int]]:
     """The finished seeds that have the number, row by row of the table."""
-    axes = [*AXES, *extra_axes]
-    there = rows[(rows["state"] == "done") & rows[key].notna()]
+    frame = rows.frame
+    known = frame[(frame["state"] == "done") & frame[key].notna()]
     found: dict[tuple[str, ...], set[int]] = {}
-    for row, seed in zip(keys(there, axes), there["seed"], strict=True):
+    for row, seed in zip(keys(known, rows.axes), known["seed"], strict=True):
         found.setdefault(row, set()).add(seed)
-    return [found.get(row, set()) for row in keys(table, axes)]
+    return [found.get(row, set()) for row in keys(table, rows.axes)]
 
 
 def _untested(

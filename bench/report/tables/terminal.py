@@ -3,29 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from bench.command import terminal_text
 from bench.config.names import AXES
-from bench.report.claims import claims
 from bench.report.metrics import Metric
-from bench.report.summary import cell_rows
-from bench.report.tables.caption import floor_of, real_images, untested_note
+from bench.report.tables.caption import real_images, untested_note
 from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
-from bench.report.tables.shown import Entry, Shown, number, prepare, seeds_text
-from bench.store.grid_folder import Store
+from bench.report.tables.contents import Contents
+from bench.report.tables.shown import Entry, Shown, number, seeds_text
 
 STYLES = {"best": "bold", "tied": "underline", "": ""}
 
 
-def terminal_table(store: Store) -> Table:
+def terminal_table(contents: Contents) -> Table:
     """All metrics: the best of each (n_clients, beta) bold, what ties underlined, the real images' floor below."""
-    plan = store.plan()
-    shown = prepare(cell_rows(store), plan["extra_axes"])
-    made = _table(f"grid {plan['name']}")
+    shown = contents.shown
+    made = _table(f"grid {contents.name}")
     made.caption = _legend(shown)
     for name in ("strategy", "n", "beta", *shown.extra_axes, "seeds"):
         made.add_column(terminal_text(name), justify="left" if name == "strategy" else "right", no_wrap=True)
@@ -39,7 +35,7 @@ def terminal_table(store: Store) -> Table:
         last = axes[1:3]
         entries = zip(shown.entries(index), shown.together, strict=True)
         made.add_row(*map(terminal_text, axes), seeds_text(row), *(_entry(*pair) for pair in entries))
-    _add_floor(made, floor_of(store), shown)
+    _add_floor(made, contents.floor, shown)
     return made
 
 
@@ -81,16 +77,12 @@ def _add_floor(made: Table, floor: Mapping[str, Any] | None, shown: Shown) -> No
         made.add_row(real_images(floor), *blanks, *texts, style="dim")
 
 
-def claims_table(store: Store) -> Table:
+def claims_table(contents: Contents) -> Table:
     """The claims with their answers."""
-    return _claims_table(claims(store))
-
-
-def _claims_table(answers: pd.DataFrame) -> Table:
     made = _table("claims")
     for head, most in zip(CLAIM_HEADS[1:], (None, 46, None, None, 30), strict=True):
         made.add_column(head, overflow="fold", max_width=most)
-    for (claim, *first), *others in claim_blocks(answers):
+    for (claim, *first), *others in claim_blocks(contents.claims):
         made.add_row("", Text(claim, style="bold"), "", "", "")
         for cells in (first, *(rest for _, *rest in others)):
             made.add_row(*map(terminal_text, cells))

@@ -9,25 +9,21 @@ from typing import TYPE_CHECKING, Any
 from bench.config.cell import flatten
 from bench.config.names import cell_name
 from bench.report.metrics import OF_IMAGES
+from bench.report.results import Cell, Group
 from bench.report.tracking.images import send_sheets
 from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
 from bench.report.tracking.values import (
-    by_round,
-    comparable,
-    curves,
+    by_group,
+    course_metrics,
     filter_tags,
     final_values,
-    first_of_each,
-    groups,
-    lines_of,
     metrics,
     milliseconds,
     not_finite,
-    scores_of,
     signature,
 )
-from bench.store.cell_folder import FAILURES, CellFolder
 from bench.store.grid_folder import PlannedCell, Store
+from bench.store.records import FAILURES, DataSet, Manifest, Result, Round
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
     from mlflow.entities import Metric, Run
@@ -112,47 +108,46 @@ class CellRuns:
         return Fingerprint(files, folder.state())
 
     def _update_cell(self, cell: PlannedCell, on_disk: str) -> None:
-        folder = self.store.cell(cell.cell_id)
-        manifest = folder.manifest()
+        found = Cell(cell, self.store.cell(cell.cell_id))
+        manifest = found.manifest
         if manifest is None:
             return
-        run = self.runs.get(manifest["attempt"]) or self._create(cell, manifest)
+        run = self.runs.get(manifest.attempt) or self._create(cell, manifest)
         self._supersede(run)
         state = on_disk if on_disk in STATUS else "stopped"
         if run.deleted or run.state == state:
             return
         self._send_params(run, cell)
-        result, error = folder.result() or {}, folder.error() or {}
-        rounds = self._send_rounds(run, folder, manifest)
-        self._send_data(run, result or manifest)
+        rounds = self._send_rounds(run, found, manifest)
+        self._send_data(run, found.result.data if found.result else manifest.data)
         if state != "running":
-            self._send_end(run, folder, state, result, error, rounds)
-        last_seen = rounds[-1]["time"] if rounds else manifest["started"]
-        self._set_state(run, state, result.get("finished") or error.get("time") or last_seen)
+            self._send_end(run, found, state)
+        last_seen = rounds[-1].time if rounds else manifest.started
+        failed = found.failure.time if found.failure else None
+        self._set_state(run, state, found.result.finished if found.result else failed or last_seen)
 
-    def _create(self, cell: PlannedCell, manifest: Mapping[str, Any]) -> CellRun:
+    def _create(self, cell: PlannedCell, manifest: Manifest) -> CellRun:
         """A new run for an attempt at a cell."""
-        environment = manifest.get("environment") or {}
         tags = {
             "kind": "cell",
             "in_plan": "true",
             "mlflow.parentRunId": self.parent,
             "mlflow.source.name": "bench.grid",
-            "mlflow.source.git.commit": environment.get("commit"),
+            "mlflow.source.git.commit": manifest.environment.commit,
             "results": str(self.store.root.absolute()),
             "cell_id": cell.cell_id,
             "train_id": cell.train_id,
-            "attempt": manifest["attempt"],
+            "attempt": manifest.attempt,
             "state": "running",
-            "device": environment.get("device"),
+            "device": manifest.environment.device,
         } | filter_tags(cell)
         run = self.client.create_run(
             self.experiment,
-            start_time=milliseconds(manifest["started"]),
+            start_time=milliseconds(manifest.started),
             tags=cut(tags),
             run_name=cell_name(cell.labels),
         )
-        made = CellRun(run.info.run_id, cell.cell_id, manifest["attempt"], in_plan="true")
+        made = CellRun(run.info.run_id, cell.cell_id, manifest.attempt, in_plan="true")
         self.runs[made.attempt] = made
         return made
 
@@ -171,81 +166,67 @@ class CellRuns:
         send_params(self.client, run.run_id, missing)
         run.params_sent |= missing.keys()
 
-    def _send_rounds(self, run: CellRun, folder: CellFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Log the rounds that are new; returns all of the attempt, one line each.
+    def _send_rounds(self, run: CellRun, cell: Cell, manifest: Manifest) -> list[Round]:
+        """Log the rounds that are new; returns all of the attempt.
 
         Lines from before the attempt count only if it goes on from them or reuses their training: else they are
         about to be replaced.
         """
-        lines = lines_of(folder, "metrics.jsonl", "round", "time")
-        earlier = bool(lines) and lines[0]["time"] < manifest["started"]
-        if earlier and "resumed" not in manifest and folder.trained() is None:
+        rounds = cell.rounds
+        earlier = bool(rounds) and rounds[0].time < manifest.started
+        if earlier and manifest.resumed is None and cell.folder.trained() is None:
             return []
-        rounds = first_of_each(lines)
         new: list[Metric] = []
-        by_group = {line["round"]: line for line in lines_of(folder, "heldout.jsonl", "round")}
+        groups = {line.round: by_group(line) for line in cell.heldout}
         bad = set(run.bad_rounds)
-        for line in rounds:
-            if line["round"] not in run.rounds_sent:
-                values = {key: value for key, value in line.items() if key not in ("round", "time")}
-                values |= groups(by_group.get(line["round"], {}))
-                bad |= not_finite(values)
-                new += metrics(values, line["time"], line["round"])
+        for line in (line for line in rounds if line.round not in run.rounds_sent):
+            values = line.model_dump(exclude={"round", "time"}) | groups.get(line.round, {})
+            bad |= not_finite(values)
+            new += metrics(values, line.time, line.round)
         log(self.client, run.run_id, metrics=new)
         if bad != run.bad_rounds:
             self.client.set_tag(run.run_id, "not_finite_rounds", " ".join(sorted(bad)))
-        run.rounds_sent, run.bad_rounds = {line["round"] for line in rounds}, bad
+        run.rounds_sent, run.bad_rounds = {line.round for line in rounds}, bad
         return rounds
 
-    def _send_data(self, run: CellRun, source: Mapping[str, Any]) -> None:
+    def _send_data(self, run: CellRun, data: DataSet | None) -> None:
         """The data set as the run's input, from what the cell recorded of it: no image is loaded."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        data = source.get("data")
-        if run.has_data or not data:
+        if run.has_data or data is None:
             return
-        profile = {key: value for key, value in data.items() if key not in ("name", "digest")}
+        profile = data.model_dump(exclude={"name", "digest"}, exclude_unset=True)
         dataset = Dataset(
-            name=data["name"],
-            digest=str(data["digest"])[:LONGEST_DIGEST],
+            name=data.name,
+            digest=(data.digest or "unknown")[:LONGEST_DIGEST],
             source_type="name",
-            source=json.dumps({"name": data["name"], "digest": data["digest"]}),
-            profile=json.dumps(profile | {"num_rows": data.get("n_train")}),
+            source=json.dumps({"name": data.name, "digest": data.digest}),
+            profile=json.dumps(profile | {"num_rows": data.n_train}),
         )
         self.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         run.has_data = True
 
-    def _send_end(
-        self,
-        run: CellRun,
-        folder: CellFolder,
-        state: str,
-        result: Mapping[str, Any],
-        error: Mapping[str, Any],
-        rounds: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def _send_end(self, run: CellRun, cell: Cell, state: str) -> None:
         """Scores, pictures and artifacts of a cell that ended, or why it failed."""
-        if result:
-            self._send_result(run, folder, result, rounds)
-        if error and state != "done":
-            send_tags(self.client, run.run_id, cut({"error": str(error.get("error"))}))
+        if cell.result:
+            self._send_result(run, cell, cell.result)
+        elif cell.failure:
+            send_tags(self.client, run.run_id, cut({"error": cell.failure.error}))
         for name in CELL_ARTIFACTS:
-            send_file(self.client, run.run_id, folder.path / name)
+            send_file(self.client, run.run_id, cell.folder.path / name)
 
-    def _send_result(
-        self, run: CellRun, folder: CellFolder, result: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _send_result(self, run: CellRun, cell: Cell, result: Result) -> None:
         """Scores, the course of the cell on comparable axes, and sheets of its samples."""
-        last = dict(rounds[-1]) if rounds else {}
-        values = {key: value for key, value in final_values(result).items() if key not in last}
-        course = curves(rounds, scores_of(folder), result)
-        sent = metrics(values, result["finished"], last.get("round", 0))
-        sent += by_round(course, ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]) + comparable(course)
+        last = cell.rounds[-1] if cell.rounds else None
+        number, logged = (last.round, last.known()) if last else (0, {})
+        values = {key: value for key, value in final_values(result).items() if key not in logged}
+        sent = metrics(values, result.finished, number)
+        sent += course_metrics(Group((cell,)), ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)])
         log(self.client, run.run_id, metrics=sent)
         if bad := not_finite(values):
             self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))
-        times = {line["round"]: line["time"] for line in rounds}
-        send_sheets(self.client, run.run_id, folder, last.get("round", 0), result["finished"], times)
+        times = {line.round: line.time for line in cell.rounds}
+        send_sheets(self.client, run.run_id, cell.folder, number, result.finished, times)
 
     def _set_state(self, run: CellRun, state: str, ended: float | None) -> None:
         """Tag first, status last: a run that has ended is complete."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.tracking.send import LONGEST_NOTE, NOTE, send_file
 from bench.report.tracking.values import signature
-from bench.store.cell_folder import FAILURES
 from bench.store.grid_folder import Store
+from bench.store.records import FAILURES
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

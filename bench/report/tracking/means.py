@@ -10,30 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from bench.config.cell import flatten
-from bench.config.names import AXES, cell_name, hashable
+from bench.config.names import axis_key, cell_name
 from bench.report.metrics import FURTHER, SUMMARY
-from bench.report.results import ReadOnce
+from bench.report.results import Group, Results
 from bench.report.summary import cell_rows, summarise
 from bench.report.tracking.send import cut, log, send_params
-from bench.report.tracking.values import (
-    Curves,
-    by_round,
-    comparable,
-    curves,
-    filter_tags,
-    first_of_each,
-    is_finite,
-    lines_of,
-    mean_curves,
-    metrics,
-    milliseconds,
-    scores_of,
-)
-from bench.store.cell_folder import CellFolder
-from bench.store.grid_folder import PlannedCell, Store
+from bench.report.tracking.values import course, course_metrics, filter_tags, is_finite, metrics, milliseconds
+from bench.store.grid_folder import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -67,63 +51,41 @@ class Summary:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
 
 
-def summaries(store: Store) -> list[Summary]:
+def summaries(results: Results) -> list[Summary]:
     """One for each (strategy, n_clients, beta, further axes) with a finished cell, in the tables' order."""
-    store = ReadOnce(store.root)
-    extra_axes = store.plan()["extra_axes"]
-    groups: dict[str, list[PlannedCell]] = {}
-    for cell in store.planned():
-        groups.setdefault(cell_name(_shared_labels(cell)), []).append(cell)
-    keys = {_place(_shared_labels(cells[0]), extra_axes): key for key, cells in groups.items()}
-    made = []
-    for row in summarise(cell_rows(store), extra_axes).to_dict("records"):
-        key = keys[_place(row, extra_axes)]
-        if row["n"]:
-            made.append(_summary(store, key, groups[key], row))
-    return made
+    groups = {_place(group.labels, results.axes): group for group in results.groups}
+    rows = summarise(cell_rows(results)).to_dict("records")
+    return [_summary(groups[_place(row, results.axes)], row) for row in rows if row["n"]]
 
 
-def _shared_labels(cell: PlannedCell) -> dict[str, Any]:
-    return {key: value for key, value in cell.labels.items() if key != "seed"}
+def _place(values: Mapping[Any, Any], axes: Iterable[str]) -> tuple[Any, ...]:
+    """Where a row stands on the axes, alike from labels and from a table."""
+    return tuple(axis_key(axis, values[axis], "") for axis in axes)
 
 
-def _place(values: Mapping[Any, Any], extra_axes: Sequence[str]) -> tuple[Any, ...]:
-    """Where a row stands on the axes, alike from labels and from a table: lists as texts, what is missing as None."""
-    found = (hashable(values.get(axis)) for axis in (*AXES, *extra_axes))
-    return tuple(None if pd.isna(value) else value for value in found)
-
-
-def _summary(store: Store, key: str, cells: Sequence[PlannedCell], row: Mapping[Any, Any]) -> Summary:
+def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
     """Of cells that differ in their seeds, and their row of the table."""
-    done = [cell for cell in cells if store.cell(cell.cell_id).state() == "done"]
-    folders = [store.cell(cell.cell_id) for cell in done]
-    finished = max((folder.result() or {})["finished"] for folder in folders)
-    course = mean_curves([_course(folder) for folder in folders])
-    last = max(course, default=0)
-    scalars = _scalars(row)
+    done, key = group.done, cell_name(group.labels)
+    finished = max(cell.result.finished for cell in done if cell.result)
+    started = [cell.manifest.started for cell in done if cell.manifest]
+    scalars, last = _scalars(row), max(course(group), default=0)
     sent = metrics(scalars, finished, last)
-    sent += [m for m in by_round(course, _DRAWN) if not (m.step == last and m.key in scalars)]
-    seeds = [cell.labels["seed"] for cell in done]
-    tags = _common([filter_tags(cell) for cell in done]) | {
+    sent += [m for m in course_metrics(group, _DRAWN) if not (m.step == last and m.key in scalars)]
+    tags = _common([filter_tags(cell.planned) for cell in done]) | {
         "kind": "summary",
         "summary": key,
         "state": "partial" if row["unfinished"] else "done",
-        "seeds": " ".join(map(str, seeds)),
+        "seeds": " ".join(str(cell.labels["seed"]) for cell in done),
     }
     return Summary(
         key,
         f"{key} ({len(done)} seed{'s' if len(done) > 1 else ''})",
         tags | ({"unfinished": row["unfinished"]} if row["unfinished"] else {}),
         _common([dict(flatten(cell.config)) for cell in done]),
-        sent + comparable(course),
-        min(((folder.manifest() or {}).get("started", finished)) for folder in folders),
+        sent,
+        min(started, default=finished),
         finished,
     )
-
-
-def _course(folder: CellFolder) -> Curves:
-    rounds = first_of_each(lines_of(folder, "metrics.jsonl", "round", "time"))
-    return curves(rounds, scores_of(folder), folder.result() or {})
 
 
 def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:
@@ -170,7 +132,7 @@ class SummaryRuns:
         """Send what changed, and put what no longer holds into MLflow's bin; `seen` tells whether any cell changed."""
         if seen == self.sent:
             return
-        wanted = {summary.key: summary for summary in summaries(self.store)}
+        wanted = {summary.key: summary for summary in summaries(Results.read(self.store.root))}
         for key in list(self.runs.keys() - wanted.keys()):
             self._remove(key)
         for key, summary in wanted.items():

@@ -1,0 +1,298 @@
+"""What a cell's files hold: a class a file, checked when it is read. What writes them stands in `bench.cell`.
+
+Fields that older versions did not write have a default; what they wrote beside these is passed over. Numbers that are
+not finite are null in the files and None here.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.store.files import Damaged, read_json, read_lines
+
+Number = int | float
+Numbers = dict[str, Number | None]  # by name
+Status = Literal["failed", "diverged", "timeout", "killed"]
+FAILURES: tuple[Status, ...] = get_args(Status)
+
+
+class Record(BaseModel):
+    """One JSON object: a file of its own, or a line of a log."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    FILE: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, content: Any) -> Any:
+        """A field that is null is as if it were not there; numbers of other names may be null."""
+        if not isinstance(content, dict):
+            return content
+        return {key: value for key, value in content.items() if value is not None or key not in cls.model_fields}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """The record in the file `FILE` of a cell's folder; None if there is none.
+
+        Raises:
+            Damaged: if it is not what was written.
+        """
+        found = read_json(folder / cls.FILE)
+        return None if found is None else cls.checked(found)
+
+    @classmethod
+    def read_log(cls, folder: Path) -> list[Self]:
+        """The lines of the log `FILE`; a torn last line is left out.
+
+        Raises:
+            Damaged: if any line is no such record.
+        """
+        return [cls.checked(line) for line in read_lines(folder / cls.FILE)]
+
+    @classmethod
+    def checked(cls, content: dict[str, Any]) -> Self:
+        """The record of this content.
+
+        Raises:
+            Damaged: if a field is missing or of another type.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    def known(self) -> dict[str, Any]:
+        """The fields that the file has, as plain values."""
+        return self.model_dump(exclude_unset=True)
+
+
+# ------------------------------------------------------------------------------------------------ parts of records
+
+
+class DataSet(Record):
+    """The images of a cell: `size` in pixels, how many train and how many are held out."""
+
+    name: str
+    digest: str | None = None
+    size: int | None = None
+    fit: str | None = None
+    n_train: int | None = None
+    n_heldout: int | None = None
+    class_names: tuple[str, ...] = ()
+
+
+class ExtractorUsed(Record):
+    """The network whose features scores are of."""
+
+    name: str
+    digest: str | None = None
+    feature_width: int | None = None
+    test_accuracy: float | None = None
+
+
+class Environment(Record):
+    """What code, packages and machine a cell was made with; `dirty` is whether the working tree had changes."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    python: str | None = None
+    packages: dict[str, str | None] = {}
+    device: str | None = None
+    cpu: str | None = None
+    platform: str | None = None
+
+
+class Diagnostics(Record):
+    """diagnostics.json, and a part of the result: see `bench.cell.diagnostics.Diagnostics`."""
+
+    FILE = "diagnostics.json"
+    draws: int | None = None
+    t_edges: tuple[int, ...] = ()
+    t_loss: tuple[float | None, ...] = ()
+    class_names: tuple[str, ...] = ()
+    class_loss: tuple[float | None, ...] = ()
+    client_loss: tuple[float | None, ...] = ()
+
+
+class Client(Record):
+    """What a result says of a client: its number of images, FID to its own images, loss on its mix of classes."""
+
+    client: int
+    n_samples: int | None = None
+    fid: float | None = None
+    heldout_loss: float | None = None
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+class Manifest(Record):
+    """cell.json, written when an attempt at a cell begins; `started` in seconds since the epoch."""
+
+    FILE = "cell.json"
+    cell_id: str
+    train_id: str | None = None
+    attempt: str
+    started: float
+    resumed: int | None = None
+    labels: dict[str, Any] = {}
+    result_version: int | None = None
+    data: DataSet | None = None
+    extractor: ExtractorUsed | None = None
+    environment: Environment = Environment()
+
+
+class Failure(Record):
+    """error.json: how and why a cell failed, and when (seconds since the epoch)."""
+
+    FILE = "error.json"
+    status: Status = "failed"
+    error: str = ""
+    traceback: str = ""
+    time: float | None = None
+
+
+class Trained(Record):
+    """train.json: what training measured, and hashes of weights and files."""
+
+    FILE = "train.json"
+    train_id: str
+    weight_hash: str
+    personal_hashes: dict[str, str] = {}
+    metrics: Numbers
+    environment: Environment = Environment()
+    files: dict[str, str]
+
+
+class Result(Record):
+    """result.json: all that a finished cell measured.
+
+    Attributes:
+        floor: what real held-out images score.
+        bootstrap: the scores of resampled images, by metric.
+        finished: seconds since the epoch.
+        files: SHA-256 of the cell's files by name.
+    """
+
+    FILE = "result.json"
+    cell_id: str
+    train_id: str | None = None
+    result_version: int | None = None
+    config: dict[str, Any] = {}
+    data: DataSet | None = None
+    extractor: ExtractorUsed | None = None
+    metrics: Numbers
+    floor: Numbers = {}
+    class_histogram: tuple[float, ...] = ()
+    bootstrap: dict[str, list[float]] = {}
+    weight_hash: str | None = None
+    sample_hash: str | None = None
+    clients: tuple[Client, ...] = ()
+    diagnostics: Diagnostics = Diagnostics()
+    environment: Environment = Environment()
+    training_environment: Environment = Environment()
+    finished: float
+    files: dict[str, str] = {}
+
+
+class Likelihood(Record):
+    """likelihood.json: bits/dim of held-out images, the bound's terms at the timesteps `kept`, and of each image."""
+
+    FILE = "likelihood.json"
+    likelihood_id: str
+    bits_per_dim: float | None
+    likelihood_seconds: float | None = None
+    prior: float | None = None
+    kept: tuple[int, ...] = ()
+    terms: tuple[float | None, ...] = ()
+    images: tuple[float | None, ...] = ()
+
+
+class Progress(Record):
+    """progress.json: `done` in [0, 1] of a phase."""
+
+    FILE = "progress.json"
+    phase: str = ""
+    done: float = 0.0
+
+
+class Partition(Record):
+    """partition.json: images by client and class (n, K), and how far clients' classes are from all data's."""
+
+    FILE = "partition.json"
+    histogram: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    noise: tuple[float, ...] = ()
+    total_variation_mean: float | None = None
+
+
+class Numbered(Record):
+    """Numbers of a round, by any names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any]
+    round: int
+
+    def value(self, key: str) -> float:
+        """A number, NaN where there is none."""
+        value = getattr(self, key, None)
+        return math.nan if value is None else float(value)
+
+
+class Scores(Numbered):
+    """The scores of the images drawn after a round."""
+
+
+class Curve(Record):
+    """curve.json."""
+
+    FILE = "curve.json"
+    curve: tuple[Scores, ...]
+
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+class Round(Numbered):
+    """A line of metrics.jsonl, the fields of `bench.federation.ledger.RoundRecord` that are defined in the round."""
+
+    FILE = "metrics.jsonl"
+    __pydantic_extra__: dict[str, Number | None]
+    time: float
+
+
+class Visit(Record):
+    """A line of clients.jsonl: see `bench.federation.ledger.Visit`."""
+
+    FILE = "clients.jsonl"
+    round: int
+    client: int
+    n_samples: int | None = None
+    work: float
+    outcome: str
+    samples: int = 0
+    steps: int = 0
+    drift: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    loss: float | None = None
+
+
+class Steps(Record):
+    """A line of steps.jsonl: the mean local loss of each of a client's optimizer steps in a round."""
+
+    FILE = "steps.jsonl"
+    round: int
+    client: int | None = None
+    loss: tuple[float | None, ...]
+
+
+class Heldout(Record):
+    """A line of heldout.jsonl: a round's held-out loss by class (K,) and by client (n,)."""
+
+    FILE = "heldout.jsonl"
+    round: int
+    class_loss: tuple[float | None, ...] = ()
+    client_loss: tuple[float | None, ...] = ()

@@ -1,0 +1,69 @@
+"""What a report makes of a store, in one call each."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
+
+from bench.config.names import CENTRALIZED
+from bench.report import claims, summary
+from bench.report.figures.every import draw_all
+from bench.report.page import data, write
+from bench.report.results import Results
+from bench.report.summary import Rows
+from bench.report.tables import caption, terminal
+from bench.report.tables import write as tables
+from bench.report.tables.contents import Contents, contents
+from bench.store.grid_folder import Store
+
+
+def read(store: Store) -> Results:
+    return Results.read(store.root)
+
+
+def rows_of(store: Store) -> Rows:
+    return summary.cell_rows(read(store))
+
+
+def contents_of(store: Store, baseline: str = CENTRALIZED) -> Contents:
+    return contents(read(store), baseline)
+
+
+def write_tables(
+    store: Store, folder: Path | None = None, siunitx: bool = False, baseline: str = CENTRALIZED
+) -> list[Path]:
+    return tables.write_tables(contents_of(store, baseline), folder or store.root / "tables", siunitx)
+
+
+def draw_figures(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
+    return draw_all(read(store), folder)
+
+
+def write_page(store: Store, path: Path, tables_folder: Path, figures_folder: Path) -> Path:
+    results = read(store)
+    return write.write_page(results, contents(results), path, tables_folder, figures_folder)
+
+
+def page_data(store: Store) -> dict:
+    results = read(store)
+    return data.page_data(results, contents(results))
+
+
+def terminal_table(store: Store) -> Table:
+    return terminal.terminal_table(contents_of(store))
+
+
+def claims_table(store: Store) -> Table:
+    return terminal.claims_table(contents_of(store))
+
+
+def answers(store: Store) -> pd.DataFrame:
+    return claims.claims(read(store))
+
+
+def caption_of(store: Store) -> str:
+    return caption.caption(read(store))
+
+
+def warnings_of(store: Store) -> list[str]:
+    return caption.row_warnings(read(store))
