@@ -1,14 +1,16 @@
 """The first stage of latent diffusion: an autoencoder, trained in one place or by the cell's own strategy."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config.cell import CellConfig, ClientConfig, TrainingConfig
+from bench.config.cell import ClientConfig, TrainingConfig
 from bench.config.ids import TRAINING_VERSION, digest, identity
 from bench.data.pixels import to_model_range
 from bench.data.sets import Dataset
@@ -25,6 +27,11 @@ from bench.store.states import read_tensors, write_tensors
 from strategies.base import Strategy
 from strategies.centralized import Centralized
 
+if TYPE_CHECKING:
+    from bench.cell.setting import Setting
+
+CACHE = Path(".cache") / "autoencoders"  # under the results: those trained in one place
+CLIENTS = "clients"  # a cell's folder of clients' states in a training that has not ended
 _MEASURED = "measured."
 _ENCODED_AT_ONCE = 250
 
@@ -54,65 +61,52 @@ class FirstStage:
         return cls(LatentSpace.from_state({k: v for k, v in state.items() if not k.startswith(_MEASURED)}), metrics)
 
 
-def first_stage(
-    cell: CellConfig,
-    data: Dataset,
-    strategy: Strategy,
-    clients: Sequence[Tensor],
-    folder: Path,
-    cache: Path,
-    device: str,
-    tick: Callable[[int], None],
-    point: Checkpoint,
-) -> FirstStage:
-    """The cell's autoencoder, trained; a centrally trained one is kept in `cache` for the other cells that use it.
+def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
+    """The cell's autoencoder, trained; a centrally trained one is kept for the other cells that use it.
 
-    Its own root seed is derived from the cell's, so its draws have nothing to do with those of the diffusion.
+    Its own root seed is derived from the cell's, so its draws have nothing to do with those of the diffusion. With
+    `latent.mode` "federated" the cell's strategy and clients train it. The channels' means and deviations, a few
+    numbers, are taken over all images in both modes.
 
     Args:
-        strategy, clients: of the cell; used with `latent.mode` "federated". The channels' means and deviations, a few
-            numbers, are taken over all images in both modes.
-        folder: where clients' states lie meanwhile.
         point: of this training; it goes on from there, and leaves it for an attempt that is made after it has ended.
     Raises:
         ValueError: if a latent channel collapsed.
     """
-    if cell.latent.mode == "federated" and not strategy.centralized:
-        return _train(cell, data, strategy, clients, cell.training, folder, device, tick, point)
-    path = cache / f"{_central_id(cell, data, device)}.safetensors"
+    if setting.config.latent.mode == "federated" and not setting.strategy.centralized:
+        return _train(setting, True, tick, point)
+    path = setting.results / CACHE / f"{_central_id(setting)}.safetensors"
     try:
         kept = read_tensors(path)
         if kept is not None:
             return FirstStage.from_state(kept)
     except ValueError as error:  # Damaged, or a whole file that is no first stage
         warnings.warn(f"{path} is broken ({error}); the autoencoder is trained anew", stacklevel=2)
-    everyone = [torch.arange(len(data.train_images))]
-    made = _train(cell, data, Centralized(), everyone, TrainingConfig(), folder, device, tick, point)
+    made = _train(setting, False, tick, point)
     write_tensors(path, made.state())
     return made
 
 
-def _central_id(cell: CellConfig, data: Dataset, device: str) -> str:
+def _central_id(setting: "Setting") -> str:
     """Equal if and only if central training of the autoencoder would be equal."""
-    fields = identity(cell)
+    cell, fields = setting.config, identity(setting.config)
     parts = {key: fields[key] for key in ("seed", "threads", "dtype")}
     parts |= {"range": cell.data.range, "training_version": TRAINING_VERSION}
-    where = torch.device(device).type
-    return digest(parts | {"latent": fields["latent"] | {"mode": "central"}, "data": data.digest, "device": where})
+    where = torch.device(setting.device).type
+    return digest(
+        parts | {"latent": fields["latent"] | {"mode": "central"}, "data": setting.data.digest, "device": where}
+    )
 
 
-def _train(
-    cell: CellConfig,
-    data: Dataset,
-    strategy: Strategy,
-    clients: Sequence[Tensor],
-    training: TrainingConfig,
-    folder: Path,
-    device: str,
-    tick: Callable[[int], None],
-    point: Checkpoint,
-) -> FirstStage:
-    s, seed, side = cell.latent, derive(cell.seed, "autoencoder"), latent_side(cell.data.size)
+def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
+    """Train it by the cell's strategy and clients, or in one place."""
+    cell, s, side = setting.config, setting.config.latent, latent_side(setting.config.data.size)
+    strategy: Strategy = Centralized()
+    data, training = setting.data, TrainingConfig()
+    parts = [np.arange(len(data.train_images))]
+    if federated:
+        data, strategy, training, parts = setting.seen, setting.strategy, cell.training, setting.parts
+    seed, device = derive(cell.seed, "autoencoder"), setting.device
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(seed, "init"))
         net = Autoencoder(data.channels, s.width, s.channels).to(device)
@@ -121,11 +115,11 @@ def _train(
         strategy,
         net,
         AutoencoderTask(images, heldout, (s.channels, side, side), s.kl_weight, cell.data.range),
-        clients,
+        [torch.from_numpy(part) for part in parts],
         training.model_copy(update={"rounds": s.epochs, "local_epochs": 1, "batch_size": s.batch_size}),
         ClientConfig(lr=s.lr, optimizer_state="keep" if strategy.centralized else cell.client.optimizer_state),
         seed,
-        folder,
+        setting.folder.path / CLIENTS / "autoencoder",
         tick,
     )
     try:

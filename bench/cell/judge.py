@@ -8,10 +8,8 @@ import numpy as np
 
 import partitions
 from bench.cell.sample import Generated
-from bench.cell.setting import Model, process
-from bench.config.cell import CellConfig
+from bench.cell.setting import Model, Setting
 from bench.data.pixels import to_model_range
-from bench.data.sets import Dataset
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedule import timesteps
 from bench.federation.mixture import judged
@@ -20,21 +18,20 @@ from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.pictures.sheets import pairs_sheet
 from bench.seeds import derive, numpy_stream
-from bench.store.cell_folder import CellFolder, Heartbeat
+from bench.store.cell_folder import Heartbeat
 from bench.store.records import Diagnostics, Partition
 from bench.store.states import read_tensors
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 
 
-def judge(
-    made: Generated, model: Model, data: Dataset, extractor: Extractor, cell: CellConfig, results: Path, device: str
-) -> dict[str, Any]:
-    """Scores of the samples and the floor that real images reach, against the reference kept under `results`.
+def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+    """Scores of the samples and the floor that real images reach.
 
     For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor.
     """
-    known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
+    cell, data, device = setting.config, setting.data, setting.device
+    known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
     shares, seed, n = data.class_shares, derive(0, "fidelity"), len(made.images)
     scores = evaluate(made.images, known, shares, extractor, seed, device, made.labels, cell.evaluation.bootstrap)
     floor = real_floor(data.heldout_images, n, known, shares, extractor, seed, device)
@@ -49,14 +46,14 @@ def judge(
 
 
 def judge_clients(
-    made: Generated, data: Dataset, folder: CellFolder, extractor: Extractor, cell: CellConfig, results: Path,
-    device: str,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
+    setting: Setting, made: Generated, extractor: Extractor
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
 
     A client's reference is of its mix of classes, with its noise where the partition gives it some.
     """
-    part, diagnostics = folder.read(Partition), folder.read(Diagnostics)
+    data, device = setting.data, setting.device
+    part, diagnostics = setting.folder.read(Partition), setting.folder.read(Diagnostics)
     if part is None or diagnostics is None:
         return {}, []
     references = {}
@@ -67,7 +64,7 @@ def judge_clients(
             everyone = [np.arange(len(images))]
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
         labels, K = data.train_labels, data.n_classes
-        moments = class_moments(images, labels, K, name, extractor, results / REFERENCES, device)
+        moments = class_moments(images, labels, K, name, extractor, setting.results / REFERENCES, device)
         found = moments.of_mix(np.asarray(part.histogram[number], dtype=float))
         if found is not None:
             references[number] = found
@@ -84,15 +81,13 @@ def judge_clients(
     return fid_spread(list(fids.values())), clients
 
 
-def judge_curve(
-    folder: CellFolder, data: Dataset, extractor: Extractor, results: Path, device: str
-) -> list[dict[str, Any]]:
+def judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
-    path = folder.path / "curve.safetensors"
-    drawn = read_tensors(path, sealed=False)
+    data, device = setting.data, setting.device
+    drawn = read_tensors(setting.folder.path / "curve.safetensors", sealed=False)
     if drawn is None:
         return []
-    known = reference(data.train_images, data.digest, extractor, results / REFERENCES, device)
+    known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
     seed = derive(0, "fidelity")
     return [
         {"round": number} | evaluate(images, known, data.class_shares, extractor, seed, device)
@@ -100,25 +95,26 @@ def judge_curve(
     ]
 
 
-def draw_reconstructions(model: Model, data: Dataset, cell: CellConfig, folder: Path) -> None:
+def draw_reconstructions(setting: Setting, model: Model) -> None:
     """Write reconstructions.png: held-out images and what the autoencoder makes of them."""
-    originals = data.heldout_images[fixed_draw(len(data.heldout_images), 16)]
-    device = str(next(model.net.parameters()).device)
-    decoded = model.reconstruct(originals, cell.data.range, device)
-    pairs_sheet(originals, decoded, folder / "reconstructions.png")
+    heldout = setting.data.heldout_images
+    originals = heldout[fixed_draw(len(heldout), 16)]
+    decoded = model.reconstruct(originals, setting.config.data.range, setting.device)
+    pairs_sheet(originals, decoded, setting.folder.path / "reconstructions.png")
 
 
-def bound(cell: CellConfig, folder: CellFolder, model: Model, data: Dataset, device: str) -> dict[str, Any]:
+def bound(setting: Setting, model: Model) -> dict[str, Any]:
     """Bits/dim with its terms, as likelihood.json has them."""
-    started, e, T = time.perf_counter(), cell.evaluation, cell.diffusion.T
+    started, cell, data = time.perf_counter(), setting.config, setting.data
+    e, T = cell.evaluation, cell.diffusion.T
     kept = timesteps(T, e.nll_steps or T)
     chosen = fixed_draw(len(data.heldout_images), e.nll)
-    images = data.heldout_images[chosen].to(device)
+    images = data.heldout_images[chosen].to(setting.device)
     labels = data.heldout_labels[chosen] if cell.model.class_conditional else None
-    heartbeat = Heartbeat(folder, "likelihood", len(images) * len(kept))
+    heartbeat = Heartbeat(setting.folder, "likelihood", len(images) * len(kept))
     x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
     found = bits_per_dim(
-        model.net, process(cell), x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
+        model.net, setting.process, x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
     )
     return {
         "bits_per_dim": found.total.mean().item(),

@@ -17,7 +17,7 @@ from bench.cell import environment
 from bench.cell.job import CellJob
 from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve
 from bench.cell.sample import generate
-from bench.cell.setting import PERSONAL, Model, load_cell_extractor, load_data, load_model
+from bench.cell.setting import PERSONAL, Model, Setting, load_cell_extractor, load_data
 from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
 from bench.config.cell import CellConfig
 from bench.config.ids import RESULT_VERSION, likelihood_id
@@ -117,23 +117,21 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     kept = {"resumed": len(folder.read_log(Round)), "labels": job.labels}
     folder.begin(ids | told | begun | kept)
     folder.progress("prepare", 0.0)
-    cache = job.root.parent / ".cache" / "autoencoders"
-    every = job.how.checkpoint_every
-    trained = known or train(cell, job.train_id, folder, data, cache, job.device, every, stand)
-    model = load_model(cell, data, folder.path, job.device)
+    setting = Setting(cell, data, job.device, folder, job.root.parent)
+    trained = known or train(setting, job.train_id, job.how.checkpoint_every, stand)
+    model = setting.model()
     sampling = time.perf_counter()
-    heartbeat = Heartbeat(folder, "sample", cell.evaluation.n_samples)
-    made = generate(cell, model, data, folder.path, job.device, heartbeat.tick)
+    made = generate(setting, model, Heartbeat(folder, "sample", cell.evaluation.n_samples).tick)
     sampled = time.perf_counter()
-    likelihood = _likelihood(job, folder, model, data)
+    likelihood = _likelihood(job, setting, model)
     folder.progress("evaluate", 0.0)
     evaluating = time.perf_counter()
-    judged = judge(made, model, data, extractor, cell, job.root.parent, job.device)
-    by_client, clients = judge_clients(made, data, folder, extractor, cell, job.root.parent, job.device)
-    if curve := judge_curve(folder, data, extractor, job.root.parent, job.device):
+    judged = judge(setting, model, made, extractor)
+    by_client, clients = judge_clients(setting, made, extractor)
+    if curve := judge_curve(setting, extractor):
         write_json(folder.path / "curve.json", {"curve": curve})
     if model.space is not None:
-        draw_reconstructions(model, data, cell, folder.path)
+        draw_reconstructions(setting, model)
     diagnostics = folder.read(Diagnostics) or Diagnostics()
     draw_diagnostics(diagnostics, folder.path / "diagnostics.png", cell_name(job.labels), likelihood)
     if not cell.centralized:
@@ -184,18 +182,18 @@ def _reuse(job: CellJob, folder: CellFolder) -> Trained | None:
     return None
 
 
-def _likelihood(job: CellJob, folder: CellFolder, model: Model, data: Dataset) -> Likelihood | None:
+def _likelihood(job: CellJob, setting: Setting, model: Model) -> Likelihood | None:
     """Bits/dim of held-out images, where the cell asks for them, also written to likelihood.json.
 
     Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
     """
     if not job.config.evaluation.nll:
         return None
-    wanted = likelihood_id(job.config, data.digest, job.device)
+    wanted = likelihood_id(job.config, setting.data.digest, job.device)
     known = Store(job.root).find_likelihood(wanted)
     if known is None:
-        known = Likelihood(likelihood_id=wanted, **bound(job.config, folder, model, data, job.device))
-    write_json(folder.path / Likelihood.FILE, known.known())
+        known = Likelihood(likelihood_id=wanted, **bound(setting, model))
+    write_json(setting.folder.path / Likelihood.FILE, known.known())
     return known
 
 

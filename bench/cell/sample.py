@@ -11,9 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.cell.setting import Model, diffused_shape, process
-from bench.config.cell import CellConfig
-from bench.data.sets import Dataset
+from bench.cell.setting import Model, Setting
 from bench.diffusion import samplers
 from bench.diffusion.guidance import Network, asked_labels, guided
 from bench.federation import mixture
@@ -41,18 +39,16 @@ class Generated:
     by_client: dict[int, Tensor]
 
 
-def generate(
-    cell: CellConfig, model: Model, data: Dataset, folder: Path, device: str, tick: Callable[[int], None]
-) -> Generated:
+def generate(setting: Setting, model: Model, tick: Callable[[int], None]) -> Generated:
     """The cell's samples, also written with sheets of the first ones and a film of how they came to be."""
-    count = cell.evaluation.n_samples
-    made = draw(cell, model, data, count, device, tick, folder / "film.gif", each=True)
+    folder = setting.folder.path
+    made = draw(setting, model, setting.config.evaluation.n_samples, tick, folder / "film.gif", each=True)
     kept = {"images": made.images} | ({} if made.labels is None else {"labels": made.labels})
     write_tensors(folder / "samples.safetensors", kept)
     if made.labels is None:
         sample_sheet(made.images[:SHEET], folder / "samples.png")
     else:
-        class_sheet(made.images, made.labels, data.class_names, folder / "samples.png")
+        class_sheet(made.images, made.labels, setting.data.class_names, folder / "samples.png")
     sample_sheet(made.images[:SHEET], folder / "samples_viridis.png", colours="viridis")
     if made.by_client:
         rows = {f"client {number}": images[:ROW] for number, images in made.by_client.items()}
@@ -61,11 +57,9 @@ def generate(
 
 
 def draw(
-    cell: CellConfig,
+    setting: Setting,
     model: Model,
-    data: Dataset,
     count: int,
-    device: str,
     tick: Callable[[int], None] = lambda _: None,
     film: Path | None = None,
     each: bool = False,
@@ -76,10 +70,10 @@ def draw(
         film: where a film of the first images is written, None for none.
         each: whether personal models draw all images for each of the judged clients, too.
     """
-    asked = asked_labels(data.class_shares, 0, count)
-    labels = asked if cell.model.class_conditional else None
+    asked = asked_labels(setting.data.class_shares, 0, count)
+    labels = asked if setting.config.model.class_conditional else None
     if model.personal is None:
-        return Generated(_draw_all(cell, model, data, torch.arange(count), asked, device, tick, film), labels, {})
+        return Generated(_draw_all(setting, model, torch.arange(count), asked, tick, film), labels, {})
     whose = mixture.assigned(model.personal.sizes, count)
     judged = mixture.judged(len(model.personal.sizes)) if each else []
     images = torch.empty(0)
@@ -90,7 +84,7 @@ def draw(
         if not len(numbers):
             continue
         model.net.load_state_dict(weights)
-        made = _draw_all(cell, model, data, numbers, asked, device, tick, film if 0 in own else None)
+        made = _draw_all(setting, model, numbers, asked, tick, film if 0 in own else None)
         images = images if len(images) else made.new_empty(count, *made.shape[1:])
         images[own] = made[own] if number in judged else made
         if number in judged:
@@ -99,20 +93,13 @@ def draw(
 
 
 def _draw_all(
-    cell: CellConfig,
-    model: Model,
-    data: Dataset,
-    numbers: Tensor,
-    asked: Tensor,
-    device: str,
-    tick: Callable[[int], None],
-    film: Path | None,
+    setting: Setting, model: Model, numbers: Tensor, asked: Tensor, tick: Callable[[int], None], film: Path | None
 ) -> Tensor:
     """Images of these numbers in batches."""
     parts: list[Tensor] = []
-    for chosen in numbers.split(cell.sampler.batch_size):
+    for chosen in numbers.split(setting.config.sampler.batch_size):
         filmed = film is not None and not parts
-        images, frames = _draw_batch(cell, model, data, chosen, asked[chosen], device, filmed)
+        images, frames = _draw_batch(setting, model, chosen, asked[chosen], filmed)
         parts.append(images)
         if film is not None and frames:
             save_film(frames, film)
@@ -121,23 +108,24 @@ def _draw_all(
 
 
 def _draw_batch(
-    cell: CellConfig, model: Model, data: Dataset, numbers: Tensor, asked: Tensor, device: str, filmed: bool
+    setting: Setting, model: Model, numbers: Tensor, asked: Tensor, filmed: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """One batch as uint8 images, and if it is filmed the film of its first images, uint8 likewise."""
+    cell, device = setting.config, setting.device
     clip_range = cell.pixel_range if model.space is None else (-model.space.bound, model.space.bound)
-    shape = diffused_shape(cell, data.channels)
-    noise = samplers.ImageNoise(cell.seed, numbers.tolist(), shape)
+    noise = samplers.ImageNoise(cell.seed, numbers.tolist(), setting.shape)
     stride, frames, x = -(-cell.sampler.steps // FILM_FRAMES), [], torch.empty(0)
-    network = _network(cell, model, data, shape[0], asked.to(device))
-    trajectory = samplers.trajectory(network, process(cell), cell.sampler, noise.draw, device, clip_range)
+    network = _network(setting, model, asked.to(device))
+    trajectory = samplers.trajectory(network, setting.process, cell.sampler, noise.draw, device, clip_range)
     for step, x in enumerate(trajectory):
         if filmed and (step % stride == 0 or step == cell.sampler.steps):
             frames.append(model.to_images(x[:FILM_IMAGES], cell.data.range))
     return model.to_images(x, cell.data.range), frames
 
 
-def _network(cell: CellConfig, model: Model, data: Dataset, channels: int, asked: Tensor) -> Network:
+def _network(setting: Setting, model: Model, asked: Tensor) -> Network:
     """The network for images of the classes asked for, guided; without classes, the network itself. float32 out."""
+    cell = setting.config
 
     def network(*inputs: Tensor) -> Tensor:
         with torch.autocast(asked.device.type, torch.bfloat16, enabled=cell.dtype == "bfloat16"):
@@ -146,4 +134,4 @@ def _network(cell: CellConfig, model: Model, data: Dataset, channels: int, asked
 
     if not cell.model.class_conditional:
         return network
-    return guided(network, asked, data.n_classes, cell.sampler.guidance_scale, channels)
+    return guided(network, asked, setting.data.n_classes, cell.sampler.guidance_scale, setting.shape[0])

@@ -1,8 +1,9 @@
-"""From a cell's configuration to the objects that run it: data, split, network, strategy, task, training, model."""
+"""A cell's configuration made ready: data, split, network, strategy, task, training, model."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 import partitions
-from bench.cell.autoencoder import FirstStage, encoded
+from bench.cell.autoencoder import CLIENTS, FirstStage, encoded
 from bench.config.cell import CellConfig
 from bench.data.pixels import to_model_range, to_uint8
 from bench.data.sets import Dataset, load_dataset
@@ -24,7 +25,9 @@ from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
+from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
+from strategies.base import Strategy
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
 
@@ -60,9 +63,8 @@ class Model:
 
 
 def load_data(cell: CellConfig, data_root: Path | None, download: bool = False) -> Dataset:
-    """The cell's data set; arguments and errors as `bench.data.load_dataset`."""
-    d = cell.data
-    return load_dataset(d.name, d.size, d.fit, d.heldout, d.limit, data_root, download)
+    """The cell's data set; errors as `bench.data.sets.load_dataset`."""
+    return load_dataset(cell.data, data_root, download)
 
 
 def load_cell_extractor(cell: CellConfig, download: bool = False) -> Extractor:
@@ -84,35 +86,6 @@ def split(cell: CellConfig, labels: Tensor) -> list[np.ndarray]:
     return partitions.checked_split(cell.make_partition(), labels.numpy(), cell.n_clients, stream)
 
 
-def client_mixes(cell: CellConfig, data: Dataset, parts: list[np.ndarray]) -> np.ndarray:
-    """Label histograms (n, K) of the clients; (0, K) for centralized training."""
-    labels, K = data.train_labels.numpy(), data.n_classes
-    mixes = [] if cell.centralized else [np.bincount(labels[part], minlength=K) for part in parts]
-    return np.array(mixes, dtype=np.int64).reshape(-1, K)
-
-
-def with_training_noise(cell: CellConfig, data: Dataset, parts: list[np.ndarray]) -> Dataset:
-    """The data with each client's noise on its training images."""
-    if not any(cell.noise_levels()):
-        return data
-    stream = numpy_stream(cell.seed, "feature-noise")
-    noisy = partitions.add_noise(data.train_images, parts, cell.noise_levels(), stream)
-    return dataclasses.replace(data, train_images=noisy)
-
-
-def with_heldout_noise(cell: CellConfig, data: Dataset, client: int) -> Dataset:
-    """The data with one client's noise on all held-out images, and without training images but one."""
-    everyone, level = [np.arange(len(data.heldout_images))], cell.noise_levels()[client]
-    noisy = partitions.add_noise(data.heldout_images, everyone, [level], numpy_stream(0, "heldout-noise", client))
-    return dataclasses.replace(data, heldout_images=noisy, train_images=data.train_images[:1])
-
-
-def process(cell: CellConfig) -> Process:
-    """The cell's diffusion process: schedule, prediction and variance."""
-    d = cell.diffusion
-    return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
-
-
 def diffused_shape(cell: CellConfig, channels: int) -> tuple[int, int, int]:
     """(C, H, W) of the network's input, for images of that many channels: the images' shape, or their latents'."""
     if not cell.is_latent:
@@ -128,70 +101,134 @@ def unet(cell: CellConfig, channels: int, n_classes: int) -> UNet:
     return UNet(shape[0], **model, learned_variance=cell.diffusion.variance == "learned", classes=classes)
 
 
-def make_network(cell: CellConfig, data: Dataset, device: str) -> UNet:
-    """The cell's U-Net, its initial weights drawn from the stream "init" whatever the strategy."""
-    with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
-        torch.manual_seed(derive(cell.seed, "init"))
-        net = unet(cell, data.channels, data.n_classes)
-    return net.to(device)
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A cell with its data on this machine: what it trains, samples and judges with.
 
+    Attributes:
+        device: "cpu", "cuda" or "cuda:1".
+        folder: the cell's.
+        results: the folder of all grids, beneath which caches lie.
+    """
 
-def make_task(cell: CellConfig, data: Dataset, space: LatentSpace | None, device: str) -> DiffusionTask:
-    """What the cell's clients learn: diffusion of the images, or of their latents in `space`."""
-    d = cell.diffusion
-    if space is None:
-        train, heldout = data.train_images.to(device), data.heldout_images.to(device)
-    else:
-        train, heldout = encoded(data, space, cell.data.range, device)
-    return DiffusionTask(
-        process(cell),
-        train,
-        heldout,
-        data.train_labels,
-        data.heldout_labels,
-        null=data.n_classes if cell.model.class_conditional else None,
-        label_dropout=d.label_dropout,
-        loss=d.loss,
-        loss_settings=LossSettings(d.min_snr_gamma, cell.pixel_range),
-        loss_aware=d.timesteps == "loss-aware",
-        pixel_range=cell.data.range,
-        dtype=cell.dtype,
-    )
+    config: CellConfig
+    data: Dataset
+    device: str
+    folder: CellFolder
+    results: Path
 
+    @property
+    def strategy(self) -> Strategy:
+        """A new one at every call: a user's may remember what it did."""
+        return self.config.make_strategy()
 
-def make_training(
-    cell: CellConfig,
-    task: DiffusionTask,
-    net: UNet,
-    parts: list[np.ndarray],
-    folder: Path,
-    tick: Callable[[int], None],
-) -> FederatedTraining:
-    """The cell's training, ready to yield its rounds."""
-    clients = [torch.from_numpy(part) for part in parts]
-    strategy = cell.make_strategy()
-    return FederatedTraining(
-        strategy, net, task, clients, cell.training, cell.client, cell.seed, folder, tick, cell.ema
-    )
+    @cached_property
+    def parts(self) -> list[np.ndarray]:
+        """Per client the indices of its training images."""
+        return split(self.config, self.data.train_labels)
 
+    @cached_property
+    def mixes(self) -> np.ndarray:
+        """Label histograms (n, K) of the clients; (0, K) for centralized training."""
+        labels, K = self.data.train_labels.numpy(), self.data.n_classes
+        mixes = [] if self.config.centralized else [np.bincount(labels[part], minlength=K) for part in self.parts]
+        return np.array(mixes, dtype=np.int64).reshape(-1, K)
 
-def load_model(cell: CellConfig, data: Dataset, folder: Path, device: str) -> Model:
-    """The trained network in evaluation mode, with its latent space and its clients' own models where it has them."""
-    net = make_network(cell, data, device)
-    shared = _trained(folder / "weights.safetensors", device)
-    net.load_state_dict(shared)
-    space = None
-    if cell.is_latent:
-        space = FirstStage.from_state(_trained(folder / "autoencoder.safetensors", "cpu")).space.to(device)
-    if not cell.make_strategy().personal:
-        return Model(net.eval(), space)
-    sizes = [len(part) for part in split(cell, data.train_labels)]
+    @cached_property
+    def noisy(self) -> bool:
+        """Whether any client's images have noise of their own."""
+        return any(self.config.noise_levels())
 
-    def models() -> Iterator[dict[str, Tensor]]:
-        for number in range(len(sizes)):
-            yield shared | _trained(folder / PERSONAL / f"{number}.safetensors", device)
+    @cached_property
+    def seen(self) -> Dataset:
+        """The data with each client's noise on its training images."""
+        if not self.noisy:
+            return self.data
+        stream = numpy_stream(self.config.seed, "feature-noise")
+        noisy = partitions.add_noise(self.data.train_images, self.parts, self.config.noise_levels(), stream)
+        return dataclasses.replace(self.data, train_images=noisy)
 
-    return Model(net.eval(), space, Personal(sizes, models))
+    def seen_by(self, client: int) -> Dataset:
+        """The data with one client's noise on all held-out images, and without training images but one."""
+        images, level = self.data.heldout_images, self.config.noise_levels()[client]
+        stream = numpy_stream(0, "heldout-noise", client)
+        noisy = partitions.add_noise(images, [np.arange(len(images))], [level], stream)
+        return dataclasses.replace(self.data, heldout_images=noisy, train_images=self.data.train_images[:1])
+
+    @cached_property
+    def process(self) -> Process:
+        """Schedule, prediction and variance."""
+        d = self.config.diffusion
+        return Process(schedule.make(d.schedule, d.T), d.prediction, d.variance)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the network's input."""
+        return diffused_shape(self.config, self.data.channels)
+
+    def network(self) -> UNet:
+        """The U-Net, its initial weights drawn from the stream "init" whatever the strategy."""
+        with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
+            torch.manual_seed(derive(self.config.seed, "init"))
+            net = unet(self.config, self.data.channels, self.data.n_classes)
+        return net.to(self.device)
+
+    def task(self, space: LatentSpace | None, client: int | None = None) -> DiffusionTask:
+        """What the clients learn: diffusion of the images, or of their latents in `space`.
+
+        Args:
+            client: whose kind of held-out images there are; None for those of the data.
+        """
+        cell, d = self.config, self.config.diffusion
+        data = self.seen if client is None else self.seen_by(client)
+        if space is None:
+            train, heldout = data.train_images.to(self.device), data.heldout_images.to(self.device)
+        else:
+            train, heldout = encoded(data, space, cell.data.range, self.device)
+        return DiffusionTask(
+            self.process,
+            train,
+            heldout,
+            data.train_labels,
+            data.heldout_labels,
+            null=data.n_classes if cell.model.class_conditional else None,
+            label_dropout=d.label_dropout,
+            loss=d.loss,
+            loss_settings=LossSettings(d.min_snr_gamma, cell.pixel_range),
+            loss_aware=d.timesteps == "loss-aware",
+            pixel_range=cell.data.range,
+            dtype=cell.dtype,
+        )
+
+    def training(self, task: DiffusionTask, net: UNet, tick: Callable[[int], None]) -> FederatedTraining:
+        """The training, ready to yield its rounds."""
+        cell, clients = self.config, [torch.from_numpy(part) for part in self.parts]
+        return FederatedTraining(
+            self.strategy, net, task, clients, cell.training, cell.client, cell.seed,
+            self.folder.path / CLIENTS, tick, cell.ema,
+        )  # fmt: skip
+
+    def model(self) -> Model:
+        """The trained network in evaluation mode, with its latent space and its clients' own models where it has them.
+
+        Raises:
+            FileNotFoundError: if a file of it was removed.
+            Damaged: if one is not what was written.
+        """
+        path, net = self.folder.path, self.network()
+        shared = _trained(path / "weights.safetensors", self.device)
+        net.load_state_dict(shared)
+        space = None
+        if self.config.is_latent:
+            space = FirstStage.from_state(_trained(path / "autoencoder.safetensors", "cpu")).space.to(self.device)
+        if not self.strategy.personal:
+            return Model(net.eval(), space)
+
+        def models() -> Iterator[dict[str, Tensor]]:
+            for number in range(len(self.parts)):
+                yield shared | _trained(path / PERSONAL / f"{number}.safetensors", self.device)
+
+        return Model(net.eval(), space, Personal([len(part) for part in self.parts], models))
 
 
 def _trained(path: Path, device: str) -> dict[str, Tensor]:

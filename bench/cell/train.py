@@ -1,6 +1,5 @@
 """The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,22 +7,11 @@ import torch
 
 import partitions
 from bench.cell import environment
-from bench.cell.autoencoder import FirstStage, first_stage
+from bench.cell.autoencoder import CLIENTS, FirstStage, first_stage
 from bench.cell.diagnostics import Diagnostics, diagnose, heldout_by_group
 from bench.cell.sample import draw
-from bench.cell.setting import (
-    PERSONAL,
-    Model,
-    client_mixes,
-    make_network,
-    make_task,
-    make_training,
-    split,
-    with_heldout_noise,
-    with_training_noise,
-)
-from bench.config.cell import CellConfig
-from bench.data.sets import Dataset
+from bench.cell.setting import PERSONAL, Model, Setting
+from bench.diffusion.autoencoder import LatentSpace
 from bench.federation.checkpoint import Checkpoint
 from bench.federation.ledger import Visit
 from bench.federation.mixture import Personal
@@ -48,7 +36,7 @@ TRAINED_FILES = (
 )
 
 
-CHECKPOINT, CLIENTS = "checkpoint.safetensors", "clients"  # of a training that has not ended
+CHECKPOINT = "checkpoint.safetensors"  # of a training that has not ended
 AUTOENCODER = "checkpoint_autoencoder.safetensors"
 
 
@@ -86,61 +74,46 @@ def forget_checkpoints(folder: CellFolder) -> None:
         remove(folder.path / name)
 
 
-def train(
-    cell: CellConfig,
-    train_id: str,
-    folder: CellFolder,
-    data: Dataset,
-    cache: Path,
-    device: str,
-    every: int = 0,
-    stand: State | None = None,
-) -> Trained:
+def train(setting: Setting, train_id: str, every: int = 0, stand: State | None = None) -> Trained:
     """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter.
 
     Args:
-        cache: where centrally trained autoencoders are kept for other cells.
         every: rounds between two checkpoints; 0 for none.
         stand: what `find_checkpoint` found.
     Raises:
         Diverged: if a loss stops being finite.
     """
+    folder = setting.folder
     try:
-        trained = _train(cell, folder, data, cache, device, every, stand)
+        trained = _train(setting, every, stand)
     except Damaged as error:  # a client's state, of the checkpoint or of this very run
         if (folder.path / CLIENTS).exists():
             folder.quarantine(CLIENTS, str(error))
         _forget_rounds(folder)
-        trained = _train(cell, folder, data, cache, device, every, None)
+        trained = _train(setting, every, None)
     files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
     there = {name: digest for name in files if (digest := file_hash(folder.path / name)) is not None}
-    made = {"train_id": train_id, **trained, "environment": environment.describe(device), "files": there}
+    made = {"train_id": train_id, **trained, "environment": environment.describe(setting.device), "files": there}
     record = Trained.model_validate(made)
     write_json(folder.path / Trained.FILE, record.known())
     forget_checkpoints(folder)
     return record
 
 
-def _train(
-    cell: CellConfig, folder: CellFolder, data: Dataset, cache: Path, device: str, every: int, stand: State | None
-) -> dict[str, Any]:
+def _train(setting: Setting, every: int, stand: State | None) -> dict[str, Any]:
     """Train to the weights' file; what train.json tells of it."""
-    parts = split(cell, data.train_labels)
-    mixes = client_mixes(cell, data, parts)
-    skew = _report_partition(cell, folder, data, parts)
-    seen = with_training_noise(cell, data, parts)
-    first = _first_stage(cell, folder, seen if cell.latent.mode == "federated" else data, parts, cache, device, every)
-    task = make_task(cell, seen, first.space if first else None, device)
-    point = Checkpoint(folder.path / CHECKPOINT, every)
-    run, known = _run_rounds(cell, folder, data, task, parts, mixes, first, device, point, stand)
-    personal = _keep_personal(run, folder)
+    skew = _report_partition(setting)
+    first = _first_stage(setting, every)
+    space = first.space if first else None
+    run, known = _run_rounds(setting, space, every, stand)
+    personal = _keep_personal(run, setting.folder)
     copy_into(dict(run.net.state_dict()), run.evaluated())
     live = run.net.state_dict()  # where clients' own models are put in turn when they are diagnosed
     weights = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in live.items()
     }
-    diagnostics = _diagnose(cell, folder, data, task, run, mixes, first, device)
-    write_tensors(folder.path / "weights.safetensors", weights)
+    diagnostics = _diagnose(setting, space, run)
+    write_tensors(setting.folder.path / "weights.safetensors", weights)
     metrics = {key: value for key, value in known.items() if key not in ("round", "seconds", "time")}
     return {
         "weight_hash": weight_hash(weights),
@@ -163,60 +136,52 @@ def find_damage(folder: CellFolder) -> str | None:
     return next((f"{folder.path / name} is broken ({why})" for name, why in broken.items()), None)
 
 
-def _first_stage(
-    cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray], cache: Path, device: str, every: int
-) -> FirstStage | None:
+def _first_stage(setting: Setting, every: int) -> FirstStage | None:
     """For latent diffusion, the trained autoencoder, also written to autoencoder.safetensors."""
+    cell, folder = setting.config, setting.folder
     if not cell.is_latent:
         return None
     share = 1.0 if cell.centralized or cell.latent.mode == "central" else cell.training.participation
-    heartbeat = Heartbeat(folder, "autoencoder", max(1, int(cell.latent.epochs * len(data.train_labels) * share)))
-    clients = [torch.from_numpy(part) for part in parts]
-    states, point = folder.path / CLIENTS / "autoencoder", Checkpoint(folder.path / AUTOENCODER, every)
-    made = first_stage(cell, data, cell.make_strategy(), clients, states, cache, device, heartbeat.tick, point)
+    images = int(cell.latent.epochs * len(setting.data.train_labels) * share)
+    heartbeat = Heartbeat(folder, "autoencoder", max(1, images))
+    made = first_stage(setting, heartbeat.tick, Checkpoint(folder.path / AUTOENCODER, every))
     write_tensors(folder.path / "autoencoder.safetensors", made.state())
     return made
 
 
 def _run_rounds(
-    cell: CellConfig,
-    folder: CellFolder,
-    data: Dataset,
-    task: DiffusionTask,
-    parts: list[np.ndarray],
-    mixes: np.ndarray,
-    first: FirstStage | None,
-    device: str,
-    point: Checkpoint,
-    stand: State | None,
+    setting: Setting, space: LatentSpace | None, every: int, stand: State | None
 ) -> tuple[FederatedTraining, dict[str, float]]:
     """All rounds from where the training stands, written to the logs, with the images that are drawn between them.
 
     Returns:
         The run, and the last round's record with the last known value of what is undefined in it.
     """
+    cell, folder, data = setting.config, setting.folder, setting.data
     total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
     heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
-    net = make_network(cell, data, device)
-    run = make_training(cell, task, net, parts, folder.path / CLIENTS, heartbeat.tick)
+    net = setting.network()
+    run = setting.training(setting.task(space), net, heartbeat.tick)
     kept: State = {"told": {}, "curve": {}}
     if stand is not None:
         run.restore(stand["run"])
         kept |= stand["kept"]
         heartbeat.tick(kept["told"]["samples"])
-    model = Model(net, first.space.to(device) if first else None, personal_models(run))
-    known = not (run.strategy.personal or any(cell.noise_levels()))  # else clients' losses need passes of their own
-    every, curve, told = cell.evaluation.curve_every, kept["curve"], kept["told"]
+    model = Model(net, space.to(setting.device) if space else None, personal_models(run))
+    known = not (setting.strategy.personal or setting.noisy)  # else clients' losses need passes of their own
+    mixes = setting.mixes if known else setting.mixes[:0]
+    point, drawn_every = Checkpoint(folder.path / CHECKPOINT, every), cell.evaluation.curve_every
+    curve, told = kept["curve"], kept["told"]
     for last in run.rounds():
         told.update(last.as_dict())
         folder.append("clients.jsonl", [{"round": last.round} | visit.as_dict() for visit in run.visits])
         folder.append("steps.jsonl", [_steps(last.round, visit) for visit in run.visits if visit.steps])
-        groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes if known else mixes[:0])
+        groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes)
         folder.append("heldout.jsonl", [{"round": last.round} | groups])
         folder.append("metrics.jsonl", [last.as_dict()])  # last: who sees it finds the others
-        if every and (last.round % every == 0 or last.round == cell.training.rounds):
+        if drawn_every and (last.round % drawn_every == 0 or last.round == cell.training.rounds):
             net.eval()
-            curve[str(last.round)] = draw(cell, model, data, cell.evaluation.curve_samples, device).images
+            curve[str(last.round)] = draw(setting, model, cell.evaluation.curve_samples).images
         if point.due(last.round, cell.training.rounds):
             point.save(run, kept | {"logs": folder.log_marks()})
     if curve:
@@ -246,35 +211,24 @@ def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]
     return hashes
 
 
-def _diagnose(
-    cell: CellConfig,
-    folder: CellFolder,
-    data: Dataset,
-    task: DiffusionTask,
-    run: FederatedTraining,
-    mixes: np.ndarray,
-    first: FirstStage | None,
-    device: str,
-) -> Diagnostics:
+def _diagnose(setting: Setting, space: LatentSpace | None, run: FederatedTraining) -> Diagnostics:
     """Held-out losses by timestep, class and client, also written as diagnostics.json."""
-
-    def seen_by(number: int) -> DiffusionTask:
-        """The task with the held-out images as that client's own are."""
-        noisy = with_heldout_noise(cell, data, number)
-        return make_task(cell, noisy, first.space if first else None, device)
-
-    views = seen_by if any(cell.noise_levels()) else None
-    made = diagnose(task, run.net, data.heldout_labels, data.class_names, mixes, personal_models(run), views)
-    write_json(folder.path / "diagnostics.json", made.as_dict())
+    data, task = setting.data, run.task
+    assert isinstance(task, DiffusionTask)
+    views = (lambda number: setting.task(space, number)) if setting.noisy else None
+    personal = personal_models(run)
+    made = diagnose(task, run.net, data.heldout_labels, data.class_names, setting.mixes, personal, views)
+    write_json(setting.folder.path / "diagnostics.json", made.as_dict())
     return made
 
 
-def _report_partition(cell: CellConfig, folder: CellFolder, data: Dataset, parts: list[np.ndarray]) -> dict[str, float]:
+def _report_partition(setting: Setting) -> dict[str, float]:
     """Write partition.json and its heat map; the scalar skew for the table. Nothing for centralized training."""
+    cell, data, folder = setting.config, setting.data, setting.folder
     if cell.centralized:
         return {}
     noise = cell.noise_levels()
-    report = partitions.skew_report(data.train_labels.numpy(), parts, data.n_classes, noise)
+    report = partitions.skew_report(data.train_labels.numpy(), setting.parts, data.n_classes, noise)
     write_json(folder.path / "partition.json", report.as_dict())
     beta = "" if cell.beta is None else f", beta = {cell.beta:g}"
     assert cell.partition is not None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import command
-from bench.data.config import DATASETS
+from bench.data.config import DATASETS, DataConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def work(options: argparse.Namespace) -> int:
     from bench.data.sets import load_dataset  # torch, seconds
 
     size = 32 if options.name == "cifar10" else 28
-    data = load_dataset(options.name, size, "none", 500, None, options.data_root, options.download)
+    data = load_dataset(DataConfig(name=options.name, size=size, fit="none"), options.data_root, options.download)
     print(
         f"{data.name}: {len(data.train_images)} training and {len(data.heldout_images)} held-out images of "
         f"{data.channels}x{size}x{size}, {data.n_classes} classes, digest {data.digest}"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.config import DATASETS, LEVELS_KEPT
+from bench.data.config import LEVELS_KEPT, DataConfig
 from bench.data.pixels import fit_images
 from bench.seeds import torch_stream
 
@@ -83,46 +83,34 @@ class Dataset:
         return self.train_images.shape[-1]
 
 
-def load_dataset(
-    name: str,
-    size: int,
-    fit: str,
-    heldout: int,
-    limit: int | None = None,
-    data_root: Path | None = None,
-    download: bool = False,
-) -> Dataset:
-    """The data set `name` at side `size`, its held-out part chosen once for all repetitions.
+def load_dataset(config: DataConfig, data_root: Path | None = None, download: bool = False) -> Dataset:
+    """The data set of a configuration, its held-out part chosen once for all repetitions.
+
+    Held-out images are of the official test images where there are such; classes have the same shares as in the whole,
+    to one image. A limit keeps that many training images, chosen likewise.
 
     Args:
-        name: one of `DATASETS`.
-        size: side of the images in pixels.
-        fit: how the native side becomes `size`; see `fit_images`.
-        heldout: number of held-out images, of the official test images where there are such; classes in the same
-            shares as in the whole, to one image.
-        limit: keep that many training images, chosen likewise.
         data_root: folder in torchvision's layout; not needed for mnist5k.
         download: fetch missing files.
     Raises:
         DataUnavailable: if files are missing or broken.
-        ValueError: for an unknown name or fit, or more images asked for than there are.
+        ValueError: if more images are asked for than there are, or the fit does not lead to the size.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
+    name, size, fit = config.name, config.size, config.fit
     if name == "mnist5k":
         images, labels = read_mnist5k()
-        if heldout >= len(labels):
-            raise ValueError(f"data.heldout of {name} must be between 1 and {len(labels) - 1}, got {heldout}")
-        chosen = stratified(labels, heldout, "heldout", f"data.heldout of {name}")
+        if config.heldout >= len(labels):
+            raise ValueError(f"data.heldout of {name} must be between 1 and {len(labels) - 1}, got {config.heldout}")
+        chosen = stratified(labels, config.heldout, "heldout", f"data.heldout of {name}")
         rest = torch.ones(len(labels), dtype=torch.bool)
         rest[chosen] = False
         train, test, classes = (images[rest], labels[rest]), (images[chosen], labels[chosen]), _DIGITS
     else:
         train, test, classes = read_torchvision(name, data_root, download)
-        chosen = stratified(test[1], heldout, "heldout", f"data.heldout of {name}")
+        chosen = stratified(test[1], config.heldout, "heldout", f"data.heldout of {name}")
         test = test[0][chosen], test[1][chosen]
-    if limit is not None:
-        chosen = stratified(train[1], limit, "limit", f"data.limit of {name}")
+    if config.limit is not None:
+        chosen = stratified(train[1], config.limit, "limit", f"data.limit of {name}")
         train = train[0][chosen], train[1][chosen]
     _check_memory(len(train[0]) + len(test[0]), train[0].shape[1], size)
     tensors = fit_images(train[0], size, fit), train[1], fit_images(test[0], size, fit), test[1]

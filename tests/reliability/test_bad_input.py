@@ -19,6 +19,7 @@ import partitions
 from bench import grid
 from bench.cell.setting import split
 from bench.config.grid_file import parse_grid
+from bench.data.config import DataConfig
 from bench.data.sets import DataUnavailable, load_dataset
 from bench.fidelity.extractors import load_extractor
 from partitions.base import PartitionError, checked_split
@@ -328,7 +329,7 @@ def test_a_pickle_that_is_not_the_published_file_is_refused_and_runs_nothing(
     mark, file = tmp_path / "ran", tmp_path / "cifar-10-batches-py" / name
     file.write_bytes(pickle.dumps({"data": Payload(mark), "labels": []}))
     with pytest.raises(DataUnavailable, match="cifar10: files are missing or damaged in"):
-        load_dataset("cifar10", 32, "none", 10, None, tmp_path)
+        load_dataset(DataConfig(name="cifar10", size=32, fit="none", heldout=10), tmp_path)
     assert not mark.exists()
     pickle.loads(file.read_bytes())
     assert mark.exists(), "the payload would have run"

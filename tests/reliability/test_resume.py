@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 
+from bench.cell.autoencoder import CLIENTS
 from bench.cell.job import How
 from bench.cell.run import run_cell
-from bench.cell.setting import PERSONAL, load_data
-from bench.cell.train import AUTOENCODER, CHECKPOINT, CLIENTS, find_checkpoint, train
+from bench.cell.setting import PERSONAL, Setting, load_data
+from bench.cell.train import AUTOENCODER, CHECKPOINT, find_checkpoint, train
 from bench.federation import rounds as loop
 from bench.federation.checkpoint import Checkpoint
 from bench.store.cell_folder import LOGS
@@ -50,9 +51,10 @@ def kill_after(patch: pytest.MonkeyPatch, steps: int) -> None:
 
 def trained(job) -> dict:
     """Train the job's cell from where it stands; what its train.json and its logs tell but times."""
-    folder, data = folder_of(job), load_data(job.config, None)
+    folder = folder_of(job)
     stand = find_checkpoint(folder, "cpu")
-    record = train(job.config, job.train_id, folder, data, job.root / "autoencoders", "cpu", 1, stand)
+    setting = Setting(job.config, load_data(job.config, None), "cpu", folder, job.root)
+    record = train(setting, job.train_id, 1, stand).known()
     record["metrics"] = {key: value for key, value in record["metrics"].items() if not key.endswith("seconds")}
     told = {key: record[key] for key in ("weight_hash", "personal_hashes", "metrics")}
     return told | {name: untimed(read_lines(folder.path / name)) for name in LOGS}

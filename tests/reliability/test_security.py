@@ -18,7 +18,7 @@ from hypothesis import example, given
 from rich.console import Console
 from safetensors import SafetensorError
 
-from bench.cell.setting import load_data, load_model
+from bench.cell.setting import Setting, load_data
 from bench.command import terminal_text
 from bench.config.grid_file import load_grid
 from bench.federation.client_states import ClientStates
@@ -26,6 +26,7 @@ from bench.fidelity import mnist_cnn as mnist
 from bench.fidelity.extractors import load_extractor
 from bench.report.tables.latex import escape
 from bench.report.tracking.tracker import Tracker
+from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
 from bench.store.grid_folder import Store
 from bench.store.states import load_state, read_tensors
@@ -252,7 +253,7 @@ def cell():
 def test_hostile_weights_are_refused_and_do_not_run(tmp_path, cell, kind):
     hostile(kind, tmp_path / "weights.safetensors", tmp_path / "mark")
     with pytest.raises(Damaged, match="SafetensorError"):
-        load_model(*cell, tmp_path, "cpu")
+        Setting(*cell, "cpu", CellFolder(tmp_path), tmp_path).model()
     assert not (tmp_path / "mark").exists()
 
 

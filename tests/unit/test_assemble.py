@@ -3,13 +3,13 @@
 from functools import cache
 
 import pytest
-import torch
 
 from bench.cell.autoencoder import FirstStage, encoded, first_stage
-from bench.cell.setting import diffused_shape, load_data, make_network, make_task, make_training, split
+from bench.cell.setting import Setting, load_data
 from bench.config.grid_file import load_grid
 from bench.federation.checkpoint import Checkpoint
 from bench.federation.tensors import weight_hash
+from bench.store.cell_folder import CellFolder
 
 pytestmark = pytest.mark.xdist_group("assemble")  # one worker trains what several compare with
 SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=20", "partition=iid", "diffusion.T=60"]
@@ -18,19 +18,14 @@ SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=
 def trained(tmp_path, *overrides, rounds=1):
     """The hash of what would be evaluated after training."""
     (cell,) = load_grid("smoke", [*SMALL, f"training.rounds={rounds}", *overrides]).cells
-    data = load_data(cell, None)
-    parts = split(cell, data.train_labels)
+    setting = Setting(cell, load_data(cell, None), "cpu", CellFolder(tmp_path), tmp_path)
     space = None
     if cell.is_latent:
-        clients = [torch.from_numpy(part) for part in parts]
-        point = Checkpoint(tmp_path / "checkpoint", 0)
-        stage = first_stage(
-            cell, data, None, clients, tmp_path / "ae", tmp_path / "cache", "cpu", lambda _: None, point
-        )
+        stage = first_stage(setting, lambda _: None, Checkpoint(tmp_path / "checkpoint", 0))
         space = FirstStage.from_state(stage.state()).space
-        assert encoded(data, space, cell.data.range, "cpu")[0].shape[1:] == diffused_shape(cell, 1)
-    net = make_network(cell, data, "cpu")
-    for _ in make_training(cell, make_task(cell, data, space, "cpu"), net, parts, tmp_path, lambda _: None).rounds():
+        assert encoded(setting.data, space, cell.data.range, "cpu")[0].shape[1:] == setting.shape
+    net = setting.network()
+    for _ in setting.training(setting.task(space), net, lambda _: None).rounds():
         pass
     return weight_hash(dict(net.named_parameters()))
 

@@ -18,15 +18,22 @@ from torch import Tensor
 
 from bench.data import sets as data
 from bench.data.__main__ import main
+from bench.data.config import DataConfig
 from bench.data.pixels import FITS, RANGES, fit_images, to_model_range, to_uint8
 from bench.data.sets import Dataset, DataUnavailable, load_dataset, read_mnist5k, read_torchvision, stratified
 
 N_TRAIN, N_TEST = 60, 30
 
 
+def load(
+    name: Any, size: int, fit: Any, heldout: int, limit: int | None = None, data_root: Path | None = None
+) -> Dataset:
+    return load_dataset(DataConfig(name=name, size=size, fit=fit, heldout=heldout, limit=limit), data_root)
+
+
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("mnist5k", 28, "none", 500)
+    return load("mnist5k", 28, "none", 500)
 
 
 def torchvision_module(name: str) -> Any:
@@ -92,7 +99,7 @@ class TestMnist5k:
 
     def test_every_class_has_its_share(self, digits: Dataset) -> None:
         assert torch.bincount(digits.heldout_labels).tolist() == [50] * 10
-        limited = load_dataset("mnist5k", 28, "none", 500, 93)
+        limited = load("mnist5k", 28, "none", 500, 93)
         assert len(limited.train_images) == 93
         assert set(torch.bincount(limited.train_labels).tolist()) == {9, 10}
         assert as_set(limited.train_images) <= as_set(digits.train_images)
@@ -108,7 +115,7 @@ class TestMnist5k:
 
     def test_the_digest_of_record(self) -> None:
         """Other data, or another draw of the held-out images, would make earlier results incomparable."""
-        assert load_dataset("mnist5k", 16, "pad-pool", 500).digest == "15808db550df28eb"
+        assert load("mnist5k", 16, "pad-pool", 500).digest == "15808db550df28eb"
 
     @pytest.mark.parametrize("damage", ["missing", "cut short", "not gzip", "words", "a column less", "a value of 256"])
     def test_a_damaged_package_is_explained(self, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +148,7 @@ class TestMnist5k:
 class TestDigest:
     def test_is_of_the_content(self, digits: Dataset) -> None:
         tensors = (digits.train_images, digits.train_labels, digits.heldout_images, digits.heldout_labels)
-        assert data._digest(*tensors) == digits.digest == load_dataset("mnist5k", 28, "none", 500).digest
+        assert data._digest(*tensors) == digits.digest == load("mnist5k", 28, "none", 500).digest
         for position, tensor in enumerate(tensors):
             changed = tensor.clone()
             changed.view(-1)[-1] += 1
@@ -161,7 +168,7 @@ class TestDigest:
             (28, "none", 101, 100),
             (28, "none", 100, 101),
         ]
-        assert len({load_dataset("mnist5k", *choice).digest for choice in chosen}) == len(chosen)
+        assert len({load("mnist5k", *choice).digest for choice in chosen}) == len(chosen)
 
 
 class TestFit:
@@ -205,7 +212,7 @@ class TestFit:
         ("size", "fit", "intact"), [(32, "pad", True), (16, "pad-pool", False), (32, "resize", False)]
     )
     def test_levels_intact(self, size: int, fit: str, intact: bool) -> None:
-        assert load_dataset("mnist5k", size, fit, 100, 100).levels_intact is intact
+        assert load("mnist5k", size, fit, 100, 100).levels_intact is intact
 
     @pytest.mark.parametrize(
         ("size", "fit", "message"),
@@ -286,16 +293,16 @@ class TestStratified:
 
     def test_the_message_names_the_field(self) -> None:
         with pytest.raises(ValueError, match=r"data.heldout of mnist5k must be between 1 and 4999, got 5000"):
-            load_dataset("mnist5k", 28, "none", 5000)
+            load("mnist5k", 28, "none", 5000)
         with pytest.raises(ValueError, match=r"data.limit of mnist5k must be between 1 and 4500, got 4501"):
-            load_dataset("mnist5k", 28, "none", 500, 4501)
+            load("mnist5k", 28, "none", 500, 4501)
 
 
 class TestTorchvisionLayout:
     @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
     def test_idx_files_load_without_network(self, name: str, folder: str, tmp_path: Path) -> None:
         raw = write_mnist(tmp_path, folder)
-        made = load_dataset(name, 28, "none", 20, None, tmp_path)
+        made = load(name, 28, "none", 20, None, tmp_path)
         pixels = np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 1, 28, 28)
         assert np.array_equal(made.train_images.numpy(), pixels)
         assert made.train_labels.tolist() == [i % 10 for i in range(N_TRAIN)]
@@ -306,23 +313,23 @@ class TestTorchvisionLayout:
 
     def test_limit_and_heldout_are_bounded_by_the_files(self, tmp_path: Path) -> None:
         write_mnist(tmp_path, "MNIST")
-        assert len(load_dataset("mnist", 16, "pad-pool", 20, 30, tmp_path).train_images) == 30
+        assert len(load("mnist", 16, "pad-pool", 20, 30, tmp_path).train_images) == 30
         with pytest.raises(ValueError, match=r"data.heldout of mnist must be between 1 and 30, got 31"):
-            load_dataset("mnist", 28, "none", 31, None, tmp_path)
+            load("mnist", 28, "none", 31, None, tmp_path)
 
     def test_cifar10(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pixels = write_cifar(tmp_path, monkeypatch)
-        made = load_dataset("cifar10", 32, "none", 10, None, tmp_path)
+        made = load("cifar10", 32, "none", 10, None, tmp_path)
         assert made.train_images.shape == (100, 3, 32, 32)
         assert np.array_equal(made.train_images[20:40].reshape(20, 3072).numpy(), pixels["data_batch_2"])
         assert (made.channels, made.class_names[3]) == (3, "thing 3")
-        assert load_dataset("cifar10", 16, "pad-pool", 10, None, tmp_path).heldout_images.shape == (10, 3, 16, 16)
+        assert load("cifar10", 16, "pad-pool", 10, None, tmp_path).heldout_images.shape == (10, 3, 16, 16)
 
     def test_damaged_cifar10_is_explained(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_cifar(tmp_path, monkeypatch)
         (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"broken")
         with pytest.raises(DataUnavailable, match=r"cifar10: files are missing or damaged in .*cifar-10-batches-py"):
-            load_dataset("cifar10", 32, "none", 10, None, tmp_path)
+            load("cifar10", 32, "none", 10, None, tmp_path)
 
     @pytest.mark.parametrize(
         ("name", "folder"),
@@ -330,7 +337,7 @@ class TestTorchvisionLayout:
     )
     def test_missing_files_are_explained(self, name: str, folder: str, tmp_path: Path) -> None:
         with pytest.raises(DataUnavailable) as caught:
-            load_dataset(name, 32, "resize", 10, None, tmp_path)
+            load(name, 32, "resize", 10, None, tmp_path)
         assert f"in {tmp_path / folder} (" in str(caught.value)
         assert str(caught.value).endswith(f"to fetch it: python -m bench.data {name} --data-root {tmp_path} --download")
         assert list(tmp_path.iterdir()) == []
@@ -356,7 +363,7 @@ class TestTorchvisionLayout:
             damaged = {"empty": b"", "magic": b"\0\0\x0a" + whole[3:], "short": whole[:-1], "long": whole + b"\0"}
             images.write_bytes(damaged.get(damage, b"<html>404 Not Found</html>"))
         with pytest.raises(DataUnavailable, match="mnist: files are missing or damaged in") as caught:
-            load_dataset("mnist", 28, "none", 10, None, tmp_path)
+            load("mnist", 28, "none", 10, None, tmp_path)
         command = f"python -m bench.data mnist --data-root {tmp_path} --download"
         assert str(caught.value).endswith(f"to fetch it: move {raw} elsewhere, then {command}")
 
@@ -382,13 +389,11 @@ class TestTorchvisionLayout:
 
     def test_a_folder_must_be_given(self) -> None:
         with pytest.raises(DataUnavailable, match="mnist needs --data-root DIR"):
-            load_dataset("mnist", 28, "none", 10)
+            load("mnist", 28, "none", 10)
 
     def test_unknown_name_is_explained(self) -> None:
-        with pytest.raises(
-            ValueError, match="unknown data set 'mnits'; there are mnist5k, mnist, fashion-mnist, cifar10"
-        ):
-            load_dataset("mnits", 28, "none", 10)
+        with pytest.raises(ValueError, match="'mnist5k', 'mnist', 'fashion-mnist' or 'cifar10'"):
+            load("mnits", 28, "none", 10)
 
 
 class TestCommand:

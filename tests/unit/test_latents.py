@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from bench.cell import autoencoder as latents
-from bench.cell.setting import load_data, make_network, make_task, split
+from bench.cell.setting import Setting, load_data
 from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
 from bench.federation.checkpoint import Checkpoint
+from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
 from strategies import registry
 from strategies.base import Strategy
@@ -20,17 +21,18 @@ def cell_of(mode="central", *overrides):
     return cell
 
 
+def setting_of(cell, results):
+    return Setting(cell, load_data(cell, None), "cpu", CellFolder(results / "cell"), results)
+
+
 @pytest.fixture
 def make(tmp_path):
     """Train a cell's first stage; ticks are counted."""
 
-    def made(cell, cache=tmp_path / "cache"):
-        data = load_data(cell, None)
-        ticks = []
-        clients = [torch.from_numpy(part) for part in split(cell, data.train_labels)]
-        strategy, folder = cell.make_strategy(), tmp_path / "clients"
-        point = Checkpoint(tmp_path / "checkpoint", 0)
-        return latents.first_stage(cell, data, strategy, clients, folder, cache, "cpu", ticks.append, point), sum(ticks)
+    def made(cell):
+        setting, ticks = setting_of(cell, tmp_path), []
+        stage = latents.first_stage(setting, ticks.append, Checkpoint(tmp_path / "checkpoint", 0))
+        return stage, sum(ticks)
 
     return made
 
@@ -52,7 +54,7 @@ def test_another_autoencoder_is_another_file(make, other):
 
 def test_a_broken_file_is_made_anew(make, tmp_path):
     first, _ = make(cell_of())
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / latents.CACHE).iterdir()
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.warns(UserWarning, match="is broken .* trained anew"):
         again, trained = make(cell_of())
@@ -68,7 +70,7 @@ def test_a_federated_autoencoder_is_trained_by_the_strategy_and_its_bytes_count(
     assert not same(central.state(), federated.state())
     size = sum(t.numel() * 4 for t in federated.space.net.parameters())
     assert federated.metrics["autoencoder_bytes_down"] == federated.metrics["autoencoder_bytes_up"] == 2 * 2 * size
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / latents.CACHE).iterdir())) == 1
 
 
 def test_one_client_trains_the_central_autoencoder_bit_for_bit(make):
@@ -92,17 +94,16 @@ def test_the_state_of_a_first_stage_comes_back(make):
     assert same(again.state(), first.state())
 
 
-def test_the_task_learns_standardised_latents(make):
-    cell = cell_of()
-    data = load_data(cell, None)
-    stage, _ = make(cell)
-    task = make_task(cell, data, stage.space, "cpu")
+def test_the_task_learns_standardised_latents(make, tmp_path):
+    setting = setting_of(cell_of(), tmp_path)
+    stage, _ = make(setting.config)
+    task = setting.task(stage.space)
     assert task.images.shape == (120, 4, 4, 4)
     assert task.heldout.shape == (20, 4, 4, 4)
     torch.testing.assert_close(task.images.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(task.images.var(dim=(0, 2, 3), correction=0), torch.ones(4), atol=1e-4, rtol=0)
     assert task.images.abs().max().item() == pytest.approx(stage.space.bound)
-    net = make_network(cell, data, "cpu")
+    net = setting.network()
     batch = next(task.batches(torch.arange(20), lambda *_: torch.Generator().manual_seed(0), 1, 20, {}))
     assert batch.x0.dtype == torch.float32
     assert task.losses(net, batch).shape == (20,)

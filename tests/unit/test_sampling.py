@@ -6,10 +6,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bench.cell.sample import FILM_FRAMES, generate
-from bench.cell.setting import Model, load_data, make_network
+from bench.cell.setting import Model, Setting, load_data
 from bench.config.grid_file import load_grid
 from bench.diffusion.autoencoder import Autoencoder, fit_latent_space
 from bench.diffusion.guidance import asked_labels
+from bench.store.cell_folder import CellFolder
 
 
 def cell_of(*overrides):
@@ -17,14 +18,16 @@ def cell_of(*overrides):
     return cell
 
 
-def drawn(tmp_path, *overrides, space=None):
+def setting_of(tmp_path, *overrides):
     cell = cell_of(*overrides)
-    data = load_data(cell, None)
-    ticks = []
-    model = Model(make_network(cell, data, "cpu").eval(), space)
-    made = generate(cell, model, data, tmp_path, "cpu", ticks.append)
+    return Setting(cell, load_data(cell, None), "cpu", CellFolder(tmp_path), tmp_path)
+
+
+def drawn(tmp_path, *overrides, space=None):
+    setting, ticks = setting_of(tmp_path, *overrides), []
+    made = generate(setting, Model(setting.network().eval(), space), ticks.append)
     assert sum(ticks) == 30
-    return made, data
+    return made, setting.data
 
 
 def latent_space():
@@ -83,10 +86,9 @@ def test_latents_are_drawn_in_their_shape_and_decoded(tmp_path):
         assert film.n_frames > 1
 
 
-def test_reconstructions_need_an_autoencoder():
+def test_reconstructions_need_an_autoencoder(tmp_path):
     images = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
-    cell = cell_of()
-    net = make_network(cell, load_data(cell, None), "cpu")
+    net = setting_of(tmp_path).network()
     assert Model(net, latent_space()).reconstruct(images, "symmetric", "cpu").shape == images.shape
     with pytest.raises(ValueError, match="only latent diffusion has an autoencoder"):
         Model(net).reconstruct(images, "symmetric", "cpu")

@@ -39,8 +39,8 @@ def films(results: Results, *paths: Path) -> None:
     wide = PAGE - _NAME - 0.2
     shape = next(iter(strips.values())).shape
     high = wide * shape[0] / shape[1]
-    room = Room(left=_NAME + 0.1, above=0.0, high=high, below=0.09)
-    figure, panels = page(len(strips), 1, room, {}, [*notes, *shown.notes], head=0.18, foot=0.02)
+    room = Room(left=_NAME + 0.1, above=0.0, high=high, below=0.09, head=0.18, foot=0.02)
+    figure, panels = page(len(strips), 1, room, {}, [*notes, *shown.notes])
     for (axes,), (group, strip) in zip(panels, strips.items(), strict=True):
         axes.set_axis_off()
         axes.imshow(strip, interpolation="none", aspect="auto")

@@ -27,7 +27,11 @@ DPI = 200
 
 @dataclass(frozen=True)
 class Room:
-    """Inches of a panel and around it."""
+    """Inches of a panel and around it.
+
+    Attributes:
+        head, foot: above the first panels and below the last ones, for names of columns and of axes.
+    """
 
     left: float = 0.46  # of the first panel in a row
     between: float = 0.1
@@ -35,6 +39,8 @@ class Room:
     high: float = 1.2
     below: float = 0.16
     right: float = 0.08
+    head: float = 0.0
+    foot: float = 0.14
 
 
 def page(
@@ -44,22 +50,19 @@ def page(
     legend: Mapping[str, Any] = {},
     notes: Sequence[str] = (),
     width: float = PAGE,
-    head: float = 0.0,
-    foot: float = 0.14,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with its panels (rows, columns), a legend above them and a note of all that is worth a word below.
 
     Args:
         legend: styles, or handles, by label.
-        head, foot: inches above the first panels and below the last ones, for names of columns and of axes.
     """
     labels = [shorten(label, min(width - 0.6, _LABEL), SIZE) for label in legend]
     across = _legend_columns(labels, width)
     top = 0.06 + 0.145 * -(-len(labels) // across) if labels else 0.0
-    top += head
+    top += room.head
     each = room.above + room.high + room.below
     told = wrap("; ".join(note for note in notes if note), width - 0.1, SMALL)
-    high = top + each * rows + foot + 0.105 * len(told) + 0.06
+    high = top + each * rows + room.foot + 0.105 * len(told) + 0.06
     figure = Figure(figsize=(width, high))
     if labels:
         handles = [key(style) if isinstance(style, Style) else style for style in legend.values()]

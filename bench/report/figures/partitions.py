@@ -45,12 +45,12 @@ def partitions(results: Results, *paths: Path) -> None:
     shown, names = parts[:PANELS_SHOWN], splits[0].groups[0].done[0].class_names
     across = min(len(shown), 4)
     clients, long = max(len(part.histogram) for part in shown), max(map(len, names), default=0) > 2
-    room = Room(0.36, 0.3, 0.2, min(1.5, max(0.6, 0.13 * clients)), 0.62 if long else 0.3, 0.48)
+    room = Room(0.36, 0.3, 0.2, min(1.5, max(0.6, 0.13 * clients)), 0.62 if long else 0.3, 0.48, foot=0.02)
     seeds = ", ".join(str(seed) for seed in sorted({part.seed for part in shown}))
     notes = [f"seed {seeds}; TV: mean total variation between clients' classes and all data's", *results.unfinished()]
     cut = left_out(len(parts) - len(shown), "split", "splits")
     width = COLUMN if across == 1 else PAGE
-    figure, panels = page(-(-len(shown) // across), across, room, {}, [*notes, cut], width, foot=0.02)
+    figure, panels = page(-(-len(shown) // across), across, room, {}, [*notes, cut], width)
     norm = Normalize(0, max(part.histogram.max() for part in shown))
     places = [axes for row in panels for axes in row]
     for number, (axes, part) in enumerate(zip(places, shown, strict=False)):

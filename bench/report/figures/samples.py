@@ -64,8 +64,8 @@ def samples(results: Results, *paths: Path) -> None:
     rows = -(-len(found) // across)
     notes = [f"the first {SHEET**2} images, {seed_note(found)}", *shown.notes]
     wide = (width - 0.1 - _GAP * (across - 1)) / across
-    room = Room(left=0.05, between=_GAP, above=0.33, high=wide, below=0.04, right=0.05)
-    figure, panels = page(rows, across, room, {}, notes, width, foot=0.02)
+    room = Room(left=0.05, between=_GAP, above=0.33, high=wide, below=0.04, right=0.05, foot=0.02)
+    figure, panels = page(rows, across, room, {}, notes, width)
     places = [axes for row in panels for axes in row]
     for axes, (group, images) in zip(places, found.items(), strict=False):
         names = [shorten(group.strategy, wide, SIZE), shorten(group.split, wide, SIZE)]

@@ -57,8 +57,8 @@ def frame(
     table: Table, high: float, between: float, notes: Sequence[str], below: float = 0.06, ticks: float = 0.0
 ) -> tuple[Figure, Mapping[tuple[str, str], Axes]]:
     """A figure with axes for every place, and the names of rows and columns; `ticks` inches between them."""
-    room = Room(left=NAME + 0.1 + ticks, between=between, above=0.0, high=high, below=below)
-    figure, panels = page(len(table.rows), len(table.columns), room, {}, notes, head=0.2, foot=0.02)
+    room = Room(left=NAME + 0.1 + ticks, between=between, above=0.0, high=high, below=below, head=0.2, foot=0.02)
+    figure, panels = page(len(table.rows), len(table.columns), room, {}, notes)
     for strategy, row in zip(table.rows, panels, strict=True):
         style = table.shown.styles[strategy]
         top = (1 - row[0].get_position().y0) * figure.get_size_inches()[1] - high / 2

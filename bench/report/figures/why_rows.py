@@ -81,8 +81,8 @@ def draw_rows(
     columns = [(left + number * (heat + _GAP), heat) for number in range(2)]
     columns += [(columns[1][0] + heat + _GAP + number * (dots + 2 * _GAP), dots) for number in range(2)]
     loss, gap, clients, fid = (place(figure, x, top, wide, high) for x, wide in columns)
-    _draw_class_loss(figure, loss, rows, scales.class_loss, names)
-    _draw_share_gap(figure, gap, rows, scales.share_gap, names)
+    _draw_class_loss(loss, rows, scales.class_loss, names)
+    _draw_share_gap(gap, rows, scales.share_gap, names)
     _draw_clients(clients, rows, styles, scales.client_loss)
     _draw_fids(fid, rows, styles, scales.fid)
 
@@ -120,25 +120,22 @@ def _last(line: Line | None, written: Callable[[float], str]) -> str:
     return written(line.mean[-1]) if line else "–"
 
 
-def _draw_class_loss(
-    figure: Figure, axes: Axes, rows: Sequence[Row], scale: tuple[float, float] | None, names: Sequence[str]
-) -> None:
+def _draw_class_loss(axes: Axes, rows: Sequence[Row], scale: tuple[float, float] | None, names: Sequence[str]) -> None:
     axes.set_title("held-out loss\nby class", fontsize=7.5, pad=4)
     low, high = scale or (1.0, 1.0)
     high = max(high, 1.1 * low)
     losses = [row.class_loss for row in rows]
-    _draw_heat(figure, axes, losses, names, "viridis_r", LogNorm(low, high), log_ticks(low, high))
+    _draw_heat(axes, losses, names, "viridis_r", LogNorm(low, high), log_ticks(low, high))
 
 
-def _draw_share_gap(figure: Figure, axes: Axes, rows: Sequence[Row], gap: float, names: Sequence[str]) -> None:
+def _draw_share_gap(axes: Axes, rows: Sequence[Row], gap: float, names: Sequence[str]) -> None:
     axes.set_title("generated classes\nminus the data's", fontsize=7.5, pad=4)
     ticks = [float(tick) for tick in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(-gap, gap) if abs(tick) <= gap]
     values = [row.share_gap for row in rows]
-    _draw_heat(figure, axes, values, names, "PuOr_r", Normalize(-gap, gap), ticks)
+    _draw_heat(axes, values, names, "PuOr_r", Normalize(-gap, gap), ticks)
 
 
 def _draw_heat(
-    figure: Figure,
     axes: Axes,
     values: Sequence[Array],
     names: Sequence[str],
@@ -163,6 +160,8 @@ def _draw_heat(
         range(K) if K <= 20 else [], [literal(name[:10]) for name in told] if K <= 20 else [], rotation=90 * long
     )
     axes.tick_params(labelsize=5.5 if long else 6.5, length=0, pad=2)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     box, high = axes.get_position(), figure.get_size_inches()[1]
     bar = figure.add_axes((box.x0, box.y0 - _BAR[long] / high, box.width, 0.06 / high))
     figure.colorbar(image, cax=bar, orientation="horizontal")
