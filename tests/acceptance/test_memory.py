@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Ten participants a round either way. SCAFFOLD keeps a model-sized state for each client that was ever drawn, so a loop
-# that held them in memory would need 0.5 MB for each of some 260 clients.
+# that held them in memory would need 2.4 MB for each of 77 clients: five times what is allowed.
 SCRIPT = """
 import json, resource, sys, torch
 from pathlib import Path
@@ -27,8 +27,8 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 images = torch.randint(0, 256, (2 * 1000, 1, 8, 8), dtype=torch.uint8)
 task = DiffusionTask(Process(schedule.cosine(50)), images, images[:20])
-net = UNet(1, (16, 32), (False, True), blocks=1, groups=8)
-training = TrainingConfig(rounds=30, batch_size=2, participation=fraction)
+net = UNet(1, (32, 64), (False, True), blocks=1, groups=8)
+training = TrainingConfig(rounds=8, batch_size=2, participation=fraction)
 clients = list(torch.arange(2 * n).split(2))
 run = FederatedTraining(load("scaffold")(), net, task, clients, training, ClientConfig(), 0, folder)
 for record in run.rounds():
@@ -54,5 +54,5 @@ def measured(folder: Path, n: int, fraction: float) -> dict[str, int]:
 def test_a_thousand_clients_run_in_the_memory_of_ten(tmp_path):
     few, many = measured(tmp_path / "few", 10, 1.0), measured(tmp_path / "many", 1000, 0.01)
     print(few, many)
-    assert (few["visited"], many["visited"] > 200) == (10, True)
+    assert (few["visited"], many["visited"] > 70) == (10, True)
     assert many["peak"] < 1.1 * few["peak"], (few, many)
