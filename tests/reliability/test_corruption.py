@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cell.job import How
+from bench.cell.job import CellJob, How
 from bench.cell.run import run_cell
 from bench.config.ids import RESULT_VERSION
 from bench.grid import main
@@ -19,6 +19,7 @@ from bench.store.grid_folder import Store
 from tests import reports
 from tests.reliability.test_resume import DAMAGE
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
+from tests.shortcuts import blank_pictures, no_workers
 
 CELL = ["strategy=feddiffuse(mode=\"udec\")", "latent.mode=central", "latent.epochs=1", "latent.width=16",
         "evaluation.curve_every=2", "evaluation.curve_samples=10"]  # fmt: skip
@@ -29,24 +30,29 @@ JUDGED = ("samples.safetensors", "samples.png", "samples_viridis.png", "samples_
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, dict]:
+def finished(tmp_path_factory) -> tuple[CellJob, dict]:
     """A finished cell with every kind of file, and its numbers."""
-    results = tmp_path_factory.mktemp("finished") / "results"
-    (job,) = jobs_of(results, *CELL)
+    (job,) = jobs_of(tmp_path_factory.mktemp("finished") / "results", *CELL)
     run_cell(job)
-    return results, numbers(folder_of(job))
+    return job, numbers(folder_of(job))
 
 
 @pytest.fixture
-def copy(finished, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "results")
-    (job,) = jobs_of(tmp_path / "results", *CELL)
-    return job
+def blank():
+    """For tests that compare numbers and not pictures."""
+    with blank_pictures():
+        yield
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> CellJob:
+    job, _ = finished
+    shutil.copytree(job.root.parent, tmp_path / "results")
+    return replace(job, root=tmp_path / "results" / job.root.name)
 
 
 def test_the_files_that_are_damaged_here_are_all_that_a_cell_has(finished):
-    (job,) = jobs_of(finished[0], *CELL)
-    folder = folder_of(job)
+    folder = folder_of(finished[0])
     there = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
     assert there == {*TRAINED, *JUDGED, "personal/1.safetensors"}
 
@@ -93,15 +99,17 @@ def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
     DAMAGE["flipped at the end"](folder.path / "samples.png")
     arguments = [part for setting in [*SETTINGS, *CELL] for part in ("--set", setting)]
     results = str(folder.path.parents[1])
-    line = ["--grid", "smoke", "--results", results, "--no-mlflow", "--n-jobs", "1", *arguments]
-    assert main(line) == 0
+    line = ["--grid", "smoke", "--results", results, "--no-mlflow", "--tables-only", *arguments]
+    with no_workers():
+        assert main(line) == 0
     told = capsys.readouterr()
     assert "0 ended before, 1 to run" in told.out
     assert "samples.png is broken (its content is not what was written); it is kept as" in " ".join(told.out.split())
-    assert main([*line, "--quiet", "--tables-only"]) == 0
+    assert main([*line, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("blank")
 @pytest.mark.parametrize("damage", ["truncated", "flipped at the end", "a folder"])
 def test_caches_are_mended(damage, copy, finished):
     folder = folder_of(copy)
@@ -167,6 +175,7 @@ def full(monkeypatch):
 @pytest.mark.parametrize(
     "name", ["metrics.jsonl", "checkpoint.safetensors", "weights.safetensors", "samples.png", "result.json"]
 )
+@pytest.mark.usefixtures("blank")
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(name, tmp_path, full, monkeypatch, finished):
     (job,) = jobs_of(tmp_path, *CELL)
     folder = folder_of(job)
@@ -240,6 +249,7 @@ def test_mending_that_is_killed_leaves_nothing_that_relies_on_what_is_gone(copy,
     "name", ["progress.json", "hang.txt", "error.json", "lock.json", "clients", "checkpoint.safetensors"]
 )
 @pytest.mark.parametrize("what", ["a folder", "a file"])
+@pytest.mark.usefixtures("blank")
 def test_whatever_stands_in_the_place_of_a_passing_file_is_no_obstacle(name, what, copy, finished):
     folder = folder_of(copy)
     for record in ("result.json", "train.json"):
@@ -261,6 +271,7 @@ def test_a_reason_that_is_no_text_is_recorded(tmp_path):
     assert read_json(folder.path / "error.json")["error"] == "no such file: caf\udce9"
 
 
+@pytest.mark.usefixtures("blank")
 def test_what_writes_left_that_were_killed_is_removed(copy):
     folder = folder_of(copy)
     (folder.path / "result.json").unlink()

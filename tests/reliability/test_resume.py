@@ -17,6 +17,7 @@ from bench.store.cell_folder import LOGS
 from bench.store.files import Damaged, read_json, read_lines
 from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
+from tests.shortcuts import blank_pictures
 
 CASES = {
     "optimizers are kept": ["client.optimizer_state=keep", "client.lr_schedule=constant"],
@@ -31,6 +32,13 @@ CASES = {
     "residuals of what was not sent": ["strategy=top-k(fraction=0.1)"],
     "dropout": ["model.dropout=0.2"],
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank():
+    """Pictures are not what is compared."""
+    with blank_pictures():
+        yield
 
 
 class Killed(BaseException):

@@ -21,9 +21,17 @@ from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.verify import choose, main
 from tests.fake_store import finished_store
+from tests.shortcuts import blank_pictures
 
 pytestmark = pytest.mark.xdist_group("verify")
 SMALL = ["strategy=fedavg", "training.rounds=1", "evaluation.n_samples=20", "evaluation.curve_every=1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank():
+    """Pictures are not what is compared."""
+    with blank_pictures():
+        yield
 
 
 @pytest.fixture(scope="module")
