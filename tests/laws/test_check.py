@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import partitions
 import strategies
 from bench.check import __main__ as check
-from bench.check import toy
 from bench.check.__main__ import EXAMPLES, ROOMS, Plugin, find, main
 from bench.check.law import Broken, NotClaimed, Verdict, claim, judge, summary
 from bench.check.partition_laws import PARTITION_LAWS
@@ -24,6 +22,7 @@ from bench.check.watched import stranger
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
 from tests.laws import planted
+from tests.laws.small import on_small_net
 
 NAMED = [(kind, name) for kind, room in ROOMS.items() for name in room.registry.names()]
 
@@ -91,33 +90,11 @@ ON_THE_UNET = ("fedprox", "feddiffuse")  # the latter knows its parts; `python -
 LACKING = {"rng matters", "min size"}  # partition laws that are never broken, but told as not claimed
 
 
-class Small(nn.Module):
-    """A network that trains far faster than the U-Net, with some of its names; the wider, the more numbers."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.image_proj = nn.Conv2d(1, width, 3, padding=1)
-        self.time_emb = nn.Sequential(nn.Linear(1, 16 * width**2), nn.Linear(16 * width**2, width))
-        self.final = nn.Conv2d(width, 1, 3, padding=1)
-
-    def forward(self, x, t):
-        time = self.time_emb(t[:, None] / 50)
-        return self.final(nn.functional.silu(self.image_proj(x) + time[:, :, None, None]))
-
-
-def small_net(width: int = 8) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return Small(width)
-
-
 @pytest.fixture
-def small(monkeypatch):
-    """Laws are tried on `Small`, so that many mistakes can be."""
-    toy.trained_in_one_place.cache_clear()
-    monkeypatch.setattr(toy, "make_net", small_net)
-    yield
-    toy.trained_in_one_place.cache_clear()
+def small():
+    """Laws are tried on a small network, so that many mistakes can be."""
+    with on_small_net():
+        yield
 
 
 def verdicts(plugin: Plugin) -> dict[str, Verdict]:
