@@ -1,17 +1,15 @@
 """Runs of the command line that several tests look at, each made once."""
 
-import contextlib
-import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.grid import main
-
-ROOT = Path(__file__).parents[2]
+from tests.guard import ROOT, run_guarded
+from tests.shortcuts import blank_pictures, no_workers
 
 
 def command(*arguments, cwd=ROOT, **environment) -> subprocess.CompletedProcess[str]:
@@ -22,16 +20,15 @@ def command(*arguments, cwd=ROOT, **environment) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
-def in_process(*arguments) -> subprocess.CompletedProcess[str]:
-    """The same without starting Python and torch again; its workers are processes all the same."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The smoke grid, run once into a folder; the folder and what the command said."""
-    results = tmp_path_factory.mktemp("smoke") / "results"
-    return results, command("--grid", "smoke", "--results", results)
+    """The smoke grid, run once into a folder under guard; the folder, beside which the notes lie, and what was said."""
+    notes = tmp_path_factory.mktemp("smoke")
+    return notes / "results", run_guarded(notes, "-m", "bench.grid", "--grid", "smoke", "--results", notes / "results")
+
+
+@pytest.fixture
+def here() -> Iterator[None]:
+    """For tests of what cells hold, not of workers and pictures."""
+    with no_workers(), blank_pictures():
+        yield

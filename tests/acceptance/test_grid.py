@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 import bench.cell.setting
 from bench.fidelity.extractors import load_extractor
 from bench.grid import main
-from bench.store.files import read_json, read_lines
+from bench.report.results import cell_frame
 from bench.store.grid_folder import Store
-from tests import reports
-from tests.acceptance.conftest import ROOT, command
+from tests.acceptance.conftest import command
+from tests.guard import ROOT, run_python
+from tests.shortcuts import in_process
 
 pytestmark = pytest.mark.xdist_group("grid")
 TINY = [
@@ -48,7 +49,7 @@ def of_cells(root: Path) -> dict[str, float]:
 
 def hashes(root: Path) -> dict[str, tuple[str, str, str]]:
     store = Store(root)
-    results = [read_json(store.cell(cell.cell_id).path / "result.json") for cell in store.planned()]
+    results = [store.cell(cell.cell_id).result() for cell in store.planned()]
     return {r["cell_id"]: (r["weight_hash"], r["sample_hash"], numbers(r)) for r in results}
 
 
@@ -65,6 +66,17 @@ def test_the_smoke_grid_runs_to_the_end(smoke):
     assert "done, FID" in done.stdout
     assert "mlflow ui --host 127.0.0.1" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_smoke_grid_runs_without_the_network(smoke):
+    """From the command line to tables and MLflow's database, in the parent and in its workers."""
+    results, done = smoke
+    assert "MLflow is not up to date" not in done.stdout + done.stderr
+    assert (results / "mlflow.db").exists()
+    assert (results / "smoke" / "tables" / "summary.tex").exists()
+    notes = results.parent
+    assert len(set((notes / "guarded").read_text().split())) >= 2, "the workers were not guarded"
+    assert not (notes / "tried").exists(), (notes / "tried").read_text()
 
 
 def test_every_cell_leaves_its_files(smoke):
@@ -97,7 +109,7 @@ def test_every_cell_leaves_its_files(smoke):
 def test_results_hold_what_a_paper_needs(smoke):
     store = Store(smoke[0] / "smoke")
     for cell in store.planned():
-        result = read_json(store.cell(cell.cell_id).path / "result.json")
+        result = store.cell(cell.cell_id).result()
         metrics = result["metrics"]
         assert metrics["fid"] > 0
         assert 1 <= metrics["is_mean"] <= 10
@@ -108,7 +120,7 @@ def test_results_hold_what_a_paper_needs(smoke):
         assert result["floor"]["fid"] > 0
         assert result["extractor"]["name"] == "mnist-cnn"
         assert (metrics["bytes_up"] == 0) == (cell.labels["n_clients"] is None)
-        assert len(read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")) == 2
+        assert len(store.cell(cell.cell_id).rounds()) == 2
 
 
 def test_the_tables_stand_beside_the_cells(smoke):
@@ -132,33 +144,20 @@ def test_a_second_run_trains_nothing(smoke, capsys):
     assert f"{len(cells)} ended before, 0 to run" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("here")
 def test_a_new_beta_runs_only_the_new_cells(smoke, tmp_path, capsys):
     results = tmp_path / "results"
     shutil.copytree(smoke[0], results)
     before = hashes(results / "smoke")
-    assert (
-        main(
-            [
-                "--grid",
-                "smoke",
-                "--results",
-                str(results),
-                "--no-mlflow",
-                "--set",
-                "beta=1,5",
-                "--n-jobs",
-                "1",
-                "--tables-only",
-            ]
-        )
-        == 0
-    )
+    arguments = ["--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only", "--set", "beta=1,5"]
+    assert main(arguments) == 0
     assert "5 cells, 3 ended before, 2 to run" in capsys.readouterr().out
     after = hashes(results / "smoke")
     assert len(after) == 5
     assert before.items() <= after.items()
 
 
+@pytest.mark.usefixtures("here")
 def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(smoke[0], results)
@@ -166,20 +165,17 @@ def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
     arguments = ["--set", "evaluation.n_samples=30", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
     assert main(["--grid", "smoke", "--results", str(results), "--tables-only", *arguments]) == 0
     (cell,) = Store(results / "smoke").planned()
-    result = read_json(Store(results / "smoke").cell(cell.cell_id).path / "result.json")
+    result = Store(results / "smoke").cell(cell.cell_id).result()
     assert result["metrics"]["n_generated"] == 30
     assert result["weight_hash"] in {weights for weights, *_ in before.values()}
-    rounds = read_lines(Store(results / "smoke").cell(cell.cell_id).path / "metrics.jsonl")
+    rounds = Store(results / "smoke").cell(cell.cell_id).rounds()
     assert [line["time"] < result["finished"] - result["metrics"]["cell_seconds"] for line in rounds] == [True, True]
 
 
+@pytest.mark.usefixtures("here")
 def test_the_number_of_workers_changes_no_bit(smoke, tmp_path):
-    assert (
-        main(
-            ["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--n-jobs", "1", "--quiet", "--tables-only"]
-        )
-        == 0
-    )
+    """One process here, several there."""
+    assert main(["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--quiet", "--tables-only"]) == 0
     assert hashes(tmp_path / "smoke") == hashes(smoke[0] / "smoke")
 
 
@@ -208,17 +204,6 @@ from strategies.fedavg import FedAvg
 @dataclass(frozen=True)
 class Mine(FedAvg):
     pull: float = 0.5
-
-@dataclass(frozen=True)
-class Broken(FedAvg):
-    def upload(self, params, down, local):
-        raise ZeroDivisionError("on purpose")
-
-@dataclass(frozen=True)
-class Deadly(FedAvg):
-    def upload(self, params, down, local):
-        import os
-        os._exit(9)
 """
 
 
@@ -242,30 +227,35 @@ def test_a_users_strategy_runs_by_path_and_by_entry_point(plugin, tmp_path):
     assert rows["weight_hash"].nunique() == 1  # both are FedAvg in all but name
 
 
-def test_a_cell_that_raises_or_diverges_costs_no_other(plugin, tmp_path):
+RAISES, LEAVES = (f'tests.reliability.odd:Odd(way="{way}")' for way in ("raises", "leaves"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_cell_that_raises_or_diverges_costs_no_other(tmp_path):
     arguments = ["--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY, "--set", "client.optimizer=sgd",
-                 "--set", "strategy=my_strategies:Broken,fedavg", "--set", "client.lr=0.001,1e30"]  # fmt: skip
-    done = command(*arguments, **plugin)
+                 "--set", f"strategy={RAISES},fedavg", "--set", "client.lr=0.001,1e30"]  # fmt: skip
+    done = in_process(*arguments)
     assert done.returncode == 1
     rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv")
-    states = {(row.strategy, row["client.lr"]): row.state for _, row in rows.iterrows()}
-    assert states == {("my_strategies:Broken", 0.001): "failed", ("my_strategies:Broken", 1e30): "diverged",
+    states = {(row.strategy.partition("(")[0], row["client.lr"]): row.state for _, row in rows.iterrows()}
+    assert states == {("tests.reliability.odd:Odd", 0.001): "failed", ("tests.reliability.odd:Odd", 1e30): "diverged",
                       ("fedavg", 0.001): "done", ("fedavg", 1e30): "diverged"}  # fmt: skip
     assert "ZeroDivisionError: on purpose" in done.stderr
     assert "--retry-failed" in done.stderr
     store = Store(tmp_path / "r" / "smoke")
-    errors = [read_json(store.cell(cell.cell_id).path / "error.json") for cell in store.planned()]
+    errors = [store.cell(cell.cell_id).error() for cell in store.planned()]
     assert any(error and 'raise ZeroDivisionError("on purpose")' in error["traceback"] for error in errors)
 
 
-def test_a_worker_that_dies_costs_no_other_cell(plugin, tmp_path):
-    """With several workers: `tests/reliability/test_isolation.py`."""
-    done = command("--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY[:-2], "--n-jobs", "1",
-                   "--set", "strategy=my_strategies:Deadly,fedavg,centralized", **plugin)  # fmt: skip
+def test_a_worker_that_dies_costs_no_other_cell(tmp_path):
+    """With several cells at once: `tests/reliability/test_isolation.py`."""
+    done = in_process("--grid", "smoke", "--results", tmp_path / "r", "--tables-only", *TINY,
+                      "--set", f"strategy={LEAVES},fedavg,centralized")  # fmt: skip
     assert done.returncode == 1, done.stderr
-    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv").set_index("strategy")
-    assert rows["state"].to_dict() == {"my_strategies:Deadly": "killed", "fedavg": "done", "centralized": "done"}
-    assert "its process ended with exit code 9 before the cell did" in done.stderr
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv")
+    assert rows["state"].tolist() == ["killed", "done", "done"]
+    assert rows["strategy"].str.partition("(")[0].tolist() == ["tests.reliability.odd:Odd", "fedavg", "centralized"]
+    assert "its process ended with exit code 7 before the cell did" in done.stderr
 
 
 def gone(group: int) -> bool:
@@ -280,19 +270,12 @@ def gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, number):
-    arguments = [
-        "--grid",
-        "smoke",
-        "--results",
-        str(tmp_path),
-        "--set",
-        "training.rounds=2,100000",
-        "--set",
-        "strategy=fedavg",
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments, "--n-jobs", "2"], cwd=ROOT, text=True,
+# MLflow's first sync takes seconds; one of both is enough.
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-mlflow"])])
+def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, number, more):
+    arguments = ["--grid", "smoke", "--results", str(tmp_path), "--n-jobs", "2", *more,
+                 "--set", "strategy=fedavg", "--set", "evaluation.n_samples=20", "--set", "training.rounds=1,100000"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("smoke/*/result.json")) and time.monotonic() < deadline:
@@ -304,25 +287,15 @@ def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, numbe
     assert process.returncode == 130
     assert "interrupted: 1 of 2 cells are done and kept; the same command goes on with the others" in told
     assert "Traceback" not in told
-    states = sorted(reports.rows_of(Store(tmp_path / "smoke")).frame["state"])
+    states = sorted(cell_frame(Store(tmp_path / "smoke"))["state"])
     assert states == ["done", "partial"]
     assert gone(process.pid), "a worker is left"
 
 
 def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_path):
-    arguments = [
-        "--grid",
-        "smoke",
-        "--results",
-        str(tmp_path),
-        "--set",
-        "strategy=fedavg",
-        "--no-mlflow",
-        "--n-jobs",
-        "2",
-    ]
+    arguments = ["--grid", "smoke", "--results", str(tmp_path), *TINY]
     long = ["--set", "training.rounds=100000,100001"]
-    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments, *long], cwd=ROOT, start_new_session=True,
+    process = subprocess.Popen([sys.executable, "-m", "bench.grid", *arguments, *long, "--n-jobs", "2"], cwd=ROOT, start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("smoke/*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
@@ -330,8 +303,8 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_p
     process.kill()
     process.wait()
     assert gone(process.pid), "a worker is left"
-    assert set(reports.rows_of(Store(tmp_path / "smoke")).frame["state"]) == {"partial"}
-    assert main([*arguments[:-1], "1", "--quiet", "--tables-only"]) == 0
+    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"partial"}
+    assert main([*arguments, "--quiet", "--tables-only"]) == 0
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
@@ -398,12 +371,40 @@ def test_quiet_says_nothing(smoke, capsys):
     assert told.out == told.err == ""
 
 
+LISTENING = """
+import sys
+import psutil
+from bench import grid
+from bench.run import pool
+
+def listening():
+    found = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return [c.laddr.ip for p in found for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+def dispatch(groups, at_once, run=pool._dispatch):
+    run(groups, at_once)
+    print(*listening())
+
+if __name__ == "__main__":
+    pool._dispatch = dispatch
+    sys.exit(grid.main(sys.argv[1:]))
+"""
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 @pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_every_backend_gives_the_same_bits(backend, smoke, tmp_path):
-    arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--tables-only", "--n-jobs", "2", "--backend", backend]
-    done = command("--grid", "smoke", "--results", tmp_path, *arguments)
+def test_every_backend_gives_the_same_bits_and_listens_to_this_machine_alone(backend, smoke, tmp_path):
+    """Where it listens is printed once the cells have run on it."""
+    (tmp_path / "listen.py").write_text(LISTENING, encoding="utf-8")
+    arguments = ["--set", "strategy=fedavg", "--no-mlflow", "--tables-only", "--quiet", "--n-jobs", "2"]
+    done = run_python(
+        tmp_path / "listen.py", "--grid", "smoke", "--results", tmp_path, *arguments, "--backend", backend
+    )
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "smoke").items() <= hashes(smoke[0] / "smoke").items()
+    addresses = set(done.stdout.splitlines()[-1].split())
+    assert addresses, "a cluster that listens nowhere was not looked at"
+    assert addresses <= LOOPBACK
 
 
 def refuse(name: str):

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+import pytest
 
 import strategies
 from bench.check import __main__ as check
 from bench.grid import main
 from example_strategy import Damped
+from tests.laws.small import on_small_net
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "GUIDE.md").read_text()
@@ -32,7 +34,8 @@ def test_the_code_is_the_examples():
 def test_the_example_keeps_its_claims(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert '"example_strategy:Damped(rate=0.5)"' in blocks("sh")[0]
-    assert check.main(["example_strategy:Damped(rate=0.5)"]) == 0
+    with on_small_net():  # on the U-Net: `tests/laws/test_check.py`
+        assert check.main(["example_strategy:Damped(rate=0.5)"]) == 0
     assert "0 are broken" in capsys.readouterr().out
 
 
@@ -43,12 +46,14 @@ class Overclaiming(Damped):
 
 
 def test_with_all_claims_on_the_check_says_what_the_guide_says(capsys):
-    assert check.main([f"{__name__}:Overclaiming(rate=0.5)"]) == 1
+    with on_small_net():
+        assert check.main([f"{__name__}:Overclaiming(rate=0.5)"]) == 1
     told = [line for line in capsys.readouterr().out.splitlines() if "broken" in line and "│" in line]
     assert any("mean by images" in line for line in told)
     assert any("alone" in line for line in told)
 
 
+@pytest.mark.usefixtures("here")
 def test_the_example_runs_beside_others(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     (chosen,) = re.findall(r'--set "(strategy=.*?)"', blocks("sh")[0])

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from bench.cell.train import find_damage
 from bench.grid import main
-from bench.store.files import read_json
 from bench.store.grid_folder import Store
 from tests.acceptance.conftest import command
+from tests.shortcuts import in_process
 
 pytestmark = pytest.mark.xdist_group("recipes")
 TINY = {
@@ -44,7 +44,7 @@ def arguments(results, **changes):
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory):
     results = tmp_path_factory.mktemp("recipes") / "results"
-    return results, command(*arguments(results), "--set", CHOSEN)
+    return results, in_process(*arguments(results), "--set", CHOSEN, "--no-mlflow")
 
 
 def of(store, recipe, strategy="fedavg"):
@@ -71,7 +71,7 @@ def test_every_cell_has_its_pictures_and_diagnostics(recipes):
             if name.endswith((".png", ".gif")):
                 with Image.open(folder.path / name) as picture:
                     picture.load()
-        diagnostics = read_json(folder.path / "result.json")["diagnostics"]
+        diagnostics = folder.result()["diagnostics"]
         assert len(diagnostics["client_loss"]) == (2 if cell.labels["n_clients"] else 0)
         assert len(diagnostics["class_loss"]) == 10
 
@@ -82,25 +82,21 @@ def test_bits_per_dim_are_shared_by_cells_that_differ_in_the_sampler(recipes):
     known = json.loads((first.path / "likelihood.json").read_text())
     assert json.loads((second.path / "likelihood.json").read_text()) == known
     assert len(known["terms"]) == 60
-    assert read_json(first.path / "result.json")["metrics"]["bits_per_dim"] == pytest.approx(
-        known["prior"] + sum(known["terms"])
-    )
-    assert read_json(first.path / "result.json")["weight_hash"] == read_json(second.path / "result.json")["weight_hash"]
-    assert read_json(first.path / "result.json")["sample_hash"] != read_json(second.path / "result.json")["sample_hash"]
+    assert first.result()["metrics"]["bits_per_dim"] == pytest.approx(known["prior"] + sum(known["terms"]))
+    assert first.result()["weight_hash"] == second.result()["weight_hash"]
+    assert first.result()["sample_hash"] != second.result()["sample_hash"]
 
 
 def test_guided_cells_are_asked_for_classes_and_told_how_many_came(recipes):
     folder = of(Store(recipes[0] / "recipes"), "cosine-guided")
-    assert 0 <= read_json(folder.path / "result.json")["metrics"]["label_accuracy"] <= 1
+    assert 0 <= folder.result()["metrics"]["label_accuracy"] <= 1
     assert load_file(folder.path / "samples.safetensors")["labels"].shape == (20,)
-    assert read_json(folder.path / "result.json")["metrics"]["bits_per_dim"] > 0
+    assert folder.result()["metrics"]["bits_per_dim"] > 0
 
 
 def test_latent_cells_tell_what_their_autoencoder_costs_and_keeps(recipes):
     store = Store(recipes[0] / "recipes")
-    central, federated = (
-        read_json(of(store, "cosine-latent", s).path / "result.json")["metrics"] for s in ("centralized", "fedavg")
-    )
+    central, federated = (of(store, "cosine-latent", s).result()["metrics"] for s in ("centralized", "fedavg"))
     for metrics in (central, federated):
         assert metrics["reconstruction_fid"] > 0
         assert 0 < metrics["reconstruction_mse"] < 1
@@ -119,48 +115,47 @@ def test_the_table_has_a_column_for_each_new_score(recipes):
     assert rows["reconstruction_fid"].notna().sum() == 2
 
 
+@pytest.mark.usefixtures("here")
 def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
     chosen = [*arguments(tmp_path), "--set", "recipe=cosine-guided,cosine-latent", "--set", "strategy=fedavg"]
-    assert main([*chosen, "--no-mlflow", "--n-jobs", "1", "--quiet", "--tables-only"]) == 0
+    assert main([*chosen, "--no-mlflow", "--quiet", "--tables-only"]) == 0
     for recipe in ("cosine-guided", "cosine-latent"):
-        one, two = (
-            read_json(of(Store(root / "recipes"), recipe).path / "result.json") for root in (tmp_path, recipes[0])
-        )
+        one, two = (of(Store(root / "recipes"), recipe).result() for root in (tmp_path, recipes[0]))
         assert [one[key] for key in ("cell_id", "weight_hash", "sample_hash")] == [
             two[key] for key in ("cell_id", "weight_hash", "sample_hash")
         ]
         assert one["diagnostics"] == two["diagnostics"]
 
 
-def copied(recipes, tmp_path):
-    shutil.copytree(recipes[0], tmp_path / "results")
-    return tmp_path / "results", of(Store(tmp_path / "results" / "recipes"), "cosine-latent")
-
-
 @pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors", "diagnostics.json"])
 @pytest.mark.parametrize("damage", ["cut short", "missing"])
 def test_damage_to_what_training_left_is_found(recipes, tmp_path, name, damage):
-    _, folder = copied(recipes, tmp_path)
+    results = shutil.copytree(recipes[0], tmp_path / "results")
+    folder = of(Store(results / "recipes"), "cosine-latent")
     assert find_damage(folder) is None
     file = folder.path / name
     file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:-20])
     assert re.search(f"{name} is (broken|missing)", find_damage(folder))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors"])
-def test_damaged_training_is_told_and_made_anew(recipes, tmp_path, name):
-    results, before = copied(recipes, tmp_path)
-    (before.path / name).write_bytes(b"no tensors")
-    chosen = ["--set", "recipe=cosine-latent", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
+def test_damaged_training_is_told_and_made_anew(recipes, tmp_path):
+    results = shutil.copytree(recipes[0], tmp_path / "results")
+    damaged = {"centralized": "weights.safetensors", "fedavg": "autoencoder.safetensors"}
+    before = {strategy: of(Store(results / "recipes"), "cosine-latent", strategy) for strategy in damaged}
+    for strategy, name in damaged.items():
+        (before[strategy].path / name).write_bytes(b"no tensors")
+    chosen = ["--set", "recipe=cosine-latent", "--no-mlflow", "--n-jobs", "1"]
     done = command(*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only")
     assert done.returncode == 0, done.stderr
-    assert re.search(f"{name} is broken .*its training is not used again", done.stderr)
-    after = read_json(of(Store(results / "recipes"), "cosine-latent").path / "result.json")
-    assert after["weight_hash"] == read_json(before.path / "result.json")["weight_hash"]
-    assert after["metrics"]["n_generated"] == 21
+    for strategy, name in damaged.items():
+        assert re.search(f"{name} is broken .*its training is not used again", done.stderr)
+        after = of(Store(results / "recipes"), "cosine-latent", strategy).result()
+        assert after["weight_hash"] == before[strategy].result()["weight_hash"]
+        assert after["metrics"]["n_generated"] == 21
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"likelihood_id": '])
+@pytest.mark.usefixtures("here")
 def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
     results = tmp_path / "results"
     shutil.copytree(recipes[0], results)
@@ -169,8 +164,8 @@ def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
     chosen = ["--set", "recipe=cosine-simple-ddim", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
     with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
         assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only"]) == 0
-    after = read_json(of(Store(results / "recipes"), "cosine-simple-ddim").path / "result.json")["metrics"]
-    assert after["bits_per_dim"] == read_json(known.path / "result.json")["metrics"]["bits_per_dim"]
+    after = of(Store(results / "recipes"), "cosine-simple-ddim").result()["metrics"]
+    assert after["bits_per_dim"] == known.result()["metrics"]["bits_per_dim"]
     with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
         assert main([*arguments(results), *chosen, "--plan"]) == 0
     assert "Traceback" not in capsys.readouterr().err
@@ -178,9 +173,7 @@ def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
 
 def test_the_likelihoods_seconds_are_a_cost_of_every_cell_that_has_it(recipes):
     store = Store(recipes[0] / "recipes")
-    first, second = (
-        read_json(of(store, f"linear-hybrid-{name}").path / "result.json")["metrics"] for name in ("ancestral", "dpm")
-    )
+    first, second = (of(store, f"linear-hybrid-{name}").result()["metrics"] for name in ("ancestral", "dpm"))
     assert first["likelihood_seconds"] == second["likelihood_seconds"] > 0
 
 

@@ -14,7 +14,7 @@ from bench.cell.train import find_damage
 from bench.grid import main
 from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
-from tests.acceptance.conftest import in_process
+from tests.shortcuts import blank_pictures, in_process, no_workers
 
 pytestmark = pytest.mark.xdist_group("strategies")
 TINY = {
@@ -50,7 +50,8 @@ def ran(tmp_path_factory):
         "evaluation.curve_every": 1,
         "evaluation.curve_samples": 10,
     }
-    done = in_process(*arguments(results, **every), "--no-mlflow", "--tables-only")
+    with no_workers(), blank_pictures():
+        done = in_process(*arguments(results, **every), "--no-mlflow", "--tables-only")
     assert done.returncode == 0, done.stderr + done.stdout
     return results
 
@@ -120,6 +121,7 @@ def test_personal_strategies_are_judged_client_by_client(ran):
         assert find_damage(folder) is None
 
 
+@pytest.mark.usefixtures("here")
 def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     ran = shutil.copytree(ran, tmp_path / "copy")
     folder = by_strategy(ran)["local-only"]
@@ -153,7 +155,8 @@ def split_in_every_way(tmp_path_factory):
     """FedAvg over every partition, in one grid; the folder of each cell by the partition's name."""
     results = tmp_path_factory.mktemp("partitions") / "results"
     changes = {"strategy": "fedavg", "partition": ",".join(PARTITIONS.values()), "training.rounds": 1}
-    assert main([*arguments(results, **changes), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "2"]) == 0
+    with no_workers():
+        assert main([*arguments(results, **changes), "--no-mlflow", "--quiet", "--tables-only"]) == 0
     store = Store(results / "smoke")
     return {cell.labels["partition"].split("(")[0]: store.cell(cell.cell_id) for cell in store.planned()}
 
@@ -171,6 +174,7 @@ def test_every_partition_ends_with_scores(split_in_every_way, name):
     assert all(loss > 0 for loss in losses if loss is not None)
 
 
+@pytest.mark.usefixtures("here")
 def test_losses_of_updates_are_told(tmp_path):
     changes = {"strategy": "fedavg", "training.failures": 0.5, "training.stragglers": 0.5, "training.rounds": 4}
     assert (
@@ -215,6 +219,7 @@ def test_what_is_missing_or_broken_of_a_training_is_found(ran, name):
     assert find_damage(folder) is None
 
 
+@pytest.mark.usefixtures("here")
 def test_a_client_that_never_came_is_judged_with_the_initial_encoder(tmp_path):
     """The file of shared weights is not touched by the models that are put in turn into the network."""
     changes = {"strategy": 'feddiffuse(mode="udec")', "training.participation": 0.34, "training.rounds": 1}

@@ -229,9 +229,7 @@ class Chaos:
             ChaosError: if something happens that must not.
         """
         try:
-            calm = self._start(self.folder / "undisturbed", disturbed=False)
-            self._expect_end(calm, struck=[])
-            wanted = numbers(calm.store)
+            wanted = numbers(self._undisturbed())
             while self.tally.kills.total() < self.options.kills:
                 self.tally.generations += 1
                 results = self.folder / f"generation-{self.tally.generations}"
@@ -243,6 +241,14 @@ class Chaos:
         finally:
             for process in self._processes():
                 process.kill()
+
+    def _undisturbed(self) -> Store:
+        """The grid that was run in peace."""
+        if self.options.undisturbed is not None:
+            return Store(self.options.undisturbed / Path(self.options.grid).stem)
+        calm = self._start(self.folder / "undisturbed", disturbed=False)
+        self._expect_end(calm, struck=[])
+        return calm.store
 
     def _disturb(self, results: Path) -> Store:
         """One generation: start, kill, start again, until the grid is done and the command ended by itself."""
@@ -366,6 +372,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--max-minutes", type=float, default=60.0, metavar="M", help="give up then (default: 60)")
     p.add_argument("--results", type=Path, metavar="DIR", help="where to work; kept (default: a temporary folder)")
+    p.add_argument(
+        "--undisturbed", type=Path, metavar="DIR", help="results of the same grid, run in peace (default: run it)"
+    )
     return p
 
 

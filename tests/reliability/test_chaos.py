@@ -2,35 +2,46 @@
 
 import random
 import re
-import subprocess
-import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
+from bench.cell.run import run_cell
+from bench.config.grid_file import load_grid
+from bench.report.tables.write import write_tables
+from bench.run.plan import make_plan
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
 from bench.verify import differences
-from tests import reports
-from tests.acceptance.conftest import ROOT
 from tests.fake_store import finished_store, tell_more
-from tests.reliability.chaos import TARGETS, numbers, strikes
+from tests.reliability.chaos import TARGETS, main, numbers, strikes
+from tests.shortcuts import blank_pictures
 
 SMALL = ["strategy=fedavg,fedprox(mu=0.1)", "training.rounds=3", "data.limit=100", "evaluation.n_samples=20"]
 
 
-def test_six_kills_change_no_number(tmp_path):
-    command = [sys.executable, ROOT / "tests/reliability/chaos.py", "--kills", "6", "--patience", "2"]
-    command += ["--seed", "0", "--isolate", "0.3"]
+@pytest.fixture
+def undisturbed(tmp_path) -> Path:
+    """Results of the grid in which nothing is killed."""
+    plan = make_plan(load_grid("smoke", SMALL), tmp_path / "undisturbed")
+    plan.store.write_plan(plan.describe())
+    with blank_pictures():
+        for job in plan.jobs:
+            run_cell(job)
+    write_tables(plan.store)
+    return tmp_path / "undisturbed"
+
+
+def test_three_kills_change_no_number(tmp_path, undisturbed, capsys):
+    """By this seed a cell, the command and a worker are killed, and cells have a process of their own after that."""
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    done = subprocess.run(
-        [*command, *settings, "--results", tmp_path / "chaos", "--max-minutes", "8"],
-        cwd=ROOT, capture_output=True, text=True, timeout=540,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = " ".join(done.stdout.split())
-    found = re.search(r"kills 6, restarts (\d+) .* cells compared (\d+), numbers compared (\d+), differences 0", told)
-    assert found is not None, done.stdout
+    where = ["--results", str(tmp_path / "chaos"), "--undisturbed", str(undisturbed), "--max-minutes", "8"]
+    code = main(["--kills", "3", "--patience", "2", "--seed", "9", "--isolate", "0.3", *settings, *where])
+    told = " ".join(capsys.readouterr().out.split())
+    assert code == 0, told
+    found = re.search(r"kills 3, restarts (\d+) .* cells compared (\d+), numbers compared (\d+), differences 0", told)
+    assert found is not None, told
     assert int(found[1]) > 0
     assert int(found[2]) >= 2
     assert int(found[3]) > 400
@@ -40,7 +51,7 @@ def test_six_kills_change_no_number(tmp_path):
 def store(tmp_path) -> Store:
     made = finished_store(tmp_path, {"seed": [0], "n_clients": [3]})
     tell_more(made)
-    reports.write_tables(made)
+    write_tables(made)
     return made
 
 
@@ -83,7 +94,7 @@ def test_seconds_and_times_may_differ(store):
     write_json(
         path, result | {"metrics": metrics, "finished": 1.0, "environment": result["environment"] | {"commit": None}}
     )
-    reports.write_tables(store)
+    write_tables(store)
     assert differences(before, numbers(store)) == []
 
 

@@ -15,49 +15,17 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.cell.job import CellJob, How, from_json, to_json
 from bench.cell.run import find_timeout, run_cell
+from bench.report.results import cell_frame
 from bench.run import isolate, pool, watch
 from bench.store import locks
 from bench.store.cell_folder import HANG
-from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
-from tests import reports
+from tests.acceptance.conftest import command
+from tests.guard import ROOT
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
+from tests.shortcuts import blank_pictures, in_process, no_workers
 
 pytestmark = pytest.mark.xdist_group("isolation")
-ROOT = Path(__file__).parents[2]
-PLUGIN = """
-import os, signal, time
-from dataclasses import dataclass
-import torch
-from strategies.fedavg import FedAvg
-
-@dataclass(frozen=True)
-class Odd(FedAvg):
-    way: str = "raises"
-
-    def upload(self, params, down, local):
-        if self.way == "raises":
-            raise ZeroDivisionError("on purpose")
-        if self.way == "exits":
-            raise SystemExit(3)
-        if self.way == "leaves":
-            os._exit(7)
-        if self.way == "is killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.way == "crashes":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if self.way == "stops":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if self.way == "hangs":
-            time.sleep(1000)
-        if self.way == "wants memory":
-            torch.empty(2**60)
-        if self.way == "diverges":
-            return {name: tensor * float("nan") for name, tensor in params.items()}
-        if self.way == "grows":
-            return {name: tensor * float("inf") for name, tensor in params.items()}
-        return super().upload(params, down, local)
-"""
 ENDS = {
     "raises": ("failed", "ZeroDivisionError: on purpose"),
     "exits": ("failed", "SystemExit: 3"),
@@ -70,76 +38,66 @@ ENDS = {
     "grows": ("diverged", "Diverged: "),
     "works": ("done", ""),
 }
+POOL = ["raises", "is killed", "hangs", "exits", "wants memory", "diverges", "grows", "works"]
+ISOLATED = ["raises", "exits", "leaves", "is killed", "crashes", "hangs", "works"]
 
 
-def command(results: Path, *arguments: str, modules: Path) -> subprocess.CompletedProcess[str]:
-    settings = [part for setting in SETTINGS if not setting.startswith("strategy") for part in ("--set", setting)]
-    return subprocess.run(
-        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only", *settings,
-         *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(modules)}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+def grid(results: Path, *strategies: str) -> list[str]:
+    """Arguments of the tiny grid of these strategies."""
+    settings = [setting for setting in SETTINGS if not setting.startswith("strategy")]
+    sets = [part for setting in [*settings, "strategy=" + ",".join(strategies)] for part in ("--set", setting)]
+    return ["--grid", "smoke", "--results", str(results), "--no-mlflow", "--tables-only", *sets]
 
 
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("modules")
-    (folder / "odd.py").write_text(PLUGIN)
-    return folder
+def odd(way: str, **more: str) -> str:
+    """The name of the strategy that ends in this way."""
+    values = ", ".join(f'{name}="{value}"' for name, value in {"way": way, **more}.items())
+    return f"tests.reliability.odd:Odd({values})"
 
 
-def ways(*names: str) -> list[str]:
-    return ["--set", "strategy=" + ",".join(f'odd:Odd(way="{name}")' for name in names)]
+@pytest.fixture(scope="module", params=["pool", "isolated"])
+def ended(request, tmp_path_factory):
+    """A grid of cells that end in these ways; its results, what was said, and the ways."""
+    results, pooled = tmp_path_factory.mktemp("odd") / "r", request.param == "pool"
+    ways = POOL if pooled else ISOLATED
+    arguments = [*grid(results, *map(odd, ways)), "--timeout", "60", "--n-jobs", "2"]
+    return results, command(*arguments) if pooled else in_process(*arguments, "--isolate"), ways
 
 
-@pytest.fixture(scope="module", params=[["raises", "is killed", "hangs", "works"], [*ENDS]], ids=["pool", "isolated"])
-def odd(request, modules, tmp_path_factory):
-    """A grid of cells that end in these ways; its results, what was said, and the arguments."""
-    results = tmp_path_factory.mktemp("odd") / "r"
-    isolate = ["--isolate"] if len(request.param) == len(ENDS) else []
-    arguments = [*ways(*request.param), "--timeout", "60", "--n-jobs", "2", *isolate]
-    return results, command(results, *arguments, modules=modules), arguments, request.param
+def test_all_ways_are_tried():
+    assert {*POOL, *ISOLATED} == {*ENDS}
 
 
-def test_every_cell_ends_in_its_way_and_the_others_finish(odd):
-    results, done, _, names = odd
+def test_every_cell_ends_in_its_way_and_the_others_finish(ended):
+    results, done, names = ended
     store = Store(results / "smoke")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     for cell, way in zip(store.planned(), names, strict=True):
         (state, told), folder = ENDS[way], store.cell(cell.cell_id)
-        assert folder.state() == state, (way, read_json(folder.path / "error.json"))
+        assert folder.state() == state, (way, folder.error())
         if state != "done":
-            assert read_json(folder.path / "error.json")["error"].startswith(told), way
+            assert folder.error()["error"].startswith(told), way
             assert told in done.stderr
         assert not locks.is_locked(folder.path)
-    (error,) = [
-        e
-        for cell in store.planned()
-        if (e := read_json(store.cell(cell.cell_id).path / "error.json")) and e["status"] == "timeout"
-    ]
+    (error,) = [e for cell in store.planned() if (e := store.cell(cell.cell_id).error()) and e["status"] == "timeout"]
     assert "odd.py" in error["traceback"]
     assert "in upload" in error["traceback"]
 
 
-def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(modules, tmp_path, monkeypatch):
+def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(tmp_path):
     """The cells change their minds when a file is there."""
-    (modules / "patient.py").write_text(
-        PLUGIN.replace(
-            "upload(self, params, down, local):",
-            "upload(self, params, down, local):\n        if os.path.exists(os.environ['MENDED']):\n            return super().upload(params, down, local)",
-            1,
-        )
-    )
-    arguments = ["--set", 'strategy=patient:Odd(way="raises"),patient:Odd(way="diverges"),fedavg', "--n-jobs", "1"]
-    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
-    first = command(tmp_path / "r", *arguments, modules=modules)
-    again = command(tmp_path / "r", *arguments, modules=modules)
-    (tmp_path / "mended").touch()
-    mended = command(tmp_path / "r", *arguments, "--retry-failed", modules=modules)
-    assert [done.returncode for done in (first, again, mended)] == [1, 1, 0], mended.stderr
+    mended = tmp_path / "mended"
+    strategies = [odd("raises", mended=str(mended)), odd("diverges", mended=str(mended)), "fedavg"]
+    arguments = [*grid(tmp_path / "r", *strategies), "--n-jobs", "1"]
+    with no_workers(), blank_pictures():
+        first, again = in_process(*arguments), in_process(*arguments)
+        mended.touch()
+        retried = in_process(*arguments, "--retry-failed")
+    assert [done.returncode for done in (first, again, retried)] == [1, 1, 0], retried.stderr
     assert "3 ended before, 0 to run" in again.stdout
-    assert "1 ended before, 2 to run" in mended.stdout
-    assert set(reports.rows_of(Store(tmp_path / "r" / "smoke")).frame["state"]) == {"done"}
+    assert "1 ended before, 2 to run" in retried.stdout
+    assert set(cell_frame(Store(tmp_path / "r" / "smoke"))["state"]) == {"done"}
 
 
 # ------------------------------------------------------------------------------------------ one process a cell
@@ -148,7 +106,8 @@ def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(mo
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[CellJob, dict]:
     (job,) = jobs_of(tmp_path_factory.mktemp("finished"))
-    run_cell(job)
+    with blank_pictures():
+        run_cell(job)
     return job, numbers(folder_of(job))
 
 
@@ -170,7 +129,7 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
         process.stdin.write(to_json(job).encode())
         process.stdin.close()
         deadline = time.monotonic() + 60
-        while len(read_lines(folder_of(job).path / "metrics.jsonl")) < 2 and time.monotonic() < deadline:
+        while len(folder_of(job).rounds()) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         codes.append(process.wait())
@@ -180,20 +139,16 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
     isolate.run_isolated(job)
     assert codes == [-signal.SIGKILL, 0]
     assert numbers(folder_of(job)) == finished[1]
-    assert read_json(folder_of(job).path / "cell.json")["resumed"] > 0
+    assert folder_of(job).manifest()["resumed"] > 0
 
 
-def test_a_process_that_cannot_end_itself_is_ended(modules, tmp_path, monkeypatch):
+def test_a_process_that_cannot_end_itself_is_ended(tmp_path, monkeypatch):
     """One that is stopped does not hear its own timer."""
-    monkeypatch.syspath_prepend(modules)
     monkeypatch.setattr(isolate, "GRACE", 6.0)
-    (job,) = jobs_of(tmp_path, 'strategy=odd:Odd(way="stops")')
+    (job,) = jobs_of(tmp_path, f"strategy={odd('stops')}")
     isolate.run_isolated(replace(job, how=How(timeout=4)))
     assert folder_of(job).state() == "timeout"
-    assert (
-        read_json(folder_of(job).path / "error.json")["error"]
-        == "not done within --timeout, 4 s, and it did not end itself"
-    )
+    assert folder_of(job).error()["error"] == "not done within --timeout, 4 s, and it did not end itself"
     assert not locks.is_locked(folder_of(job).path)
 
 
@@ -203,7 +158,7 @@ def test_two_deaths_are_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(isolate, "_run_process", lambda job: next(codes))
     isolate.run_isolated(job)
     assert folder_of(job).state() == "killed"
-    assert read_json(folder_of(job).path / "error.json")["error"] == "its process was killed by SIGSEGV; that was try 2"
+    assert folder_of(job).error()["error"] == "its process was killed by SIGSEGV; that was try 2"
 
 
 def test_the_next_attempt_records_a_time_out_that_nobody_did(tmp_path):
@@ -213,7 +168,7 @@ def test_the_next_attempt_records_a_time_out_that_nobody_did(tmp_path):
     (folder.path / HANG).write_text('Timeout (0:00:05)!\nThread 0x1:\n  File "odd.py", line 3 in upload\n')
     run_cell(job)
     assert folder.state() == "timeout"
-    assert "0:00:05" in read_json(folder.path / "error.json")["error"]
+    assert "0:00:05" in folder.error()["error"]
     folder.forget_failure()
     assert folder.state() == "partial"
 
@@ -228,11 +183,10 @@ def test_a_file_that_tells_of_no_time_out_is_none(tmp_path):
 
 
 def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
-    jobs_of(tmp_path, "training.rounds=100000")
-    arguments = [part for setting in [*SETTINGS, "training.rounds=100000"] for part in ("--set", setting)]
+    arguments = [*grid(tmp_path, "fedavg"), "--set", "training.rounds=100000", "--isolate"]
     parent = subprocess.Popen(
-        [sys.executable, "-m", "bench.grid", "--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--isolate",
-         *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "bench.grid", *arguments],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("smoke/*/metrics.jsonl")) and time.monotonic() < deadline:
@@ -242,7 +196,7 @@ def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(below, timeout=15)[1] == []
-    assert reports.rows_of(Store(tmp_path / "smoke")).frame["state"].tolist() == ["partial"]
+    assert cell_frame(Store(tmp_path / "smoke"))["state"].tolist() == ["partial"]
 
 
 # ------------------------------------------------------------------------------------------ the order of things
@@ -274,16 +228,17 @@ SHUFFLED = ["strategy=fedavg,fedprox(mu=0.1)", "n_clients=2,3", "training.rounds
 @pytest.fixture(scope="module")
 def in_order(tmp_path_factory) -> list[dict]:
     jobs = jobs_of(tmp_path_factory.mktemp("order"), *SHUFFLED)
-    for job in jobs:
-        run_cell(job)
+    with blank_pictures():
+        for job in jobs:
+            run_cell(job)
     return [numbers(folder_of(job)) for job in jobs]
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_order_workers_and_backend_change_no_number(backend, tmp_path, in_order):
-    jobs = jobs_of(tmp_path, *SHUFFLED)
-    pool.run(jobs[::-1], 4, backend)
-    assert [numbers(folder_of(job)) for job in jobs] == in_order
+@pytest.mark.parametrize(("backend", "cells"), [("loky", 4), ("threading", 2)])  # the latter: one process a cell
+def test_order_workers_and_backend_change_no_number(backend, cells, tmp_path, in_order):
+    jobs = jobs_of(tmp_path, *SHUFFLED)[:cells]
+    pool.run(jobs[::-1], 2, backend)
+    assert [numbers(folder_of(job)) for job in jobs] == in_order[:cells]
 
 
 def test_workers_that_die_before_they_begin_end_the_run(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Several runs in one results folder: each cell is run once, and locks of the dead bind nobody."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,15 +15,15 @@ import pytest
 
 from bench.cell.job import How
 from bench.cell.run import run_cell
+from bench.report.results import cell_frame
 from bench.run import pool
 from bench.store import locks
-from bench.store.files import read_lines, write_json
+from bench.store.files import Damaged, write_json
 from bench.store.grid_folder import Store
 from bench.store.locks import LOCK, Owner, hold, is_locked, owner, this_host
-from tests import reports
+from tests.guard import ROOT
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
-
-ROOT = Path(__file__).parents[2]
+from tests.shortcuts import in_process
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_a_cell_that_another_process_works_at_is_left_to_it(tmp_path):
     with hold(folder_of(job).path, "another run"):
         run_cell(job)
         assert folder_of(job).state() == "running" or not folder_of(job).ended()
-        assert read_lines(folder_of(job).path / "metrics.jsonl") == []
+        assert folder_of(job).rounds() == []
 
 
 def test_a_cell_that_has_ended_is_not_run_again(tmp_path):
@@ -151,42 +153,47 @@ def test_a_cell_that_has_ended_is_not_run_again(tmp_path):
     assert not (folder_of(job).path / "cell.json").exists()
 
 
-def test_two_grids_at_once_run_each_cell_once(tmp_path):
-    """Each attempt at a cell writes its own name into cell.json: the names seen on the way are counted."""
-    settings = [*SETTINGS, "strategy=fedavg,fedprox(mu=0.1),fedavgm", "seed=0,1"]
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    line = [
-        sys.executable,
-        "-m",
-        "bench.grid",
-        "--grid",
-        "smoke",
-        "--results",
-        str(tmp_path),
-        "--no-mlflow",
-        "--tables-only",
-        "--n-jobs",
-        "1",
-    ]
-    both = [
-        subprocess.Popen([*line, *arguments, "--shuffle", str(k)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for k in range(2)
-    ]  # fmt: skip
-    attempts: dict[str, set[str]] = {}
-    owners = set()
-    while any(process.poll() is None for process in both):
-        for path in tmp_path.glob("smoke/*/cell.json"):
+def look(root: Path, attempts: dict[str, set[str]], owners: set[str], ended: threading.Event) -> None:
+    """Note the attempts at each cell and the runs that held one."""
+    while not ended.wait(0.05):
+        for path in root.glob("*/cell.json"):
             attempts.setdefault(path.parent.name, set()).add(json.loads(path.read_text())["attempt"])
-            if (held := owner(path.parent)) is not None:
-                owners.add(held.run)
-        time.sleep(0.05)
-    told = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+            with contextlib.suppress(Damaged):  # it was unlocked at this instant
+                if (held := owner(path.parent)) is not None:
+                    owners.add(held.run)
+
+
+def test_two_grids_at_once_run_each_cell_once(tmp_path):
+    """Each attempt at a cell writes its own name into cell.json: the names seen on the way are counted.
+
+    The run in this process begins when the other one has begun a cell.
+    """
+    settings = [*SETTINGS, "strategy=fedavg,fedprox(mu=0.1),fedavgm", "seed=0,1"]
+    line = ["--grid", "smoke", "--results", str(tmp_path), "--no-mlflow", "--tables-only", "--n-jobs", "1"]
+    line += [part for setting in settings for part in ("--set", setting)]
+    attempts: dict[str, set[str]] = {}
+    owners: set[str] = set()
+    ended = threading.Event()
+    looking = threading.Thread(target=look, args=(tmp_path / "smoke", attempts, owners, ended))
+    looking.start()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "bench.grid", *line],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as other:  # fmt: skip
+            while not owners and other.poll() is None:
+                time.sleep(0.05)
+            mine = in_process(*line, "--shuffle", "1")
+            out, err = other.communicate()
+    finally:
+        ended.set()
+        looking.join()
+    assert [other.returncode, mine.returncode] == [0, 0], (err, mine.stderr)
     assert len(attempts) == 6
     assert {len(names) for names in attempts.values()} == {1}
     assert len(owners) == 2, "one of the runs did nothing"
-    assert set(reports.rows_of(Store(tmp_path / "smoke")).frame["state"]) == {"done"}
-    assert all("6 cells" in out and "Traceback" not in err for out, err in told)
+    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"done"}
+    assert all("6 cells" in said and "Traceback" not in told for said, told in ((out, err), (mine.stdout, mine.stderr)))
 
 
 def test_the_host_is_named_with_its_process_namespace():

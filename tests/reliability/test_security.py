@@ -3,12 +3,10 @@
 import ast
 import hashlib
 import io
-import os
 import pickle
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -32,8 +30,8 @@ from bench.store.grid_folder import Store
 from bench.store.states import load_state, read_tensors
 from tests import reports
 from tests.fake_store import DATA, EXTRACTOR, finished_store, run_cell
+from tests.guard import ROOT, run_guarded
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ("bench", "strategies", "partitions")
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 CPU = torch.device("cpu")
@@ -327,113 +325,14 @@ def test_the_hint_after_a_run_is_for_this_machine_alone(tmp_path, monkeypatch):
     assert open_servers(f"`{hint}`") == []
 
 
-LISTENING = """
-import sys
-import psutil
-import joblib
-from bench.run import pool
-
-def listening():
-    found = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return [c.laddr.ip for p in found for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-
-if __name__ == "__main__":
-    with pool._configured(sys.argv[1], None, 1):
-        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(2)) == [0, 1]
-        print(*listening())
-"""
-LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-
-
-@pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
-def test_local_clusters_listen_to_this_machine_alone(tmp_path, backend, package):
-    pytest.importorskip(package)
-    pytest.importorskip("psutil")
-    (tmp_path / "listen.py").write_text(LISTENING, encoding="utf-8")
-    done = run_python(tmp_path / "listen.py", backend)
-    assert done.returncode == 0, done.stderr
-    addresses = set(done.stdout.splitlines()[-1].split())
-    assert addresses, "a cluster that listens nowhere was not looked at"
-    assert addresses <= LOOPBACK
-
-
-def run_python(*arguments, **environment):
-    env = {key: value for key, value in os.environ.items() if key not in UNSET}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)} | environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------ the network
 
 
-# What would silence MLflow's and others' messages home, were they sent.
-UNSET = (
-    "CI",
-    "DO_NOT_TRACK",
-    "MLFLOW_DISABLE_TELEMETRY",
-    "MLFLOW_TRACKING_URI",
-    "PYTEST_CURRENT_TEST",
-    "PYTEST_VERSION",
-)
-GUARD = """
-import os, socket, sys
-
-def _write(name, text):
-    with open(os.path.join(os.environ["GUARD_LOG"], name), "a") as file:
-        file.write(text + "\\n")
-
-def _refuse(event, args):
-    if event in ("socket.connect", "socket.sendto", "socket.bind"):
-        own = event == "socket.bind" and args[1][0] in ("127.0.0.1", "::1")  # urllib3 looks so whether there is IPv6
-        if own or args[0].family == socket.AF_UNIX:
-            return
-    elif event not in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "urllib.Request"):
-        return
-    _write("tried", f"{os.getpid()} {sys.argv[:1]} {event} {args[1:] or args}")
-    raise OSError("the network is forbidden")
-
-sys.addaudithook(_refuse)
-_write("guarded", str(os.getpid()))
-"""
-
-
-@pytest.fixture
-def guarded(tmp_path):
-    """Runs Python where each process refuses and notes whatever reaches for the network; the folder of the notes."""
-    (tmp_path / "guard").mkdir()
-    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD, encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path / "guard"), str(ROOT)])
-
-    def start(*arguments):
-        return run_python(*arguments, PYTHONPATH=path, GUARD_LOG=str(tmp_path))
-
-    return start, tmp_path
-
-
-def test_the_guard_sees_and_refuses(guarded):
-    start, notes = guarded
-    done = start("-c", "import socket; socket.create_connection(('127.0.0.1', 9))")
+def test_the_guard_sees_and_refuses(tmp_path):
+    """Else a grid under guard would show nothing: `tests/acceptance/test_grid.py`."""
+    done = run_guarded(tmp_path, "-c", "import socket; socket.create_connection(('127.0.0.1', 9))")
     assert "the network is forbidden" in done.stderr
-    assert "socket.getaddrinfo" in (notes / "tried").read_text()
-
-
-@pytest.mark.xdist_group("grid")
-def test_a_grid_runs_without_the_network(guarded):
-    """From the command line to tables and MLflow's database, in the parent and in its workers."""
-    start, notes = guarded
-    tiny = ["training.rounds=1", "evaluation.n_samples=20", "strategy=fedavg"]
-    done = start(
-        "-m", "bench.grid", "--grid", "smoke", "--results", notes / "results", "--n-jobs", 1,
-        *(word for setting in tiny for word in ("--set", setting)),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "MLflow is not up to date" not in done.stdout + done.stderr
-    assert (notes / "results" / "mlflow.db").exists()
-    assert (notes / "results" / "smoke" / "tables" / "summary.tex").exists()
-    assert len(set((notes / "guarded").read_text().split())) >= 2, "the workers were not guarded"
-    assert not (notes / "tried").exists(), (notes / "tried").read_text()
+    assert "socket.getaddrinfo" in (tmp_path / "tried").read_text()
 
 
 # ------------------------------------------------------------------------------------------ names that are code elsewhere
