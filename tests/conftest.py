@@ -1,5 +1,8 @@
 """Settings of the whole suite."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 # Property tests draw the same examples in every run, so that no run fails by chance; `--hypothesis-profile fresh` draws
@@ -7,3 +10,29 @@ from hypothesis import settings
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("fresh", deadline=None)
 settings.load_profile("same")
+
+# Whole runs, browsers, servers, pictures and LaTeX; and the checker of laws, which tries many mistakes.
+SLOW = (
+    "acceptance/",
+    "browser/",
+    "reliability/",
+    "laws/test_check",
+    "unit/test_figures",
+    "unit/test_report",
+    "unit/test_tables_latex",
+    "unit/test_tracking",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and let one worker have all tests of a file, so that it makes their set-up once.
+
+    The laws have no set-up that takes time: one by one they fill up both workers at the end.
+    """
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        if file.startswith(SLOW):
+            item.add_marker("slow")
+        if not file.startswith("laws/") and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
