@@ -131,7 +131,7 @@ def planned(store: Store) -> list[PlannedCell]:
         raise ConfigError(f"{error}; give the folder of one grid, such as results/default") from error
     except (Damaged, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{store.root / 'grid.json'} is broken, or of an older version ({error}); run the grid again"
+            f"{store.root / 'grid.json'} is damaged, or of an older version ({error}); run the grid again"
         ) from error
 
 
@@ -148,7 +148,7 @@ def verify(store: Store, cell: PlannedCell, data_root: Path | None, console: Con
     try:
         before, recorded = measured(folder), Result.read(folder.path)
     except Damaged as error:
-        return Verdict(cell, cell_name(cell.labels), told=[f"{folder.path} holds a broken file: {error}"])
+        return Verdict(cell, cell_name(cell.labels), told=[f"{folder.path} holds a damaged file: {error}"])
     assert recorded is not None  # the cell was chosen for it
     job = make_job(config, cell, recorded, data_root)
     told = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]

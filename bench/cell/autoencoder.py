@@ -81,7 +81,7 @@ def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoi
         if kept is not None:
             return FirstStage.from_state(kept)
     except ValueError as error:  # Damaged, or a whole file that is no first stage
-        warnings.warn(f"{path} is broken ({error}); the autoencoder is trained anew", stacklevel=2)
+        warnings.warn(f"{path} is damaged ({error}); the autoencoder is trained anew", stacklevel=2)
     made = _train(setting, False, tick, point)
     write_tensors(path, made.state())
     return made

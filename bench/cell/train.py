@@ -133,7 +133,7 @@ def find_damage(folder: CellFolder) -> str | None:
     if trained is None:
         return f"{folder.path / 'weights.safetensors'} is missing"
     broken = folder.changed(trained.files, missing_too=True)
-    return next((f"{folder.path / name} is broken ({why})" for name, why in broken.items()), None)
+    return next((f"{folder.path / name} is damaged ({why})" for name, why in broken.items()), None)
 
 
 def _first_stage(setting: Setting, every: int) -> FirstStage | None:

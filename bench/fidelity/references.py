@@ -64,7 +64,7 @@ def class_moments(
         if kept is not None:
             return ClassMoments(*(kept[key].numpy() for key in ("counts", "mean", "second")))
     except (KeyError, ValueError) as error:
-        warnings.warn(f"{path} is broken ({error}); the classes' statistics are computed anew", stacklevel=2)
+        warnings.warn(f"{path} is damaged ({error}); the classes' statistics are computed anew", stacklevel=2)
     made = _moments(extractor.features(images, device)[0].double(), labels, n_classes)
     write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(made).items()})
     return made
@@ -131,7 +131,7 @@ def _read_reference(path: Path, extractor: Extractor) -> Reference | None:
         if shapes != ((width,), (width, width), (width,)):
             raise ValueError(f"shapes {shapes} for {width} features")
     except (KeyError, ValueError) as error:
-        warnings.warn(f"{path} is broken ({error}); the reference statistics are computed anew", stacklevel=3)
+        warnings.warn(f"{path} is damaged ({error}); the reference statistics are computed anew", stacklevel=3)
         return None
     return made
 

@@ -86,7 +86,7 @@ def _forget_others(root: Path, made: Iterable[Path]) -> None:
         record = read_json(root / WRITTEN)
         last = record["files"] if record else []
     except Damaged as error:
-        warnings.warn(f"{root / WRITTEN} is broken ({error}); files of the last report may be left", stacklevel=2)
+        warnings.warn(f"{root / WRITTEN} is damaged ({error}); files of the last report may be left", stacklevel=2)
         last = []
     for name in set(last) - set(names):
         remove(root / name)

@@ -208,7 +208,7 @@ class CellFolder:
             return []
 
     def _warn(self, kind: type[Record], error: Damaged) -> None:
-        warnings.warn(f"{self.path / kind.FILE} is broken ({error}) and is not used", stacklevel=3)
+        warnings.warn(f"{self.path / kind.FILE} is damaged ({error}) and is not used", stacklevel=3)
 
 
 class Heartbeat:

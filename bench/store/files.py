@@ -119,7 +119,7 @@ def quarantine(path: Path, into: Path, why: str) -> None:
     stem = str(path.name)
     there = next(t for k in range(10**6) if not (t := into / (f"{stem}.{k}" if k else stem)).exists())
     shutil.move(path, there)
-    warnings.warn(f"{path} is broken ({why}); it is kept as {there}, and made anew", stacklevel=3)
+    warnings.warn(f"{path} is damaged ({why}); it is kept as {there}, and made anew", stacklevel=3)
 
 
 def plain(value: Any) -> Any:

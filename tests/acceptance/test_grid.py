@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 import bench.cell.setting
 from bench.fidelity.extractors import load_extractor
 from bench.grid import main
-from bench.report.results import cell_frame
+from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
+from tests import reports
 from tests.acceptance.conftest import command
 from tests.guard import ROOT, run_python
 from tests.shortcuts import in_process
@@ -49,7 +50,7 @@ def of_cells(root: Path) -> dict[str, float]:
 
 def hashes(root: Path) -> dict[str, tuple[str, str, str]]:
     store = Store(root)
-    results = [store.cell(cell.cell_id).result() for cell in store.planned()]
+    results = [read_json(store.cell(cell.cell_id).path / "result.json") for cell in store.planned()]
     return {r["cell_id"]: (r["weight_hash"], r["sample_hash"], numbers(r)) for r in results}
 
 
@@ -109,7 +110,7 @@ def test_every_cell_leaves_its_files(smoke):
 def test_results_hold_what_a_paper_needs(smoke):
     store = Store(smoke[0] / "smoke")
     for cell in store.planned():
-        result = store.cell(cell.cell_id).result()
+        result = read_json(store.cell(cell.cell_id).path / "result.json")
         metrics = result["metrics"]
         assert metrics["fid"] > 0
         assert 1 <= metrics["is_mean"] <= 10
@@ -120,7 +121,7 @@ def test_results_hold_what_a_paper_needs(smoke):
         assert result["floor"]["fid"] > 0
         assert result["extractor"]["name"] == "mnist-cnn"
         assert (metrics["bytes_up"] == 0) == (cell.labels["n_clients"] is None)
-        assert len(store.cell(cell.cell_id).rounds()) == 2
+        assert len(read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")) == 2
 
 
 def test_the_tables_stand_beside_the_cells(smoke):
@@ -165,10 +166,10 @@ def test_other_samples_are_drawn_without_training_again(smoke, tmp_path):
     arguments = ["--set", "evaluation.n_samples=30", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
     assert main(["--grid", "smoke", "--results", str(results), "--tables-only", *arguments]) == 0
     (cell,) = Store(results / "smoke").planned()
-    result = Store(results / "smoke").cell(cell.cell_id).result()
+    result = read_json(Store(results / "smoke").cell(cell.cell_id).path / "result.json")
     assert result["metrics"]["n_generated"] == 30
     assert result["weight_hash"] in {weights for weights, *_ in before.values()}
-    rounds = Store(results / "smoke").cell(cell.cell_id).rounds()
+    rounds = read_lines(Store(results / "smoke").cell(cell.cell_id).path / "metrics.jsonl")
     assert [line["time"] < result["finished"] - result["metrics"]["cell_seconds"] for line in rounds] == [True, True]
 
 
@@ -243,7 +244,7 @@ def test_a_cell_that_raises_or_diverges_costs_no_other(tmp_path):
     assert "ZeroDivisionError: on purpose" in done.stderr
     assert "--retry-failed" in done.stderr
     store = Store(tmp_path / "r" / "smoke")
-    errors = [store.cell(cell.cell_id).error() for cell in store.planned()]
+    errors = [read_json(store.cell(cell.cell_id).path / "error.json") for cell in store.planned()]
     assert any(error and 'raise ZeroDivisionError("on purpose")' in error["traceback"] for error in errors)
 
 
@@ -287,7 +288,7 @@ def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, numbe
     assert process.returncode == 130
     assert "interrupted: 1 of 2 cells are done and kept; the same command goes on with the others" in told
     assert "Traceback" not in told
-    states = sorted(cell_frame(Store(tmp_path / "smoke"))["state"])
+    states = sorted(reports.rows_of(Store(tmp_path / "smoke")).frame["state"])
     assert states == ["done", "partial"]
     assert gone(process.pid), "a worker is left"
 
@@ -303,7 +304,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_p
     process.kill()
     process.wait()
     assert gone(process.pid), "a worker is left"
-    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"partial"}
+    assert set(reports.rows_of(Store(tmp_path / "smoke")).frame["state"]) == {"partial"}
     assert main([*arguments, "--quiet", "--tables-only"]) == 0
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from bench.cell.train import find_damage
 from bench.grid import main
+from bench.store.files import read_json
 from bench.store.grid_folder import Store
 from tests.acceptance.conftest import command
 from tests.shortcuts import in_process
@@ -71,7 +72,7 @@ def test_every_cell_has_its_pictures_and_diagnostics(recipes):
             if name.endswith((".png", ".gif")):
                 with Image.open(folder.path / name) as picture:
                     picture.load()
-        diagnostics = folder.result()["diagnostics"]
+        diagnostics = read_json(folder.path / "result.json")["diagnostics"]
         assert len(diagnostics["client_loss"]) == (2 if cell.labels["n_clients"] else 0)
         assert len(diagnostics["class_loss"]) == 10
 
@@ -82,21 +83,25 @@ def test_bits_per_dim_are_shared_by_cells_that_differ_in_the_sampler(recipes):
     known = json.loads((first.path / "likelihood.json").read_text())
     assert json.loads((second.path / "likelihood.json").read_text()) == known
     assert len(known["terms"]) == 60
-    assert first.result()["metrics"]["bits_per_dim"] == pytest.approx(known["prior"] + sum(known["terms"]))
-    assert first.result()["weight_hash"] == second.result()["weight_hash"]
-    assert first.result()["sample_hash"] != second.result()["sample_hash"]
+    assert read_json(first.path / "result.json")["metrics"]["bits_per_dim"] == pytest.approx(
+        known["prior"] + sum(known["terms"])
+    )
+    assert read_json(first.path / "result.json")["weight_hash"] == read_json(second.path / "result.json")["weight_hash"]
+    assert read_json(first.path / "result.json")["sample_hash"] != read_json(second.path / "result.json")["sample_hash"]
 
 
 def test_guided_cells_are_asked_for_classes_and_told_how_many_came(recipes):
     folder = of(Store(recipes[0] / "recipes"), "cosine-guided")
-    assert 0 <= folder.result()["metrics"]["label_accuracy"] <= 1
+    assert 0 <= read_json(folder.path / "result.json")["metrics"]["label_accuracy"] <= 1
     assert load_file(folder.path / "samples.safetensors")["labels"].shape == (20,)
-    assert folder.result()["metrics"]["bits_per_dim"] > 0
+    assert read_json(folder.path / "result.json")["metrics"]["bits_per_dim"] > 0
 
 
 def test_latent_cells_tell_what_their_autoencoder_costs_and_keeps(recipes):
     store = Store(recipes[0] / "recipes")
-    central, federated = (of(store, "cosine-latent", s).result()["metrics"] for s in ("centralized", "fedavg"))
+    central, federated = (
+        read_json(of(store, "cosine-latent", s).path / "result.json")["metrics"] for s in ("centralized", "fedavg")
+    )
     for metrics in (central, federated):
         assert metrics["reconstruction_fid"] > 0
         assert 0 < metrics["reconstruction_mse"] < 1
@@ -120,7 +125,9 @@ def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
     chosen = [*arguments(tmp_path), "--set", "recipe=cosine-guided,cosine-latent", "--set", "strategy=fedavg"]
     assert main([*chosen, "--no-mlflow", "--quiet", "--tables-only"]) == 0
     for recipe in ("cosine-guided", "cosine-latent"):
-        one, two = (of(Store(root / "recipes"), recipe).result() for root in (tmp_path, recipes[0]))
+        one, two = (
+            read_json(of(Store(root / "recipes"), recipe).path / "result.json") for root in (tmp_path, recipes[0])
+        )
         assert [one[key] for key in ("cell_id", "weight_hash", "sample_hash")] == [
             two[key] for key in ("cell_id", "weight_hash", "sample_hash")
         ]
@@ -148,9 +155,9 @@ def test_damaged_training_is_told_and_made_anew(recipes, tmp_path):
     done = command(*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only")
     assert done.returncode == 0, done.stderr
     for strategy, name in damaged.items():
-        assert re.search(f"{name} is broken .*its training is not used again", done.stderr)
-        after = of(Store(results / "recipes"), "cosine-latent", strategy).result()
-        assert after["weight_hash"] == before[strategy].result()["weight_hash"]
+        assert re.search(f"{name} is damaged .*its training is not used again", done.stderr)
+        after = read_json(of(Store(results / "recipes"), "cosine-latent", strategy).path / "result.json")
+        assert after["weight_hash"] == read_json(before[strategy].path / "result.json")["weight_hash"]
         assert after["metrics"]["n_generated"] == 21
 
 
@@ -162,18 +169,20 @@ def test_a_damaged_likelihood_is_made_anew(recipes, tmp_path, text, capsys):
     known = of(Store(results / "recipes"), "cosine-simple-ddim")
     (known.path / "likelihood.json").write_text(text)
     chosen = ["--set", "recipe=cosine-simple-ddim", "--set", "strategy=fedavg", "--no-mlflow", "--n-jobs", "1"]
-    with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
+    with pytest.warns(UserWarning, match=r"likelihood.json is damaged"):
         assert main([*arguments(results, **{"evaluation.n_samples": 21}), *chosen, "--tables-only"]) == 0
-    after = of(Store(results / "recipes"), "cosine-simple-ddim").result()["metrics"]
-    assert after["bits_per_dim"] == known.result()["metrics"]["bits_per_dim"]
-    with pytest.warns(UserWarning, match=r"likelihood.json is broken"):
+    after = read_json(of(Store(results / "recipes"), "cosine-simple-ddim").path / "result.json")["metrics"]
+    assert after["bits_per_dim"] == read_json(known.path / "result.json")["metrics"]["bits_per_dim"]
+    with pytest.warns(UserWarning, match=r"likelihood.json is damaged"):
         assert main([*arguments(results), *chosen, "--plan"]) == 0
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_likelihoods_seconds_are_a_cost_of_every_cell_that_has_it(recipes):
     store = Store(recipes[0] / "recipes")
-    first, second = (of(store, f"linear-hybrid-{name}").result()["metrics"] for name in ("ancestral", "dpm"))
+    first, second = (
+        read_json(of(store, f"linear-hybrid-{name}").path / "result.json")["metrics"] for name in ("ancestral", "dpm")
+    )
     assert first["likelihood_seconds"] == second["likelihood_seconds"] > 0
 
 

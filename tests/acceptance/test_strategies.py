@@ -127,7 +127,7 @@ def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     folder = by_strategy(ran)["local-only"]
     path, before = folder.path / "personal" / "1.safetensors", read_json(folder.path / "result.json")
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-    assert "1.safetensors is broken" in find_damage(folder)
+    assert "1.safetensors is damaged" in find_damage(folder)
     every = {
         "strategy": "local-only",
         "evaluation.curve_every": 1,
@@ -137,7 +137,7 @@ def test_damage_to_a_personal_part_is_found_and_mended(ran, tmp_path, capsys):
     assert main([*arguments(ran, **every), "--no-mlflow", "--quiet", "--tables-only", "--n-jobs", "1"]) == 0
     (cell,) = Store(ran / "smoke").planned()
     after = Store(ran / "smoke").cell(cell.cell_id)
-    assert find_damage(after) is None  # what is broken was not copied: the training was done again
+    assert find_damage(after) is None  # what is damaged was not copied: the training was done again
     assert read_json(after.path / "result.json")["weight_hash"] == before["weight_hash"]
     capsys.readouterr()
 
@@ -214,7 +214,7 @@ def test_what_is_missing_or_broken_of_a_training_is_found(ran, name):
     path.unlink()
     assert name in find_damage(folder)
     path.write_bytes(b"{" if name.endswith("json") else b"{\n")
-    assert f"{name} is broken" in find_damage(folder)
+    assert f"{name} is damaged" in find_damage(folder)
     path.write_bytes(whole)
     assert find_damage(folder) is None
 

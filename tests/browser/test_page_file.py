@@ -78,7 +78,7 @@ def test_a_broken_log_is_told_and_left_out(tmp_path):
     store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
     folder = fake_store.begin(store, store.planned()[0])
     (folder.path / "metrics.jsonl").write_text("no json\n")
-    with pytest.warns(UserWarning, match=r"metrics.jsonl is broken"):
+    with pytest.warns(UserWarning, match=r"metrics.jsonl is damaged"):
         assert curves(reports.read(store).cells[0])["rounds"] == []
 
 
@@ -109,7 +109,7 @@ def test_the_more_cells_the_fewer_images_a_sheet_has():
 def test_missing_and_broken_samples_are_told(tmp_path):
     assert sheet(CellFolder(tmp_path), 1) == {"missing": "samples.safetensors is not there"}
     (tmp_path / "samples.safetensors").write_bytes(b"no tensors")
-    assert "is broken" in sheet(CellFolder(tmp_path), 1)["missing"]
+    assert "is damaged" in sheet(CellFolder(tmp_path), 1)["missing"]
 
 
 def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_keys_that_a_cell_s_records_lack_show_as_missing(tmp_path):
     folder.append("metrics.jsonl", [{"round": 1, "time": 0.0}])
     for name in ("partition.json", "curve.json"):
         write_json(folder.path / name, {"of": "another version"})
-    with pytest.warns(UserWarning, match=r"partition\.json is broken \(histogram: Field required\)"):
+    with pytest.warns(UserWarning, match=r"partition\.json is damaged \(histogram: Field required\)"):
         told = cell_data(reports.read(store).cells[0], 1, Distinct(), Distinct())
     assert [told[key] for key in ("round", "seconds", "partition")] == [1, None, None]
     assert told["time"] == "1970-01-01 00:00:00"

@@ -9,11 +9,11 @@ import pytest
 
 from bench.cell.run import run_cell
 from bench.config.grid_file import load_grid
-from bench.report.tables.write import write_tables
 from bench.run.plan import make_plan
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
 from bench.verify import differences
+from tests import reports
 from tests.fake_store import finished_store, tell_more
 from tests.reliability.chaos import TARGETS, main, numbers, strikes
 from tests.shortcuts import blank_pictures
@@ -29,7 +29,7 @@ def undisturbed(tmp_path) -> Path:
     with blank_pictures():
         for job in plan.jobs:
             run_cell(job)
-    write_tables(plan.store)
+    reports.write_tables(plan.store)
     return tmp_path / "undisturbed"
 
 
@@ -51,7 +51,7 @@ def test_three_kills_change_no_number(tmp_path, undisturbed, capsys):
 def store(tmp_path) -> Store:
     made = finished_store(tmp_path, {"seed": [0], "n_clients": [3]})
     tell_more(made)
-    write_tables(made)
+    reports.write_tables(made)
     return made
 
 
@@ -94,7 +94,7 @@ def test_seconds_and_times_may_differ(store):
     write_json(
         path, result | {"metrics": metrics, "finished": 1.0, "environment": result["environment"] | {"commit": None}}
     )
-    write_tables(store)
+    reports.write_tables(store)
     assert differences(before, numbers(store)) == []
 
 

@@ -62,7 +62,7 @@ def test_the_files_that_are_damaged_here_are_all_that_a_cell_has(finished):
 def test_damage_is_noticed_and_put_aside(name, damage, copy):
     folder = folder_of(copy)
     DAMAGE[damage](folder.path / name)
-    with pytest.warns(UserWarning, match=f"{Path(name).name} is broken"):
+    with pytest.warns(UserWarning, match=f"{Path(name).name} is damaged"):
         folder.mend()
     assert (folder.path.parent / QUARANTINE / copy.cell_id / Path(name).name).exists()
     assert not (folder.path / name).exists()
@@ -75,7 +75,7 @@ def test_what_was_damaged_is_made_anew_with_the_same_numbers(name, copy, finishe
     folder = folder_of(copy)
     before = read_json(folder.path / "result.json")["files"]
     DAMAGE["flipped at the end"](folder.path / name)
-    with pytest.warns(UserWarning, match="is broken"):
+    with pytest.warns(UserWarning, match="is damaged"):
         run_cell(copy)
     assert numbers(folder) == finished[1]
     after = read_json(folder.path / "result.json")["files"]
@@ -104,7 +104,7 @@ def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
         assert main(line) == 0
     told = capsys.readouterr()
     assert "0 ended before, 1 to run" in told.out
-    assert "samples.png is broken (its content is not what was written); it is kept as" in " ".join(told.out.split())
+    assert "samples.png is damaged (its content is not what was written); it is kept as" in " ".join(told.out.split())
     assert main([*line, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 
@@ -119,7 +119,7 @@ def test_caches_are_mended(damage, copy, finished):
         DAMAGE[damage](path)
     for name in ("train.json", "result.json"):
         (folder.path / name).unlink()
-    with pytest.warns(UserWarning, match="is broken"):
+    with pytest.warns(UserWarning, match="is damaged"):
         run_cell(copy)
     assert numbers(folder) == finished[1]
 

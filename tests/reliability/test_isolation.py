@@ -15,11 +15,12 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.cell.job import CellJob, How, from_json, to_json
 from bench.cell.run import find_timeout, run_cell
-from bench.report.results import cell_frame
 from bench.run import isolate, pool, watch
 from bench.store import locks
 from bench.store.cell_folder import HANG
+from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
+from tests import reports
 from tests.acceptance.conftest import command
 from tests.guard import ROOT
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of, numbers
@@ -75,12 +76,16 @@ def test_every_cell_ends_in_its_way_and_the_others_finish(ended):
     assert "Traceback" not in done.stdout + done.stderr
     for cell, way in zip(store.planned(), names, strict=True):
         (state, told), folder = ENDS[way], store.cell(cell.cell_id)
-        assert folder.state() == state, (way, folder.error())
+        assert folder.state() == state, (way, read_json(folder.path / "error.json"))
         if state != "done":
-            assert folder.error()["error"].startswith(told), way
+            assert read_json(folder.path / "error.json")["error"].startswith(told), way
             assert told in done.stderr
         assert not locks.is_locked(folder.path)
-    (error,) = [e for cell in store.planned() if (e := store.cell(cell.cell_id).error()) and e["status"] == "timeout"]
+    (error,) = [
+        e
+        for cell in store.planned()
+        if (e := read_json(store.cell(cell.cell_id).path / "error.json")) and e["status"] == "timeout"
+    ]
     assert "odd.py" in error["traceback"]
     assert "in upload" in error["traceback"]
 
@@ -97,7 +102,7 @@ def test_the_same_command_runs_none_of_them_again_and_retry_failed_just_those(tm
     assert [done.returncode for done in (first, again, retried)] == [1, 1, 0], retried.stderr
     assert "3 ended before, 0 to run" in again.stdout
     assert "1 ended before, 2 to run" in retried.stdout
-    assert set(cell_frame(Store(tmp_path / "r" / "smoke"))["state"]) == {"done"}
+    assert set(reports.rows_of(Store(tmp_path / "r" / "smoke")).frame["state"]) == {"done"}
 
 
 # ------------------------------------------------------------------------------------------ one process a cell
@@ -129,7 +134,7 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
         process.stdin.write(to_json(job).encode())
         process.stdin.close()
         deadline = time.monotonic() + 60
-        while len(folder_of(job).rounds()) < 2 and time.monotonic() < deadline:
+        while len(read_lines(folder_of(job).path / "metrics.jsonl")) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         codes.append(process.wait())
@@ -139,7 +144,7 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
     isolate.run_isolated(job)
     assert codes == [-signal.SIGKILL, 0]
     assert numbers(folder_of(job)) == finished[1]
-    assert folder_of(job).manifest()["resumed"] > 0
+    assert read_json(folder_of(job).path / "cell.json")["resumed"] > 0
 
 
 def test_a_process_that_cannot_end_itself_is_ended(tmp_path, monkeypatch):
@@ -148,7 +153,10 @@ def test_a_process_that_cannot_end_itself_is_ended(tmp_path, monkeypatch):
     (job,) = jobs_of(tmp_path, f"strategy={odd('stops')}")
     isolate.run_isolated(replace(job, how=How(timeout=4)))
     assert folder_of(job).state() == "timeout"
-    assert folder_of(job).error()["error"] == "not done within --timeout, 4 s, and it did not end itself"
+    assert (
+        read_json(folder_of(job).path / "error.json")["error"]
+        == "not done within --timeout, 4 s, and it did not end itself"
+    )
     assert not locks.is_locked(folder_of(job).path)
 
 
@@ -158,7 +166,7 @@ def test_two_deaths_are_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(isolate, "_run_process", lambda job: next(codes))
     isolate.run_isolated(job)
     assert folder_of(job).state() == "killed"
-    assert folder_of(job).error()["error"] == "its process was killed by SIGSEGV; that was try 2"
+    assert read_json(folder_of(job).path / "error.json")["error"] == "its process was killed by SIGSEGV; that was try 2"
 
 
 def test_the_next_attempt_records_a_time_out_that_nobody_did(tmp_path):
@@ -168,7 +176,7 @@ def test_the_next_attempt_records_a_time_out_that_nobody_did(tmp_path):
     (folder.path / HANG).write_text('Timeout (0:00:05)!\nThread 0x1:\n  File "odd.py", line 3 in upload\n')
     run_cell(job)
     assert folder.state() == "timeout"
-    assert "0:00:05" in folder.error()["error"]
+    assert "0:00:05" in read_json(folder.path / "error.json")["error"]
     folder.forget_failure()
     assert folder.state() == "partial"
 
@@ -196,7 +204,7 @@ def test_an_isolated_cell_ends_with_the_process_that_started_it(tmp_path):
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(below, timeout=15)[1] == []
-    assert cell_frame(Store(tmp_path / "smoke"))["state"].tolist() == ["partial"]
+    assert reports.rows_of(Store(tmp_path / "smoke")).frame["state"].tolist() == ["partial"]
 
 
 # ------------------------------------------------------------------------------------------ the order of things

@@ -15,12 +15,12 @@ import pytest
 
 from bench.cell.job import How
 from bench.cell.run import run_cell
-from bench.report.results import cell_frame
 from bench.run import pool
 from bench.store import locks
-from bench.store.files import Damaged, write_json
+from bench.store.files import Damaged, read_lines, write_json
 from bench.store.grid_folder import Store
 from bench.store.locks import LOCK, Owner, hold, is_locked, owner, this_host
+from tests import reports
 from tests.guard import ROOT
 from tests.reliability.tiny import SETTINGS, folder_of, jobs_of
 from tests.shortcuts import in_process
@@ -142,7 +142,7 @@ def test_a_cell_that_another_process_works_at_is_left_to_it(tmp_path):
     with hold(folder_of(job).path, "another run"):
         run_cell(job)
         assert folder_of(job).state() == "running" or not folder_of(job).ended()
-        assert folder_of(job).rounds() == []
+        assert read_lines(folder_of(job).path / "metrics.jsonl") == []
 
 
 def test_a_cell_that_has_ended_is_not_run_again(tmp_path):
@@ -192,7 +192,7 @@ def test_two_grids_at_once_run_each_cell_once(tmp_path):
     assert len(attempts) == 6
     assert {len(names) for names in attempts.values()} == {1}
     assert len(owners) == 2, "one of the runs did nothing"
-    assert set(cell_frame(Store(tmp_path / "smoke"))["state"]) == {"done"}
+    assert set(reports.rows_of(Store(tmp_path / "smoke")).frame["state"]) == {"done"}
     assert all("6 cells" in said and "Traceback" not in told for said, told in ((out, err), (mine.stdout, mine.stderr)))
 
 

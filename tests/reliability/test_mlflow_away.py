@@ -675,7 +675,7 @@ def test_a_damaged_file_of_a_cell_keeps_no_other_from_being_sent(results, name):
     store = fake_store.finished_store(results, {"n_clients": [3], "seed": [0]})
     broken = store.cell(store.planned()[0].cell_id).path / name
     broken.write_bytes(b'{"damaged": 1}\n\x00\xff\n')
-    with pytest.warns(UserWarning, match=f"{name} is broken"):
+    with pytest.warns(UserWarning, match=f"{name} is damaged"):
         Tracker(store, address(results)).sync(running=False)
     finished = [run.data.tags["kind"] for run in runs_of(address(results)) if run.info.status == "FINISHED"]
     assert sorted(finished) == ["cell"] * 3 + ["grid"] + ["summary"] * 3

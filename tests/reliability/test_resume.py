@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_not_used(stopped, victim, damage,
         with pytest.raises(Damaged):
             load_state(folder.path / CLIENTS / state["run"]["clients"]["1"], torch.device("cpu"))
         return
-    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors is broken .* made anew"):
+    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors is damaged .* made anew"):
         assert find_checkpoint(folder, "cpu") is None
     assert read_lines(folder.path / "metrics.jsonl") == []
     assert (folder.path.parent / ".quarantine" / job.cell_id / CHECKPOINT).exists()
@@ -200,7 +200,7 @@ def test_after_damage_the_cell_is_trained_anew_to_the_same_numbers(stopped, vict
     (job,) = jobs_of(tmp_path / "r", *settings)
     (path,) = folder_of(job).path.glob(victim)
     DAMAGE["flipped at the end"](path)
-    with pytest.warns(UserWarning, match="is broken"):
+    with pytest.warns(UserWarning, match="is damaged"):
         run_cell(job)
     assert numbers(folder_of(job)) == wanted
 

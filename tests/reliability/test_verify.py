@@ -139,7 +139,7 @@ def test_a_broken_record_is_no_good_cell(store, capsys):
     path.write_text(path.read_text().replace('"n_reference": 200', '"n_reference": 201'))
     assert main([str(store.root)]) == 1
     told = capsys.readouterr().out
-    assert "holds a broken file: result.json: its checksum is that of other content" in told
+    assert "holds a damaged file: result.json: its checksum is that of other content" in told
     assert "different" in told
 
 
@@ -170,7 +170,7 @@ def test_folders_without_a_finished_cell_are_mistakes(tmp_path, capsys):
     assert "none of the grid's cells is finished" in capsys.readouterr().err
     (store.root / "grid.json").write_text('{"cells": []}')
     assert main([str(store.root)]) == 2
-    assert "grid.json is broken, or of an older version (" in capsys.readouterr().err
+    assert "grid.json is damaged, or of an older version (" in capsys.readouterr().err
 
 
 def test_a_cell_that_is_not_there_is_a_mistake(made, capsys):

@@ -340,7 +340,7 @@ def test_a_log_that_cannot_be_read_is_told_and_costs_what_it_is_needed_for(tmp_p
     store = planted(tmp_path, axes={"n_clients": [3]})
     broken = store.cell(next(c.cell_id for c in store.planned() if c.labels["n_clients"])).path
     (broken / "steps.jsonl").write_text("{]\n")
-    with pytest.warns(UserWarning, match=f"{broken / 'steps.jsonl'} is broken"):
+    with pytest.warns(UserWarning, match=f"{broken / 'steps.jsonl'} is damaged"):
         table = reports.answers(store)
     found = table[table["claim"].isin([1, 2, 4])]
     assert set(found.loc[found["measure"] == "paper", "n"]) == {2}

@@ -289,7 +289,7 @@ def test_what_is_damaged_is_told_and_costs_only_what_needs_it(tmp_path, collecte
     folder = folder_of(store, "fedavg")
     for name in ("partition.json", "samples.safetensors", "film.gif"):
         (folder.path / name).write_bytes(b"{}")
-    with pytest.warns(UserWarning, match=r"partition\.json is broken"):
+    with pytest.warns(UserWarning, match=r"partition\.json is damaged"):
         made, untold = reports.draw_figures(store, store.root / "figures")
     told = {line.split(":")[0] for line in untold}
     assert told == {"overview", "clients", "samples", "samples_grid", "skew", "film"}

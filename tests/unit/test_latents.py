@@ -56,7 +56,7 @@ def test_a_broken_file_is_made_anew(make, tmp_path):
     first, _ = make(cell_of())
     (path,) = (tmp_path / latents.CACHE).iterdir()
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match="is broken .* trained anew"):
+    with pytest.warns(UserWarning, match="is damaged .* trained anew"):
         again, trained = make(cell_of())
     assert trained == 240
     assert same(first.space.state(), again.space.state())

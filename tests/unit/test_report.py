@@ -110,7 +110,7 @@ def test_a_damaged_result_is_told_and_counts_as_missing(tmp_path):
     path = store.cell(store.planned()[0].cell_id).path / "result.json"
     path.write_bytes(path.read_bytes()[:-100])
     (told,) = write_report(store.root, pictures=False).warnings
-    assert f"{path} is broken" in told
+    assert f"{path} is damaged" in told
     rows = pd.read_csv(store.root / TABLES / "cells.csv")
     assert (rows["state"] != "done").sum() == 1
 

@@ -97,7 +97,7 @@ def test_a_record_of_another_cell_is_not_believed(folder):
 def test_a_record_says_which_field_is_wrong(folder):
     write_json(folder.path / "result.json", RESULT | {"metrics": {"fid": "low"}})
     with pytest.warns(
-        UserWarning, match=r"result\.json is broken \(metrics\.fid.*: Input should be a valid .*\) and is not"
+        UserWarning, match=r"result\.json is damaged \(metrics\.fid.*: Input should be a valid .*\) and is not"
     ):
         assert folder.read(Result) is None
     write_json(folder.path / "result.json", {key: value for key, value in RESULT.items() if key != "finished"})
@@ -116,7 +116,7 @@ def test_what_an_older_version_did_not_write_has_a_default(folder):
 def test_a_damaged_log_is_as_if_it_were_empty(folder):
     folder.begin({})
     folder.append("metrics.jsonl", [{"round": 1, "time": 5.0, "fid": 2.0}, {"round": "two", "time": 6.0}])
-    with pytest.warns(UserWarning, match=r"metrics\.jsonl is broken \(round: .*\) and is not used"):
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl is damaged \(round: .*\) and is not used"):
         assert folder.read_log(Round) == []
     with pytest.raises(Damaged, match="round"):
         Round.read_log(folder.path)
@@ -151,9 +151,9 @@ def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text
     for name in ("train.json", "likelihood.json"):
         write_bytes(folder.path / name, text.encode())
     store = Store(folder.path.parent)
-    with pytest.warns(UserWarning, match=r"train.json is broken .* not used"):
+    with pytest.warns(UserWarning, match=r"train.json is damaged .* not used"):
         assert store.find_trained("t") == []
-    with pytest.warns(UserWarning, match=r"likelihood.json is broken .* not used"):
+    with pytest.warns(UserWarning, match=r"likelihood.json is damaged .* not used"):
         assert store.find_likelihood("l") is None
 
 

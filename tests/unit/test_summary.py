@@ -139,7 +139,7 @@ def test_a_log_that_cannot_be_read_says_nothing_and_is_told(tmp_path, content):
     store = fake_store.finished_store(tmp_path, SMALL | {"seed": [0]})
     broken = store.cell(store.planned()[1].cell_id).path
     (broken / "steps.jsonl").write_text(content)
-    with pytest.warns(UserWarning, match=f"{broken / 'steps.jsonl'} is broken"):
+    with pytest.warns(UserWarning, match=f"{broken / 'steps.jsonl'} is damaged"):
         rows = reports.rows_of(store).frame
     assert list(rows["train_roughness"].isna()) == [False, True]
     assert rows["fid"].notna().all()

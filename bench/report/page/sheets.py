@@ -33,7 +33,7 @@ def sheet(folder: CellFolder, cells: int) -> dict[str, object]:
             return {"missing": "samples.safetensors is not there"}
         images = tensors["images"]
     except (Damaged, KeyError) as error:
-        return {"missing": f"samples.safetensors is broken ({error})"}
+        return {"missing": f"samples.safetensors is damaged ({error})"}
     shown = images[: images_each(cells, images.shape[-1] * images.shape[-2])]
     picture = _small(shown)
     picture.save(buffer := io.BytesIO(), "PNG", optimize=True)

@@ -59,7 +59,7 @@ def _read(folder: CellFolder, last: int) -> dict[int, Tensor]:
             keys = ["images"] if name == "samples.safetensors" else list(tensors)
             read = {last if key == "images" else int(key): tensors[key][:MOST].clone() for key in keys}
         except (KeyError, ValueError) as error:
-            warnings.warn(f"{path} is broken ({error}) and is not sent to MLflow", stacklevel=2)
+            warnings.warn(f"{path} is damaged ({error}) and is not sent to MLflow", stacklevel=2)
             continue
         sheets |= {number: images for number, images in read.items() if len(images)}
     return sheets
