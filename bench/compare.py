@@ -31,7 +31,7 @@ from bench.report.results import Cell, Results
 from bench.report.stats import paired_interval
 from bench.report.summary import cell_rows
 from bench.report.tables.markdown import markdown_table
-from bench.store.files import write_bytes
+from bench.store.files import Damaged, write_bytes
 
 SEED = "seed"
 SHOWN = 12  # settings, or values of one, that are printed
@@ -104,6 +104,8 @@ def open_results(folder: Path) -> Results:
         if (folder / "grid.json").is_file():
             return Results.read(folder)
         inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
+    except Damaged as error:
+        raise ConfigError(f"{folder / 'grid.json'} is damaged ({error})") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: cannot be read: {error}") from error
     hint = f"; did you mean {' or '.join(inside)}?" if inside else ""

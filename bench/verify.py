@@ -195,9 +195,10 @@ def make_job(config: CellConfig, cell: PlannedCell, recorded: Result, data_root:
         ("data", recorded.data, data.digest),
         ("extractor", recorded.extractor, extractor.digest),
     ):
-        if before is not None and before.digest not in (None, digest):
+        if before is None or before.digest != digest:
+            name, known = (before.name, before.digest) if before else ("unknown", "unknown")
             raise ConfigError(
-                f"cell {cell.cell_id}: its {what} ({before.name}) had the digest {before.digest}, "
+                f"cell {cell.cell_id}: its {what} ({name}) had the digest {known}, "
                 f"those here have {digest}: its numbers cannot be the same"
             )
     ids = {device: cell_id(config, data.digest, extractor.digest, device) for device in ("cpu", "cuda")}

@@ -12,9 +12,15 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from bench.report.figures.every import draw_all
+from bench.report.page.write import write_page
+from bench.report.results import Results
+from bench.report.tables.contents import Contents, contents
+from bench.report.tables.terminal import claims_table, terminal_table
+from bench.report.tables.write import write_tables
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
-from tests import fake_store, reports
+from tests import fake_store
 
 STRATEGIES = [
     "centralized", "fedavg", "fedprox(mu=0.01)", "fedprox(mu=0.1)", "fedprox(mu=1.0)", "fedavgm(momentum=0.5)",
@@ -49,23 +55,24 @@ def main() -> None:
         made = fake_store.finished_store(Path(folder), axes)
         fake_store.tell_more(made)
         fill(made)
-        store, total = made, 0.0
+        root, total = made.root, 0.0
+        results = Results.read(root)
+        told: list[Contents] = []
         parts = {
-            "tables": lambda: reports.write_tables(store, store.root / "tables"),
-            "figures": lambda: reports.draw_figures(store, store.root / "figures"),
-            "terminal": lambda: (reports.terminal_table(store), reports.claims_table(store), reports.caption_of(store)),
-            "page": lambda: reports.write_page(
-                store, store.root / "report.html", store.root / "tables", store.root / "figures"
-            ),
+            "contents of tables": lambda: told.append(contents(results)),
+            "tables": lambda: write_tables(told[0], root / "tables"),
+            "figures": lambda: draw_all(results, root / "figures"),
+            "terminal": lambda: (terminal_table(told[0]), claims_table(told[0])),
+            "page": lambda: write_page(results, told[0], root / "report.html", root / "tables", root / "figures"),
         }
-        print(f"{len(store.planned())} cells, {seeds} seeds")
+        print(f"{len(results.cells)} cells, {seeds} seeds")
         for name, make in parts.items():
             started = time.perf_counter()
             make()
             spent = time.perf_counter() - started
             total += spent
             print(f"{name}: {spent:.1f} s")
-        print(f"all: {total:.1f} s; page: {(store.root / 'report.html').stat().st_size / 1e6:.1f} MB")
+        print(f"all: {total:.1f} s; page: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def claims_table(store: Store) -> Table:
 
 
 def answers(store: Store) -> pd.DataFrame:
-    return claims.claims(read(store))
+    return claims.pooled(claims.claims(read(store)))[list(claims.COLUMNS)].reset_index(drop=True)
 
 
 def caption_of(store: Store) -> str:

@@ -73,7 +73,7 @@ def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoi
     Raises:
         ValueError: if a latent channel collapsed.
     """
-    if setting.config.latent.mode == "federated" and not setting.strategy.centralized:
+    if setting.config.latent.mode == "federated" and not setting.config.centralized:
         return _train(setting, True, tick, point)
     path = setting.results / CACHE / f"{_central_id(setting)}.safetensors"
     try:
@@ -105,7 +105,7 @@ def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], poi
     data, training = setting.data, TrainingConfig()
     parts = [np.arange(len(data.train_images))]
     if federated:
-        data, strategy, training, parts = setting.seen, setting.strategy, cell.training, setting.parts
+        data, strategy, training, parts = setting.seen, cell.make_strategy(), cell.training, setting.parts
     seed, device = derive(cell.seed, "autoencoder"), setting.device
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(seed, "init"))

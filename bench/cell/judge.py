@@ -17,8 +17,8 @@ from bench.fidelity.extractors import Extractor
 from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.pictures.sheets import pairs_sheet
-from bench.seeds import derive, numpy_stream
-from bench.store.cell_folder import Heartbeat
+from bench.seeds import numpy_stream
+from bench.store.cell_folder import CellFolder, Heartbeat, R
 from bench.store.records import Diagnostics, Partition
 from bench.store.states import read_tensors
 
@@ -32,17 +32,30 @@ def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor)
     """
     cell, data, device = setting.config, setting.data, setting.device
     known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
-    shares, seed, n = data.class_shares, derive(0, "fidelity"), len(made.images)
-    scores = evaluate(made.images, known, shares, extractor, seed, device, made.labels, cell.evaluation.bootstrap)
-    floor = real_floor(data.heldout_images, n, known, shares, extractor, seed, device)
+    shares, n = data.class_shares, len(made.images)
+    scores = evaluate(made.images, known, shares, extractor, device, made.labels, cell.evaluation.bootstrap)
+    floor = real_floor(data.heldout_images, n, known, shares, extractor, device)
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     floor.pop("class_histogram")
     if model.space is not None:
         originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
-        scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, seed, device)["fid"]
+        scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
+
+
+def left_by_training(folder: CellFolder, kind: type[R]) -> R:
+    """A record that training wrote.
+
+    Raises:
+        FileNotFoundError: if it was removed since.
+        Damaged: if it is not what was written.
+    """
+    found = kind.read(folder.path)
+    if found is None:
+        raise FileNotFoundError(f"{folder.path / kind.FILE} is not there any more")
+    return found
 
 
 def judge_clients(
@@ -52,10 +65,11 @@ def judge_clients(
 
     A client's reference is of its mix of classes, with its noise where the partition gives it some.
     """
-    data, device = setting.data, setting.device
-    part, diagnostics = setting.folder.read(Partition), setting.folder.read(Diagnostics)
-    if part is None or diagnostics is None:
+    if setting.config.centralized:
         return {}, []
+    data, device = setting.data, setting.device
+    part = left_by_training(setting.folder, Partition)
+    losses = left_by_training(setting.folder, Diagnostics).client_loss
     references = {}
     for number in judged(len(part.histogram)):
         level, name, images = part.noise[number], data.digest, data.train_images
@@ -74,7 +88,7 @@ def judge_clients(
             "client": i,
             "n_samples": sum(part.histogram[i]),
             "fid": fids.get(i),
-            "heldout_loss": diagnostics.client_loss[i],
+            "heldout_loss": losses[i],
         }
         for i in judged(len(part.histogram))
     ]
@@ -88,9 +102,8 @@ def judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     if drawn is None:
         return []
     known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
-    seed = derive(0, "fidelity")
     return [
-        {"round": number} | evaluate(images, known, data.class_shares, extractor, seed, device)
+        {"round": number} | evaluate(images, known, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())
     ]
 

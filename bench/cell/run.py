@@ -15,8 +15,8 @@ import torch
 
 from bench.cell import environment
 from bench.cell.job import CellJob
-from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve
-from bench.cell.sample import generate
+from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve, left_by_training
+from bench.cell.sample import Generated, generate
 from bench.cell.setting import PERSONAL, Model, Setting, load_cell_extractor, load_data
 from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
 from bench.config.cell import CellConfig
@@ -29,9 +29,9 @@ from bench.fidelity.extractors import Extractor
 from bench.pictures.of_a_cell import draw_diagnostics, draw_rounds
 from bench.store import locks
 from bench.store.cell_folder import HANG, CellFolder, Heartbeat
-from bench.store.files import NO_FILE, STORAGE_FULL, remove, write_bytes, write_json
+from bench.store.files import NO_FILE, STORAGE_FULL, plain, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
-from bench.store.records import Diagnostics, Likelihood, Round, Status, Trained
+from bench.store.records import Curve, Diagnostics, Likelihood, Progress, Result, Round, Status, Trained
 
 
 def run_cell(job: CellJob) -> None:
@@ -100,25 +100,12 @@ def find_timeout(folder: CellFolder) -> bool:
 
 
 def _run(job: CellJob, folder: CellFolder) -> None:
+    """The cell from its data to result.json."""
     started = time.perf_counter()
-    cell = job.config
-    data = load_data(cell, job.data_root)
-    extractor = load_cell_extractor(cell)
-    told = {"data": describe_data(data, cell), "extractor": describe_extractor(extractor)}
-    ids = {
-        "cell_id": job.cell_id,
-        "train_id": job.train_id,
-        "result_version": RESULT_VERSION,
-        "config": cell.model_dump(mode="json"),
-    }
-    known = _reuse(job, folder)
-    stand = None if known else find_checkpoint(folder, job.device)
-    begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
-    kept = {"resumed": len(folder.read_log(Round)), "labels": job.labels}
-    folder.begin(ids | told | begun | kept)
-    folder.progress("prepare", 0.0)
-    setting = Setting(cell, data, job.device, folder, job.root.parent)
-    trained = known or train(setting, job.train_id, job.how.checkpoint_every, stand)
+    cell, extractor = job.config, load_cell_extractor(job.config)
+    setting = Setting(cell, load_data(cell, job.data_root), job.device, folder, job.root.parent)
+    about = _about(job, setting.data, extractor)
+    trained = _trained(job, setting, about)
     model = setting.model()
     sampling = time.perf_counter()
     made = generate(setting, model, Heartbeat(folder, "sample", cell.evaluation.n_samples).tick)
@@ -126,16 +113,9 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     likelihood = _likelihood(job, setting, model)
     folder.progress("evaluate", 0.0)
     evaluating = time.perf_counter()
-    judged = judge(setting, model, made, extractor)
-    by_client, clients = judge_clients(setting, made, extractor)
-    if curve := judge_curve(setting, extractor):
-        write_json(folder.path / "curve.json", {"curve": curve})
-    if model.space is not None:
-        draw_reconstructions(setting, model)
-    diagnostics = folder.read(Diagnostics) or Diagnostics()
-    draw_diagnostics(diagnostics, folder.path / "diagnostics.png", cell_name(job.labels), likelihood)
-    if not cell.centralized:
-        draw_rounds(folder, folder.path / "rounds.png", cell_name(job.labels))
+    diagnostics = left_by_training(folder, Diagnostics)
+    judged = _evaluate(setting, model, made, extractor) | {"diagnostics": diagnostics.known()}
+    _draw(job, setting, model, likelihood, diagnostics)
     ended = time.perf_counter()
     shared = likelihood.model_dump(include={"bits_per_dim", "likelihood_seconds"}) if likelihood else {}
     seconds = {
@@ -143,18 +123,62 @@ def _run(job: CellJob, folder: CellFolder) -> None:
         "evaluate_seconds": ended - evaluating,
         "cell_seconds": ended - started,
     }
-    metrics = trained.metrics | judged.pop("metrics") | by_client | shared | seconds
-    hashes = {"weight_hash": _whole_hash(trained), "sample_hash": weight_hash({"images": made.images})}
-    where = {
-        "clients": clients,
-        "diagnostics": diagnostics.known(),
+    made_by = {
+        "metrics": trained.metrics | judged.pop("metrics") | shared | seconds,
+        "weight_hash": _whole_hash(trained),
+        "sample_hash": weight_hash({"images": made.images}),
         "environment": environment.describe(job.device),
         "training_environment": trained.environment.known(),
         "finished": time.time(),
+        "files": folder.files(),
     }
-    files = {"files": folder.files()}
-    write_json(folder.path / "result.json", ids | told | {"metrics": metrics} | judged | hashes | where | files)
-    remove(folder.path / "progress.json")
+    result = about | judged | made_by
+    Result.checked(plain(result))  # what could not be read again is no result
+    write_json(folder.path / Result.FILE, result)
+    remove(folder.path / Progress.FILE)
+
+
+def _about(job: CellJob, data: Dataset, extractor: Extractor) -> dict[str, Any]:
+    """What the manifest and the result say of the cell: ids, configuration, data and extractor."""
+    return {
+        "cell_id": job.cell_id,
+        "train_id": job.train_id,
+        "result_version": RESULT_VERSION,
+        "config": job.config.model_dump(mode="json"),
+        "data": describe_data(data, job.config),
+        "extractor": describe_extractor(extractor),
+    }
+
+
+def _trained(job: CellJob, setting: Setting, about: dict[str, Any]) -> Trained:
+    """Begin the attempt, and train from where an earlier one stands, if no cell was trained by the same settings."""
+    folder, known = setting.folder, _reuse(job, setting.folder)
+    stand = None if known else find_checkpoint(folder, job.device)
+    begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
+    folder.begin(about | begun | {"resumed": len(folder.read_log(Round)), "labels": job.labels})
+    folder.progress("prepare", 0.0)
+    return known or train(setting, job.train_id, job.how.checkpoint_every, stand)
+
+
+def _evaluate(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+    """What the samples are worth, as the result has it; what those along training are worth in curve.json."""
+    judged = judge(setting, model, made, extractor)
+    by_client, clients = judge_clients(setting, made, extractor)
+    if curve := judge_curve(setting, extractor):
+        write_json(setting.folder.path / Curve.FILE, {"curve": curve})
+    return judged | {"metrics": judged["metrics"] | by_client, "clients": clients}
+
+
+def _draw(
+    job: CellJob, setting: Setting, model: Model, likelihood: Likelihood | None, diagnostics: Diagnostics
+) -> None:
+    """The pictures of reconstructions, held-out losses and rounds."""
+    folder, name = setting.folder, cell_name(job.labels)
+    if model.space is not None:
+        draw_reconstructions(setting, model)
+    draw_diagnostics(diagnostics, folder.path / "diagnostics.png", name, likelihood)
+    if not job.config.centralized:
+        draw_rounds(folder, folder.path / "rounds.png", name)
 
 
 def _whole_hash(trained: Trained) -> str:

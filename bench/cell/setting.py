@@ -27,7 +27,6 @@ from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
 from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
-from strategies.base import Strategy
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
 
@@ -117,11 +116,6 @@ class Setting:
     folder: CellFolder
     results: Path
 
-    @property
-    def strategy(self) -> Strategy:
-        """A new one at every call: a user's may remember what it did."""
-        return self.config.make_strategy()
-
     @cached_property
     def parts(self) -> list[np.ndarray]:
         """Per client the indices of its training images."""
@@ -177,7 +171,7 @@ class Setting:
         """What the clients learn: diffusion of the images, or of their latents in `space`.
 
         Args:
-            client: whose kind of held-out images there are; None for those of the data.
+            client: whose noise the held-out images have; None for none.
         """
         cell, d = self.config, self.config.diffusion
         data = self.seen if client is None else self.seen_by(client)
@@ -204,7 +198,7 @@ class Setting:
         """The training, ready to yield its rounds."""
         cell, clients = self.config, [torch.from_numpy(part) for part in self.parts]
         return FederatedTraining(
-            self.strategy, net, task, clients, cell.training, cell.client, cell.seed,
+            cell.make_strategy(), net, task, clients, cell.training, cell.client, cell.seed,
             self.folder.path / CLIENTS, tick, cell.ema,
         )  # fmt: skip
 
@@ -221,7 +215,7 @@ class Setting:
         space = None
         if self.config.is_latent:
             space = FirstStage.from_state(_trained(path / "autoencoder.safetensors", "cpu")).space.to(self.device)
-        if not self.strategy.personal:
+        if not self.config.make_strategy().personal:
             return Model(net.eval(), space)
 
         def models() -> Iterator[dict[str, Tensor]]:

@@ -132,8 +132,10 @@ def find_damage(folder: CellFolder) -> str | None:
     trained = folder.trained()
     if trained is None:
         return f"{folder.path / 'weights.safetensors'} is missing"
-    broken = folder.changed(trained.files, missing_too=True)
-    return next((f"{folder.path / name} is damaged ({why})" for name, why in broken.items()), None)
+    changed = folder.changed(trained.files)
+    missing = [f"{folder.path / name} is missing" for name in trained.files if not (folder.path / name).exists()]
+    damaged = [f"{folder.path / name} is damaged ({why})" for name, why in changed.items()]
+    return next(iter([*missing, *damaged]), None)
 
 
 def _first_stage(setting: Setting, every: int) -> FirstStage | None:
@@ -168,7 +170,7 @@ def _run_rounds(
         kept |= stand["kept"]
         heartbeat.tick(kept["told"]["samples"])
     model = Model(net, space.to(setting.device) if space else None, personal_models(run))
-    known = not (setting.strategy.personal or setting.noisy)  # else clients' losses need passes of their own
+    known = not (run.strategy.personal or setting.noisy)  # else clients' losses need passes of their own
     mixes = setting.mixes if known else setting.mixes[:0]
     point, drawn_every = Checkpoint(folder.path / CHECKPOINT, every), cell.evaluation.curve_every
     curve, told = kept["curve"], kept["told"]

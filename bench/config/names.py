@@ -1,6 +1,7 @@
 """Names of cells, splits and axis values, as tables, figures, the page and MLflow write them."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -73,10 +74,12 @@ def value_text(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, int | np.integer):
         return str(value)
-    if value is None or pandas.isna(value):
+    if value is None or not isinstance(value, float) or math.isnan(value):  # pandas' own nothing is no float
         return MISSING
+    if value.is_integer():
+        return str(int(value))
     return f"{value:g}" if float(f"{value:g}") == value else str(value)
 
 

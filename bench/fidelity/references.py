@@ -55,7 +55,7 @@ def class_moments(
     """Moments of real images uint8 (N, C, H, W) with classes (N,), computed once and kept in `folder`.
 
     Args:
-        name: of the images, by digest and whatever was done to them. A broken file is made anew, with a warning.
+        name: of the images, by digest and whatever was done to them. A damaged file is made anew, with a warning.
     """
     arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
     path = folder / f"{name}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}-classes.safetensors"
@@ -102,7 +102,7 @@ class Reference:
 def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Path, device: str = "cpu") -> Reference:
     """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor, kept in `folder`.
 
-    The file's name is made of the digests of data and weights, N, device and threads. A broken file is made anew, with
+    The file's name is made of the digests of data and weights, N, device and threads. A damaged file is made anew, with
     a warning.
     """
     arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both

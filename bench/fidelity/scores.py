@@ -15,18 +15,19 @@ import bench.data.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.fidelity.bootstrap import fid_uncertainty
 from bench.fidelity.extractors import Array, Extractor
 from bench.fidelity.references import Reference, fixed_draw, statistics
+from bench.seeds import derive
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 IS_SPLITS = 10
+SEED = derive(0, "fidelity")  # of KID's subsets and of the order in which IS splits the images, of every cell
 
 
-def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Extractor, seed: int,
+def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Extractor,
              device: str = "cpu", asked: Tensor | None = None, replicates: int = 0) -> dict[str, Any]:  # fmt: skip
     """All scores of generated images uint8 (N, C, H, W), N >= 2.
 
     Args:
         real_shares: (K,) shares of the classes among the real images.
-        seed: of KID's subsets and of the order in which IS splits the images.
         asked: classes (N,) that a class-conditional generator was asked for.
         replicates: of the bootstrap over images, 0 for none.
     Returns:
@@ -51,7 +52,7 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
     if replicates:
         known_of = features.double().numpy(), known.mean, known.covariance
         scores |= fid_uncertainty(scores["fid"], *known_of, replicates)
-    scores |= inception_score(logits, seed) | kernel_distance(features, known.features, seed)
+    scores |= inception_score(logits, SEED) | kernel_distance(features, known.features, SEED)
     scores |= class_scores(logits, real_shares, extractor.classes)
     if asked is not None:
         right = (logits.argmax(1) == asked).double().mean().item()
@@ -60,14 +61,15 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
         "n_generated": len(images), "n_reference": known.count}  # fmt: skip
 
 
-def real_floor(heldout: Tensor, n: int, known: Reference, real_shares: Array, extractor: Extractor, seed: int,
-               device: str = "cpu") -> dict[str, Any]:  # fmt: skip
+def real_floor(
+    heldout: Tensor, n: int, known: Reference, real_shares: Array, extractor: Extractor, device: str = "cpu"
+) -> dict[str, Any]:
     """What real held-out images score, as `evaluate`: no generator can be told apart below this.
 
     At most `n` of them are taken, by a fixed draw, so that the score has the bias of the generated images' where there
     are enough.
     """
-    return evaluate(heldout[fixed_draw(len(heldout), n)], known, real_shares, extractor, seed, device)
+    return evaluate(heldout[fixed_draw(len(heldout), n)], known, real_shares, extractor, device)
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:

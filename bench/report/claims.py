@@ -82,28 +82,23 @@ class Part:
     scope: str = ""
 
 
-def claims(results: Results) -> pd.DataFrame:
-    """A row a claim and measure, over all blocks of one (n_clients, beta, further axes).
-
-    A seed counts with its mean over the blocks. Where numbers are missing, those blocks and seeds are pooled that have
-    the most without a gap; `quantity` names the blocks left out. The interval is a t interval over those seeds.
-
-    Returns:
-        `COLUMNS`: claim (1 to 5), statement, measure ("paper" or "fair"), quantity (what number is given), value, low,
-        high (95 %), n (seeds), verdict: "holds" or "does not hold" where the interval lies on one side of the
-        threshold, "undecided at n seeds" where it does not or there is one seed, with its scope where that is not the
-        claim's; or why there is no answer, with NaN.
-    """
-    return pooled(claims_by_block(results))[list(COLUMNS)].reset_index(drop=True)
-
-
 def pooled(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers over all blocks."""
     return answers[answers["block"] == ALL]
 
 
-def claims_by_block(results: Results) -> pd.DataFrame:
-    """As `claims`, with the further column `block`: "all", and after it each block by itself."""
+def claims(results: Results) -> pd.DataFrame:
+    """A row a claim, measure and block: first all blocks of one (n_clients, beta, further axes) together, then each.
+
+    Over all blocks a seed counts with its mean over them. Where numbers are missing, those blocks and seeds are pooled
+    that have the most without a gap; `quantity` names the blocks left out. Intervals are t intervals over those seeds.
+
+    Returns:
+        `COLUMNS` and, after measure, block ("all" or its text): claim (1 to 5), statement, measure ("paper" or "fair"),
+        quantity (what number is given), value, low, high (95 %), n (seeds), verdict: "holds" or "does not hold" where
+        the interval lies on one side of the threshold, "undecided at n seeds" where it does not or there is one seed,
+        with its scope where that is not the claim's; or why there is no answer, with NaN.
+    """
     evidence = _evidence(results)
     rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
     return pd.DataFrame(rows, columns=["claim", "statement", "measure", "block", *COLUMNS[3:]])
@@ -356,7 +351,7 @@ def _why_none(name: str, steps: bool) -> str:
         return "there is no FID"
     measure, what = name.split()
     if measure == "paper" and not steps:
-        return "no local losses were kept (steps.jsonl)"
+        return "there are no local losses to read (steps.jsonl)"
     reasons = {
         "early": "no round ends within the first fifth of the run",
         "end": f"there is no {_LOSS[measure]}",

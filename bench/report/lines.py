@@ -45,15 +45,18 @@ class Line:
         return self.mean - half, self.mean + half
 
 
-def band_note(lines: Sequence[Line]) -> str:
-    """What the bands of these lines are; "" where there are none."""
-    seeds = {len(line.values) for line in lines}
-    if max(seeds, default=1) < 2:
+def seeds_note(lines: Sequence[Line]) -> str:
+    """Of how many seeds these lines are the means, and what their bands are; "" where each is of one seed."""
+    seeds = sorted({len(line.values) for line in lines})
+    if not seeds or seeds[-1] < 2:
         return ""
-    if max(seeds) < SEEDS_FOR_INTERVAL:
-        return "bands: from the lowest seed to the highest"
-    of_two = "; of two seeds from the lower to the higher" if 2 in seeds else ""
-    return f"bands: 95 % t interval of the mean over seeds{of_two}"
+    counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    bands = "bands: 95 % t interval of the mean over seeds"
+    if seeds[-1] < SEEDS_FOR_INTERVAL:
+        bands = "bands: from the lowest seed to the highest"
+    elif 2 in seeds:
+        bands += "; of two seeds from the lower to the higher"
+    return f"means of {counts} seeds; {bands}"
 
 
 def round_line(group: Group, y: str, x: str = "round") -> Line | None:
@@ -69,11 +72,11 @@ def round_line(group: Group, y: str, x: str = "round") -> Line | None:
 
 def _points(cell: Cell, y: str, x: str) -> dict[int, tuple[float, float]]:
     """Cost and quality by round."""
-    paid, found = _by_round(cell, x), _by_round(cell, y)
-    if x == "round":  # images may be drawn after a round that no line tells of
-        paid = {number: float(number) for number in found}
+    found = _by_round(cell, y)
+    # Images may be drawn after a round that no line tells of.
+    paid = {number: float(number) for number in found} if x == "round" else _by_round(cell, x)
     points = {number: (paid.get(number, math.nan), value) for number, value in found.items()}
-    return {number: point for number, point in points.items() if np.isfinite(point).all()}
+    return {number: point for number, point in points.items() if all(map(math.isfinite, point))}
 
 
 def _by_round(cell: Cell, name: str) -> dict[int, float]:

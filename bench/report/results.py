@@ -1,6 +1,6 @@
 """A grid's results as a value: its cells, groups of seeds and splits. What is shown is a function of it.
 
-Each file is read once, when something of it is first asked for; what is written later is not seen.
+Each record is read once, when something of it is first asked for; what is written later is not seen.
 """
 
 import itertools
@@ -75,7 +75,7 @@ class Cell:
 
     @cached_property
     def state(self) -> State:
-        return "done" if self.done else self.folder.state()
+        return "done" if self.done else self.failure.status if self.failure else self.folder.unended()
 
     @property
     def metrics(self) -> dict[str, int | float | None]:
@@ -113,10 +113,7 @@ class Cell:
     @property
     def class_shares(self) -> Array | None:
         """Shares of the classes in the training images (K,), as the partition counts them; None where there is none."""
-        if self.partition is None:
-            return None
-        counts = np.sum(self.partition.histogram, axis=0)
-        return np.asarray(counts / counts.sum())
+        return None if self.partition is None else np.array(self.partition.class_shares)
 
     def images(self, count: int) -> Tensor | None:
         """The first of the generated images, uint8 (up to count, C, H, W); None if samples.safetensors was removed.
@@ -150,11 +147,11 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The planned cells that differ in their seed alone."""
+    """The planned cells that differ in their seed alone; none where none was planned."""
 
     cells: tuple[Cell, ...]
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, Any]:
         """What they have in common."""
         return {axis: value for axis, value in self.cells[0].labels.items() if axis != "seed"}
@@ -167,7 +164,7 @@ class Group:
     def central(self) -> bool:
         return any(cell.central for cell in self.cells)
 
-    @property
+    @cached_property
     def split(self) -> str:
         """The text of n_clients, beta and further axes, "" where there is none."""
         return split_name(self.labels)
@@ -225,7 +222,8 @@ class Results:
         """
         store = Store(root)
         plan = store.plan()
-        cells = tuple(Cell(planned, store.cell(planned.cell_id)) for planned in store.planned())
+        planned = [PlannedCell(**cell) for cell in plan["cells"]]
+        cells = tuple(Cell(cell, store.cell(cell.cell_id)) for cell in planned)
         return cls(root, plan["name"], plan["description"], tuple(plan["extra_axes"]), cells)
 
     @property
@@ -278,8 +276,8 @@ class Results:
         return {shared_key(cell.labels, self.extra_axes): cell for cell in found}
 
     def partner(self, cell: Cell) -> Cell | None:
-        """The finished centralized training that a cell is compared with: of the same seed and what further axes mean
-        something to it.
+        """The finished centralized training that a cell is compared with: that of the same seed and further axes, as
+        far as these mean anything to it.
         """
         return self._central.get(shared_key(cell.labels, self.extra_axes))
 

@@ -100,7 +100,7 @@ def _curve_numbers(cell: Cell, partner: Cell | None) -> dict[str, float]:
     } | {key: curves.first_reach(x, loss, target) for key, x in zip(GOALS, axes, strict=True)}
 
 
-def fid_replicates(results: Results) -> dict[str, list[float]]:
+def fid_replicates(results: Results) -> dict[str, list[float | None]]:
     """The bootstrap's FIDs of every finished cell that has them, by cell id."""
     return {
         cell.cell_id: cell.result.bootstrap["fid"]
@@ -188,7 +188,7 @@ def differences(
     rows: Rows,
     metrics: Sequence[str],
     baseline: str = CENTRALIZED,
-    replicates: Mapping[str, Sequence[float]] | None = None,
+    replicates: Mapping[str, Sequence[float | None]] | None = None,
 ) -> pd.DataFrame:
     """Differences to a baseline, paired by seed: a row a metric and (strategy, n_clients, beta, further axes).
 
@@ -237,7 +237,7 @@ def _comparison(
     deltas: np.ndarray,
     pairs: Sequence[tuple[str, str]],
     places: np.ndarray,
-    replicates: Mapping[str, Sequence[float]] | None,
+    replicates: Mapping[str, Sequence[float | None]] | None,
 ) -> dict[str, Any]:
     """What the differences at `places`, of the pairs of cells there, say; what is no number is left out."""
     places = places[np.isfinite(deltas[places])]
@@ -272,7 +272,7 @@ def _why_no_p(n: int, comparisons: int) -> str:
 
 
 def _image_interval(
-    pairs: Sequence[tuple[str, str]], replicates: Mapping[str, Sequence[float]], value: float
+    pairs: Sequence[tuple[str, str]], replicates: Mapping[str, Sequence[float | None]], value: float
 ) -> dict[str, float]:
     """Of the mean difference `value` of pairs of cells; NaN unless each of them has the same number of replicates."""
     low, high = math.nan, math.nan

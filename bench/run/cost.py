@@ -59,8 +59,9 @@ def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int
     seconds = total = 0.0
     for cell_id, cell in cells:
         trained = store.cell(cell_id).trained()
-        if trained is not None:
-            seconds += trained.metrics["train_seconds"] or 0
+        spent = trained.metrics.get("train_seconds") if trained else None
+        if spent is not None:
+            seconds += spent
             total += passes(cell, n_train, n_heldout)["train"]
     return seconds / total if total else None
 

@@ -145,8 +145,8 @@ def mend(plan: Plan, break_locks: bool) -> list[str]:
     if versions:
         which = ", ".join(f"{n} by {version}" for version, n in versions.items())
         found.append(
-            f"{sum(versions.values())} cells in {plan.store.root} were made by another RESULT_VERSION than "
-            f"{RESULT_VERSION} ({which}): they are kept, and not used"
+            f"cells in {plan.store.root} were made by another RESULT_VERSION than {RESULT_VERSION} ({which}): they are "
+            "kept, and not used"
         )
     return found
 

@@ -199,8 +199,8 @@ def told(view: CellView) -> str:
     last = view.last
     if isinstance(last, Result):
         fid = last.metrics["fid"]
-        told = "not finite" if fid is None else f"{fid:.2f}"
-        return f"done, FID {told}, held-out loss {last.metrics['heldout_loss']:.4f}"
+        score = "not finite" if fid is None else f"{fid:.2f}"
+        return f"done, FID {score}, held-out loss {last.metrics['heldout_loss']:.4f}"
     if view.state in ENDED:
         return f"{view.state}: {last.error if isinstance(last, Failure) else ''}"
     rounds = view.job.config.training.rounds

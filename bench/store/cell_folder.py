@@ -61,12 +61,14 @@ class CellFolder:
         return self.path.name
 
     def state(self) -> State:
-        """What the files say: done, or how it failed; running, partial (begun, not ended, nobody at it) or todo."""
+        """What the files say: done, how it failed, or what `unended` says."""
         if self.read(Result) is not None:
             return "done"
         failure = self.read(Failure)
-        if failure is not None:
-            return failure.status
+        return failure.status if failure else self.unended()
+
+    def unended(self) -> State:
+        """Of a cell that is neither done nor failed: running, partial (begun, nobody at it) or todo."""
         if locks.is_locked(self.path):
             return "running"
         return "partial" if (self.path / "cell.json").exists() else "todo"
@@ -99,8 +101,8 @@ class CellFolder:
         names = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
         return {name: file_hash(self.path / name) for name in names if name not in _PASSING}
 
-    def changed(self, files: Mapping[str, str], missing_too: bool = False) -> dict[str, str]:
-        """Which of the files are not as listed, with the reason; one that is not there only if `missing_too`."""
+    def changed(self, files: Mapping[str, str]) -> dict[str, str]:
+        """Which of the files that are there are not as listed, with the reason."""
         found = {}
         for name, expected in files.items():
             try:
@@ -108,9 +110,7 @@ class CellFolder:
             except Damaged as error:
                 found[name] = str(error)
                 continue
-            if now is None and missing_too:
-                found[name] = "it is missing"
-            elif now is not None and now != expected:
+            if now is not None and now != expected:
                 found[name] = "its content is not what was written"
         return found
 

@@ -26,11 +26,12 @@ class Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, content: Any) -> Any:
-        """A field that is null is as if it were not there; numbers of other names may be null."""
-        if not isinstance(content, dict):
-            return content
-        return {key: value for key, value in content.items() if value is not None or key not in cls.model_fields}
+    def _with_defaults(cls, content: Any) -> Any:
+        """A field that is null has its default; numbers of other names may be null."""
+        nulls = [key for key, value in content.items() if value is None] if isinstance(content, dict) else []
+        fields = {key: cls.model_fields[key] for key in nulls if key in cls.model_fields}
+        defaults = {key: field.get_default() for key, field in fields.items() if not field.is_required()}
+        return content | defaults if defaults else content
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -56,7 +57,7 @@ class Record(BaseModel):
         """The record of this content.
 
         Raises:
-            Damaged: if a field is missing or of another type.
+            Damaged: if a field is missing or cannot be read as what it is.
         """
         try:
             return cls.model_validate(content)
@@ -65,7 +66,7 @@ class Record(BaseModel):
             raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
     def known(self) -> dict[str, Any]:
-        """The fields that the file has, as plain values."""
+        """The fields that were given, as plain values."""
         return self.model_dump(exclude_unset=True)
 
 
@@ -187,7 +188,7 @@ class Result(Record):
     metrics: Numbers
     floor: Numbers = {}
     class_histogram: tuple[float, ...] = ()
-    bootstrap: dict[str, list[float]] = {}
+    bootstrap: dict[str, list[float | None]] = {}
     weight_hash: str | None = None
     sample_hash: str | None = None
     clients: tuple[Client, ...] = ()
@@ -203,7 +204,7 @@ class Likelihood(Record):
 
     FILE = "likelihood.json"
     likelihood_id: str
-    bits_per_dim: float | None
+    bits_per_dim: float | None = None
     likelihood_seconds: float | None = None
     prior: float | None = None
     kept: tuple[int, ...] = ()
@@ -227,6 +228,12 @@ class Partition(Record):
     noise: tuple[float, ...] = ()
     total_variation_mean: float | None = None
 
+    @property
+    def class_shares(self) -> list[float]:
+        """Of all clients' images (K,)."""
+        counts = [sum(column) for column in zip(*self.histogram, strict=True)]
+        return [count / sum(counts) for count in counts]
+
 
 class Numbered(Record):
     """Numbers of a round, by any names."""
@@ -237,7 +244,7 @@ class Numbered(Record):
 
     def value(self, key: str) -> float:
         """A number, NaN where there is none."""
-        value = getattr(self, key, None)
+        value = self.__dict__.get(key, self.__pydantic_extra__.get(key))
         return math.nan if value is None else float(value)
 
 

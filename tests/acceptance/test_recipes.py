@@ -142,7 +142,7 @@ def test_damage_to_what_training_left_is_found(recipes, tmp_path, name, damage):
     assert find_damage(folder) is None
     file = folder.path / name
     file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:-20])
-    assert re.search(f"{name} is (broken|missing)", find_damage(folder))
+    assert re.search(f"{name} is (damaged|missing)", find_damage(folder))
 
 
 def test_damaged_training_is_told_and_made_anew(recipes, tmp_path):

@@ -132,7 +132,6 @@ def test_a_result_of_another_version_is_named_and_not_mixed_in(copy, capsys):
     arguments = [part for setting in [*SETTINGS, *CELL] for part in ("--set", setting)]
     assert main(["--grid", "smoke", "--results", str(root.parent), "--no-mlflow", "--tables-only", *arguments]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "1 cells in" in told
     assert f"were made by another RESULT_VERSION than {RESULT_VERSION} (1 by 3): they are kept, and not used" in told
     assert reports.rows_of(Store(root)).frame["cell_id"].tolist() == [copy.cell_id]
 

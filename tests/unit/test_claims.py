@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.claims import COLUMNS, STATEMENTS, claims_by_block
+from bench.report.claims import COLUMNS, STATEMENTS, claims
 from bench.store.files import read_lines, write_json
 from bench.store.grid_folder import Store
 from tests import fake_store, reports
@@ -168,7 +168,7 @@ def test_the_beginning_is_the_first_fifth_of_the_run(tmp_path):
 def test_a_seed_counts_with_its_mean_over_blocks(tmp_path):
     level = lambda labels: {"level": 0.5 if labels["n_clients"] == 3 else 0.1 * labels["seed"]}  # noqa: E731
     store = planted(tmp_path, level)
-    pooled, blocks = row(reports.answers(store), 4, "fair"), claims_by_block(reports.read(store))
+    pooled, blocks = row(reports.answers(store), 4, "fair"), claims(reports.read(store))
     of_block = blocks[(blocks["claim"] == 4) & (blocks["measure"] == "fair")].set_index("block")
     assert list(of_block.index) == ["all", "n_clients = 3, beta = 0.1", "n_clients = 5, beta = 0.1"]
     assert pooled["value"] == of_block.loc["all", "value"] == pytest.approx(of_block["value"].iloc[1:].mean())
@@ -245,7 +245,7 @@ def test_curves_that_only_fall_are_equally_smooth_whatever_their_rounding(tmp_pa
 def test_further_axes_are_paired_with_centralized_training_of_their_own(tmp_path):
     effects = lambda labels: {"level": 0.01 * labels["sampler.steps"]}  # noqa: E731
     store = planted(tmp_path, effects, {"sampler.steps": [10, 20], "training.participation": [0.5, 1.0], "seed": [0]})
-    blocks = claims_by_block(reports.read(store))
+    blocks = claims(reports.read(store))
     fair = blocks[(blocks["claim"] == 4) & (blocks["measure"] == "fair")]
     assert len(fair) == 1 + 2 * 2 * 2
     assert "n_clients = 3, beta = 0.1, sampler.steps = 10, training.participation = 0.5" in set(fair["block"])
@@ -308,7 +308,7 @@ def test_without_local_losses_the_papers_measure_is_not_answered(tmp_path):
     store = planted(tmp_path)
     for cell in store.planned():
         (store.cell(cell.cell_id).path / "steps.jsonl").unlink()
-    told = "no local losses were kept (steps.jsonl)"
+    told = "there are no local losses to read (steps.jsonl)"
     assert reasons(store) == {(claim, "paper"): told for claim in range(1, 6)}
 
 

@@ -81,6 +81,8 @@ def test_an_odd_record_is_told_with_its_place(error, capsys):
 def test_a_cells_process_imports_neither_pandas_nor_reports():
     code = (
         "import sys, bench.run.isolate, bench.cell.run\n"
+        "from bench.config.names import cell_name\n"
+        "cell_name({'strategy': 'fedavg', 'n_clients': 3, 'beta': 0.1, 'seed': 0, 'recipe': None})\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('pandas', 'scipy', 'mlflow', 'plotly')]\n"
         "assert not [name for name in sys.modules if name.startswith('bench.report')]\n"
     )

@@ -16,7 +16,7 @@ from bench.fidelity import references
 from bench.fidelity import scores as fidelity
 from bench.fidelity.extractors import Extractor, ExtractorUnavailable, extractor_digest, load_extractor
 from bench.fidelity.references import Reference, _write_reference, reference, statistics
-from bench.seeds import numpy_stream, torch_stream
+from bench.seeds import derive, numpy_stream, torch_stream
 
 pytestmark = pytest.mark.xdist_group("extractor")  # one worker reads the digits once
 
@@ -254,7 +254,7 @@ def test_a_broken_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: s
     flipped = whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:]
     path.write_bytes({"truncated": whole[:-8], "rubbish": b"rubbish", "empty": b"", "one bit": flipped}[damage])
     calls.clear()
-    with pytest.warns(UserWarning, match="broken"):
+    with pytest.warns(UserWarning, match="damaged"):
         again = reference(images, "data", _linear(calls), tmp_path)
     assert sum(calls) == 40
     _same(made, again)
@@ -266,7 +266,7 @@ def test_a_file_of_other_shapes_is_computed_anew_with_a_warning(tmp_path: Path) 
     made = reference(images, "data", _linear(calls), tmp_path)
     (path,) = tmp_path.iterdir()
     _write_reference(path, replace(made, mean=made.mean[:-1]))
-    with pytest.warns(UserWarning, match="broken"):
+    with pytest.warns(UserWarning, match="damaged"):
         _same(made, reference(images, "data", _linear(calls), tmp_path))
 
 
@@ -274,7 +274,7 @@ def test_a_reference_of_another_extractor_is_refused(tmp_path: Path) -> None:
     images = _noise(40)
     known = reference(images, "data", _linear(Calls()), tmp_path)
     with pytest.raises(ValueError, match="distances between them mean nothing"):
-        fidelity.evaluate(images, known, TENTHS, _linear(Calls(), "e" * 64), seed=7)
+        fidelity.evaluate(images, known, TENTHS, _linear(Calls(), "e" * 64))
 
 
 # ------------------------------------------------------------------------------------------ the whole and real images
@@ -285,7 +285,7 @@ def test_scores_need_two_images(tmp_path: Path, n: int) -> None:
     extractor = _linear(Calls())
     known = reference(_noise(40), "data", extractor, tmp_path)
     with pytest.raises(ValueError, match=f"at least 2 images, got {n}"):
-        fidelity.evaluate(_noise(40)[:n], known, TENTHS, extractor, seed=7)
+        fidelity.evaluate(_noise(40)[:n], known, TENTHS, extractor)
 
 
 def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> No
     extractor = _linear(calls)
     known = reference(_noise(300), "data", extractor, tmp_path)
     other = _noise(120, label="other")
-    first, again = (fidelity.evaluate(other, known, TENTHS, extractor, seed=7) for _ in range(2))
+    first, again = (fidelity.evaluate(other, known, TENTHS, extractor) for _ in range(2))
     assert first == again
     assert set(first) == {
         "fid", "fid_bias", "is_mean", "is_std", "kid_mean", "kid_std", "class_histogram", "class_tv", "mean_confidence",
@@ -301,17 +301,21 @@ def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> No
     }  # fmt: skip
     assert (first["n_generated"], first["n_reference"]) == (120, 300)
     assert sum(first["class_histogram"]) == pytest.approx(1)
+    features, logits = extractor.features(other, "cpu")
+    seed = derive(0, "fidelity")  # one for all cells: scores differ by their images alone
+    drawn = fidelity.kernel_distance(features, known.features, seed) | fidelity.inception_score(logits, seed)
+    assert {key: first[key] for key in drawn} == drawn
     assert first["fid_bias"] == fidelity.expected_bias(known.covariance, 120, 300)
-    floor = fidelity.real_floor(other, 500, known, TENTHS, extractor, seed=7)
+    floor = fidelity.real_floor(other, 500, known, TENTHS, extractor)
     assert floor["n_generated"] == 120  # no more than there are
-    assert fidelity.real_floor(other, 50, known, TENTHS, extractor, seed=7)["n_generated"] == 50
+    assert fidelity.real_floor(other, 50, known, TENTHS, extractor)["n_generated"] == 50
     assert floor["fid"] == pytest.approx(first["fid"])
 
 
 def test_images_that_are_the_reference_have_no_distance(tmp_path: Path) -> None:
     extractor, images = _linear(Calls()), _noise(300)
     known = reference(images, "data", extractor, tmp_path)
-    assert fidelity.evaluate(images, known, TENTHS, extractor, seed=7)["fid"] == pytest.approx(0, abs=1e-9)
+    assert fidelity.evaluate(images, known, TENTHS, extractor)["fid"] == pytest.approx(0, abs=1e-9)
 
 
 def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_path: Path) -> None:
@@ -319,9 +323,9 @@ def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_pa
     extractor = load_extractor("mnist-cnn")
     real = images[::2]
     known = reference(real, "digits", extractor, tmp_path)
-    floor = fidelity.real_floor(images[1::2], 500, known, TENTHS, extractor, seed=0)
-    lost = fidelity.evaluate(images[1::2][labels[1::2] < 5][:500], known, TENTHS, extractor, seed=0)
-    noise = fidelity.evaluate(_noise(500, 28), known, TENTHS, extractor, seed=0)
+    floor = fidelity.real_floor(images[1::2], 500, known, TENTHS, extractor)
+    lost = fidelity.evaluate(images[1::2][labels[1::2] < 5][:500], known, TENTHS, extractor)
+    noise = fidelity.evaluate(_noise(500, 28), known, TENTHS, extractor)
     assert floor["fid"] < 3 * floor["fid_bias"] < lost["fid"] < noise["fid"]
     assert floor["kid_mean"] < min(lost["kid_mean"], noise["kid_mean"])
     assert floor["class_tv"] < 0.06

@@ -18,6 +18,7 @@ from bench.pictures import of_a_cell as rounds_data
 from bench.pictures.axes import OTHER, apart, distinct, draw_line, log_ticks, short
 from bench.pictures.of_a_cell import draw_rounds
 from bench.pictures.style import COLOURS, Style
+from bench.report import stats
 from bench.report.figures import split_parts, why_data, why_rows
 from bench.report.figures.every import FIGURES
 from bench.report.figures.split_parts import fid_images, finished_splits
@@ -496,7 +497,11 @@ def test_seeds_are_a_mean_with_its_interval(tmp_path, drawn):
         for s in (0, 1, 2)
     ]
     assert over_rounds.lines[1].get_ydata() == pytest.approx(np.mean(losses, axis=0))
-    assert any("bands: 95 % t interval of the mean over seeds" in text for text in texts(drawn[-1]))
+    half = stats.half_width(np.std(losses, axis=0, ddof=1), np.full(3, 3))
+    low, high = (np.mean(losses, axis=0) + sign * half for sign in (-1, 1))
+    edges = over_rounds.collections[1].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == pytest.approx((low.min(), high.max()))
+    assert any("means of 3 seeds; bands: 95 % t interval" in text for text in texts(drawn[-1]))
 
 
 def test_splits_share_their_scales(tmp_path, drawn):

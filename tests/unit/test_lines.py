@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.report.lines import Line, band_note
+from bench.report.lines import Line, seeds_note
 from bench.report.metrics import COSTS
 from bench.report.results import Cell
 from bench.store.files import read_json, write_json
@@ -58,12 +58,12 @@ def test_a_band_is_the_range_of_two_seeds_and_an_interval_from_three_on():
     assert three.mean.tolist() == [2.0]
 
 
-def test_the_note_says_which_band_it_is():
+def test_the_note_says_how_many_seeds_and_which_band():
     one, two, three = line([1.0]), line([1.0], [2.0]), line([1.0], [2.0], [3.0])
-    assert band_note([]) == band_note([one]) == ""
-    assert band_note([one, two]) == "bands: from the lowest seed to the highest"
-    assert band_note([three]) == "bands: 95 % t interval of the mean over seeds"
-    assert band_note([two, three]).endswith("seeds; of two seeds from the lower to the higher")
+    assert seeds_note([]) == seeds_note([one]) == ""
+    assert seeds_note([one, two]) == "means of 1 to 2 seeds; bands: from the lowest seed to the highest"
+    assert seeds_note([three]) == "means of 3 seeds; bands: 95 % t interval of the mean over seeds"
+    assert seeds_note([two, three]).endswith("over seeds; of two seeds from the lower to the higher")
 
 
 def test_the_pages_megabytes_and_seconds_count_the_autoencoders(tmp_path):

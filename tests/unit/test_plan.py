@@ -44,7 +44,8 @@ def test_estimates_come_from_finished_cells_where_there_are_any(tmp_path):
     plan = plan_of(tmp_path)
     folder = plan.store.cell(plan.jobs[0].cell_id)
     passes = plan.passes(plan.jobs[0])
-    trained = {"train_id": "of the first", "metrics": {"train_seconds": 2 * passes["train"]}}
+    metrics = {"train_seconds": 2 * passes["train"]}
+    trained = {"train_id": "of the first", "weight_hash": "h", "metrics": metrics, "files": {}}
     write_json(folder.path / "train.json", trained)
     write_bytes(folder.path / "weights.safetensors", b"")
     assert plan.estimate(list(plan.jobs[1:])) == {

@@ -1,6 +1,7 @@
 """The store: atomic writes, what a cell's files say of it, and the frame of a grid."""
 
 import json
+import math
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, read_lines, write_bytes, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.locks import hold
-from bench.store.records import Result, Round
+from bench.store.records import Environment, Likelihood, Result, Round
 from tests import reports
 
 RESULT = {"cell_id": "abc", "config": {}, "metrics": {}, "finished": 0.0}
@@ -111,6 +112,16 @@ def test_what_an_older_version_did_not_write_has_a_default(folder):
     found = folder.read(Result)
     assert (found.metrics, found.class_histogram, found.clients) == ({"fid": None, "rounds": 3}, (), ())
     assert "a field of then" not in found.known()
+    assert Environment.checked({"commit": None, "device": "cpu"}).known() == {"commit": None, "device": "cpu"}
+
+
+def test_numbers_that_were_not_finite_come_back_as_none(folder):
+    write_json(folder.path / "likelihood.json", {"likelihood_id": "l", "bits_per_dim": math.nan, "terms": [math.inf]})
+    found = folder.read(Likelihood)
+    assert (found.bits_per_dim, found.terms) == (None, (None,))
+    write_json(folder.path / "result.json", RESULT | {"bootstrap": {"fid": [1.0, math.nan]}})
+    assert folder.read(Result).bootstrap == {"fid": [1.0, None]}
+    assert folder.state() == "done"
 
 
 def test_a_damaged_log_is_as_if_it_were_empty(folder):

@@ -26,7 +26,7 @@ from bench.report.summary import summarise
 from bench.report.tracking import databases, send
 from bench.report.tracking.grid import escape, shorten
 from bench.report.tracking.tracker import Tracker, TrackingError
-from bench.report.tracking.values import course, final_values
+from bench.report.tracking.values import course, course_metrics, final_values
 from bench.store import locks
 from bench.store.cell_folder import CellFolder
 from bench.store.files import read_json, read_lines, write_bytes, write_json
@@ -368,6 +368,11 @@ def test_an_autoencoders_bytes_travelled_before_the_first_round(tmp_path):
     write_json(folder.path / "result.json", {"cell_id": planned.cell_id, "metrics": before, "finished": 2.0})
     (group,) = reports.read(store).groups
     assert course(group) == {1: {"samples": 5.0, "megabytes": 0.004}}
+    sent = course_metrics(group, {1: {"heldout_loss": 0.5, "megabytes": 0.0065}}, ["megabytes"])
+    assert [(m.key, m.value, m.step, m.timestamp) for m in sent] == [
+        ("megabytes", 0.0065, 1, 1000),
+        ("vs_kilobytes/heldout_loss", 0.5, 6, 1000),  # a half is rounded to the even
+    ]
 
 
 def test_centralized_training_has_no_axis_of_bytes(seeds):

@@ -37,7 +37,7 @@ from bench.report.figures.split_parts import (
     left_out,
     line_styles,
 )
-from bench.report.lines import Line, band_note, round_line
+from bench.report.lines import Line, round_line, seeds_note
 from bench.report.metrics import COSTS
 from bench.report.results import Results, Split
 
@@ -82,7 +82,7 @@ def costs(results: Results, *paths: Path) -> None:
         left_out(len(splits) - len(shown), "split", "splits"),
         f"without FID: {', '.join(dict.fromkeys(missing))}" if missing else "",
         "a level line over MB: nothing travels, its height is the last value" if level else "",
-        band_note(every),
+        seeds_note(every),
         grey_note(styles),
     ]
     samples = f"\nof {' or '.join(f'{n:,}' for n in counts)} samples" if counts else ""

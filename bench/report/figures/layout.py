@@ -16,7 +16,7 @@ from bench.pictures.axes import OTHER, key, log_axis, place, plain, write
 from bench.pictures.style import REFERENCE, Array, Style, literal
 from bench.report.figures.split_parts import finished_splits, grey_note, left_out, line_styles
 from bench.report.figures.widths import inches, shorten, wrap
-from bench.report.lines import Line, band_note
+from bench.report.lines import Line
 from bench.report.results import Results, Split
 
 COLUMN, PAGE = 3.3, 6.8  # inches: a column's width, and that of the text
@@ -195,12 +195,3 @@ def heights(lines: Sequence[Line]) -> tuple[float, float] | None:
         return None
     ends = np.concatenate([*(end for line in lines if (band := line.band) for end in band), means])
     return max(means.min() / 1.4, ends.min()), min(means.max() * 1.4, ends.max())
-
-
-def seeds_note(lines: Sequence[Line]) -> str:
-    """How many seeds there are, and what the bands are."""
-    seeds = sorted({len(line.values) for line in lines})
-    if not seeds or seeds[-1] < 2:
-        return "one seed" if seeds else ""
-    told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"means of {told} seeds; {band_note(lines)}"

@@ -23,7 +23,7 @@ from bench.pictures.style import COLOURS, DASHES, FLOOR, MARKERS, REFERENCE, Sty
 from bench.report.curves import Array
 from bench.report.figures.layout import heights
 from bench.report.figures.overview_parts import ROWS_SHOWN, draw_curve, finish_axes, loss_line, three_digits
-from bench.report.lines import band_note
+from bench.report.lines import seeds_note
 from bench.report.results import UNFINISHED, Cell, Group, Results
 
 STRIPS = {1: (1, 10), 2: (2, 9), 3: (2, 5), 4: (2, 4)}  # by how many are compared: lines and columns of samples
@@ -80,7 +80,10 @@ def _column(cell: Cell) -> str:
 
 
 def _row(point: Sequence[tuple[str, str]], cells: Sequence[Cell], compared: Sequence[str]) -> Row:
-    groups = [Group(tuple(cell for cell in cells if _column(cell) == column)) for column in compared]
+    by_column: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_column.setdefault(_column(cell), []).append(cell)
+    groups = [Group(tuple(by_column.get(column, ()))) for column in compared]
     config = cells[0].config
     noise = [config["diffusion"]["schedule"], config["diffusion"]["T"], config["latent"]["mode"], config["data"]]
     lines = [value if axis == "recipe" else f"{axis} = {value}" for axis, value in point]
@@ -127,7 +130,7 @@ def draw_recipes(results: Results, compared: Sequence[str], rows: Sequence[Row],
     note = "held-out losses compare within one noise schedule, and not between pixels and latents"
     texts = [note] * (len({row.scale for row in shown}) > 1)
     texts += [f"{len(rows) - ROWS_SHOWN} more rows are not shown"] * (len(rows) > ROWS_SHOWN) + results.unfinished()
-    bands = band_note([line for row in shown for group in row.groups if (line := loss_line(group)) is not None])
+    bands = seeds_note([line for row in shown for group in row.groups if (line := loss_line(group)) is not None])
     texts += [bands] * bool(bands)
     figure.text(0.01, 0.06 / high, "; ".join(texts), va="bottom", fontsize=7, color="#555555")
     save(figure, *paths)

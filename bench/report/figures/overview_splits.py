@@ -14,7 +14,7 @@ from bench.pictures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, lit
 from bench.report.curves import Array
 from bench.report.figures.layout import heights
 from bench.report.figures.overview_parts import ROWS_SHOWN, draw_curve, finish_axes, loss_line, three_digits
-from bench.report.lines import band_note
+from bench.report.lines import seeds_note
 from bench.report.results import Group, Results
 
 SAMPLES_SHOWN = 10  # of each experiment
@@ -45,7 +45,7 @@ def _note(results: Results) -> str:
     groups = results.finished
     lines = [line for group in groups if (line := loss_line(group)) is not None]
     more = f"{len(groups) - ROWS_SHOWN} more experiments are not shown" if len(groups) > ROWS_SHOWN else ""
-    return "; ".join(part for part in (*results.unfinished(), band_note(lines), more) if part)
+    return "; ".join(part for part in (*results.unfinished(), seeds_note(lines), more) if part)
 
 
 def _panels(groups: Sequence[Group]) -> list[list[Group]]:

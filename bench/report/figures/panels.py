@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.pictures.axes import OTHER, say, short
 from bench.pictures.style import Style, save
-from bench.report.figures.layout import COLUMN, DPI, Room, draw_lines, log_heights, name_axes, page, seeds_note, title
-from bench.report.lines import Line
+from bench.report.figures.layout import COLUMN, DPI, Room, draw_lines, log_heights, name_axes, page, title
+from bench.report.lines import Line, seeds_note
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_blocks(
     every = [line for block in blocks for lines in (block.left, block.right) for line in lines.values()]
     drawn = {label for block in blocks for label in (*block.left, *block.right)}
     legend = {label: style for label, style in styles.items() if label in drawn and style != OTHER}
-    told = [seeds_note(every), *notes]
+    told = [seeds_note(every) or "one seed", *notes]
     if len(blocks) == 1:
         figure, stack = page(len(columns), 1, Room(above=0.17), legend, told, COLUMN)
         panels = [[axes for (axes,) in stack]]

@@ -73,10 +73,8 @@ def _class_loss(cell: Cell) -> Array:
 def _share_gap(cell: Cell, part: Partition | None) -> Array:
     """(K,), or (0,) where either of the two is not known."""
     made = np.array(cell.result.class_histogram if cell.result else (), dtype=float)
-    if part is None:
-        return made[:0]
-    counts = np.sum(part.histogram, axis=0)
-    return made - counts / counts.sum() if len(counts) == len(made) else made[:0]
+    real = np.array(part.class_shares if part else (), dtype=float)
+    return made - real if len(real) == len(made) else made[:0]
 
 
 def _client_losses(cell: Cell, part: Partition | None) -> Sequence[float | None]:

@@ -71,7 +71,7 @@ class Distinct:
 
 
 def cell_data(cell: Cell, cells: int, environments: Distinct, partitions: Distinct) -> dict[str, Any]:
-    """What the page knows of one cell, of so many."""
+    """What the page knows of a cell; the more `cells` there are, the fewer of its samples."""
     last = cell.rounds[-1] if cell.rounds else None
     made = cell.result or cell.manifest
     data, extractor = (made.data, made.extractor) if made else (None, None)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config.names import CENTRALIZED
-from bench.report.claims import claims_by_block, pooled
+from bench.report.claims import claims, pooled
 from bench.report.metrics import Metric
 from bench.report.results import Results
 from bench.report.summary import Rows, cell_rows, differences, fid_replicates, ranks
@@ -63,7 +63,7 @@ def contents(results: Results, baseline: str = CENTRALIZED) -> Contents:
         shown,
         differences(rows, [column.key for column in compared], baseline, fid_replicates(results)),
         _ranks(rows, compared),
-        claims_by_block(results),
+        claims(results),
         caption(results),
         floor_of(results),
         row_warnings(results),

@@ -14,6 +14,7 @@ from bench.report.tracking.images import send_sheets
 from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
 from bench.report.tracking.values import (
     by_group,
+    course,
     course_metrics,
     filter_tags,
     final_values,
@@ -177,10 +178,11 @@ class CellRuns:
         if earlier and manifest.resumed is None and cell.folder.trained() is None:
             return []
         new: list[Metric] = []
-        groups = {line.round: by_group(line) for line in cell.heldout}
+        groups = {line.round: line for line in cell.heldout}
         bad = set(run.bad_rounds)
         for line in (line for line in rounds if line.round not in run.rounds_sent):
-            values = line.model_dump(exclude={"round", "time"}) | groups.get(line.round, {})
+            values = line.model_dump(exclude={"round", "time"})
+            values |= by_group(groups[line.round]) if line.round in groups else {}
             bad |= not_finite(values)
             new += metrics(values, line.time, line.round)
         log(self.client, run.run_id, metrics=new)
@@ -193,12 +195,12 @@ class CellRuns:
         """The data set as the run's input, from what the cell recorded of it: no image is loaded."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if run.has_data or data is None:
+        if run.has_data or data is None or data.digest is None:
             return
         profile = data.model_dump(exclude={"name", "digest"}, exclude_unset=True)
         dataset = Dataset(
             name=data.name,
-            digest=(data.digest or "unknown")[:LONGEST_DIGEST],
+            digest=data.digest[:LONGEST_DIGEST],
             source_type="name",
             source=json.dumps({"name": data.name, "digest": data.digest}),
             profile=json.dumps(profile | {"num_rows": data.n_train}),
@@ -221,7 +223,8 @@ class CellRuns:
         number, logged = (last.round, last.known()) if last else (0, {})
         values = {key: value for key, value in final_values(result).items() if key not in logged}
         sent = metrics(values, result.finished, number)
-        sent += course_metrics(Group((cell,)), ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)])
+        keys = ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]
+        sent += course_metrics(Group((cell,)), course(Group((cell,))), keys)
         log(self.client, run.run_id, metrics=sent)
         if bad := not_finite(values):
             self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))

@@ -68,9 +68,10 @@ def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
     done, key = group.done, cell_name(group.labels)
     finished = max(cell.result.finished for cell in done if cell.result)
     started = [cell.manifest.started for cell in done if cell.manifest]
-    scalars, last = _scalars(row), max(course(group), default=0)
+    scalars, found = _scalars(row), course(group)
+    last = max(found, default=0)
     sent = metrics(scalars, finished, last)
-    sent += [m for m in course_metrics(group, _DRAWN) if not (m.step == last and m.key in scalars)]
+    sent += [m for m in course_metrics(group, found, _DRAWN) if not (m.step == last and m.key in scalars)]
     tags = _common([filter_tags(cell.planned) for cell in done]) | {
         "kind": "summary",
         "summary": key,

@@ -55,20 +55,23 @@ def by_group(line: Heldout) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- curves
 
 
-def course(group: Group) -> dict[int, dict[str, float]]:
-    """By round what all finished seeds know of it, as means over them: losses, samples, megabytes, curve_*."""
+Course = dict[int, dict[str, float]]  # numbers by round
+
+
+def course(group: Group) -> Course:
+    """What all finished seeds know of a round, as means over them: losses, samples, megabytes, curve_*."""
     names = {name: name for name in ("train_loss", "heldout_loss", "samples", "megabytes")}
     names |= {f"curve_{key}": f"drawn {key}" for key in OF_IMAGES}
-    found: dict[int, dict[str, float]] = {}
+    found: Course = {}
     for name, y in names.items():
         line = round_line(group, y)
         if line is not None and len(line.values) == len(group.done):
-            for number, value in zip(line.x.tolist(), line.mean.tolist(), strict=True):
-                found.setdefault(round(number), {})[name] = value
+            for number, values in zip(line.x.tolist(), line.values.T.tolist(), strict=True):
+                found.setdefault(round(number), {})[name] = statistics.fmean(values)
     return found
 
 
-def course_metrics(group: Group, keys: Sequence[str]) -> list["Metric"]:
+def course_metrics(group: Group, found: Course, keys: Sequence[str]) -> list["Metric"]:
     """These values of every round with the round as the step, and `COMPARED` with the images seen, and with the
     kilobytes travelled, as the step.
     """
@@ -77,8 +80,9 @@ def course_metrics(group: Group, keys: Sequence[str]) -> list["Metric"]:
     for line in (line for cell in group.done for line in cell.rounds):
         times[line.round] = max(line.time, times.get(line.round, line.time))
     made: list[Metric] = []
-    for number, values in sorted(course(group).items()):
-        time, kilobytes = times.get(number, ended), round(1e3 * values.get("megabytes", 0.0))
+    for number, values in sorted(found.items()):
+        time, sent = times.get(number, ended), round(1e6 * values.get("megabytes", 0.0), 3)
+        kilobytes = round(sent / 1e3)  # of bytes, as a half is rounded by its last digit
         compared = {key: values[key] for key in COMPARED if key in values}
         made += metrics({key: values[key] for key in keys if key in values}, time, number)
         if "samples" in values:
