@@ -130,8 +130,7 @@ class Run:
             except Damaged:  # it was unlocked at this instant
                 continue
             if owner is not None and owner.lives():
-                progress = self.store.cell(path.parent.name).read_progress() or {}
-                found[owner.pid] = progress.get("phase", "prepare")
+                found[owner.pid] = self.store.cell(path.parent.name).read_progress().phase or "prepare"
         return found
 
     def phase(self) -> str:

@@ -147,7 +147,7 @@ def test_a_cell_that_does_not_run_any_more_is_told(made, monkeypatch, capsys):
     def refuse(*_):
         raise RuntimeError("no network today")
 
-    monkeypatch.setattr(bench.cell.run, "load_model", refuse)
+    monkeypatch.setattr(bench.cell.setting.Setting, "model", refuse)
     assert main([str(made.root)]) == 1
     assert "it does not run any more: RuntimeError: no network today" in capsys.readouterr().out
 
