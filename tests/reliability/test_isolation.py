@@ -39,8 +39,9 @@ ENDS = {
     "grows": ("diverged", "Diverged: "),
     "works": ("done", ""),
 }
-POOL = ["raises", "is killed", "hangs", "exits", "wants memory", "diverges", "grows", "works"]
-ISOLATED = ["raises", "exits", "leaves", "is killed", "crashes", "hangs", "works"]
+# What hangs begins early, so that others run while its time passes; in the pool after the cell that kills its worker.
+POOL = ["is killed", "hangs", "raises", "exits", "wants memory", "diverges", "grows", "works"]
+ISOLATED = ["hangs", "raises", "exits", "leaves", "is killed", "crashes", "works"]
 
 
 def grid(results: Path, *strategies: str) -> list[str]:
