@@ -13,7 +13,7 @@ from bench.report.figures.split_parts import SPLITS_SHOWN, finished_splits, grey
 from bench.report.figures.why_data import Row, read_rows
 from bench.report.figures.why_rows import HEADING, Scales, draw_rows, find_scales, rows_height
 from bench.report.lines import Line
-from bench.report.results import Results, Split
+from bench.report.results import Results
 
 ROWS_SHOWN = 30  # of a split
 _LINES = 1.35  # inches, height of the panels of lines
@@ -46,8 +46,8 @@ def why(results: Results, *paths: Path) -> None:
     high = sum(heights) + 0.13 * len(lines) + 0.1
     figure = Figure(figsize=(WIDTH, high))
     scales, top = find_scales([row for rows in blocks for row in rows]), 0.0
-    for split, rows, height in zip(shown, blocks, heights, strict=True):
-        _draw_split(figure, top, split, rows, styles, scales, names)
+    for rows, height in zip(blocks, heights, strict=True):
+        _draw_split(figure, top, rows, styles, scales, names)
         top += height
     write(figure, 0.1, high - 0.05, "\n".join(lines), va="bottom", **NOTE)
     save(figure, *paths)
@@ -61,13 +61,12 @@ def _lines_height(rows: Sequence[Row]) -> float:
 def _draw_split(
     figure: Figure,
     top: float,
-    split: Split,
     rows: Sequence[Row],
     styles: dict[str, Style],
     scales: Scales,
     names: Sequence[str],
 ) -> None:
-    headline(figure, 0.1, top + 0.22, split.name)
+    headline(figure, 0.1, top + 0.22, rows[-1].group.split)
     draw_rows(figure, top + 0.34 + _lines_height(rows) + HEADING, rows, styles, scales, names)
     federated = [row for row in rows if not row.group.central]
     if not federated:
