@@ -1,6 +1,7 @@
 """What a trained cell is worth: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.pictures.sheets import pairs_sheet
 from bench.seeds import numpy_stream
-from bench.store.cell_folder import CellFolder, Heartbeat, R
-from bench.store.records import Diagnostics, Partition
+from bench.store.cell_folder import Heartbeat
 from bench.store.states import read_tensors
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
@@ -45,21 +45,8 @@ def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor)
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
-def left_by_training(folder: CellFolder, kind: type[R]) -> R:
-    """A record that training wrote.
-
-    Raises:
-        FileNotFoundError: if it was removed since.
-        Damaged: if it is not what was written.
-    """
-    found = kind.read(folder.path)
-    if found is None:
-        raise FileNotFoundError(f"{folder.path / kind.FILE} is not there any more")
-    return found
-
-
 def judge_clients(
-    setting: Setting, made: Generated, extractor: Extractor
+    setting: Setting, made: Generated, extractor: Extractor, losses: Sequence[float | None]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
 
@@ -68,29 +55,28 @@ def judge_clients(
     if setting.config.centralized:
         return {}, []
     data, device = setting.data, setting.device
-    part = left_by_training(setting.folder, Partition)
-    losses = left_by_training(setting.folder, Diagnostics).client_loss
+    mixes, levels = setting.mixes, setting.config.noise_levels()
     references = {}
-    for number in judged(len(part.histogram)):
-        level, name, images = part.noise[number], data.digest, data.train_images
+    for number in judged(len(mixes)):
+        level, name, images = float(levels[number]), data.digest, data.train_images
         if level:
             name = f"{data.digest}-noise{level!r}"
             everyone = [np.arange(len(images))]
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
         labels, K = data.train_labels, data.n_classes
         moments = class_moments(images, labels, K, name, extractor, setting.results / REFERENCES, device)
-        found = moments.of_mix(np.asarray(part.histogram[number], dtype=float))
+        found = moments.of_mix(mixes[number].astype(float))
         if found is not None:
             references[number] = found
     fids = client_fids(made.images, made.by_client, references, extractor, device)
     clients = [
         {
             "client": i,
-            "n_samples": sum(part.histogram[i]),
+            "n_samples": int(mixes[i].sum()),
             "fid": fids.get(i),
             "heldout_loss": losses[i],
         }
-        for i in judged(len(part.histogram))
+        for i in judged(len(mixes))
     ]
     return fid_spread(list(fids.values())), clients
 

@@ -15,7 +15,7 @@ import torch
 
 from bench.cell import environment
 from bench.cell.job import CellJob
-from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve, left_by_training
+from bench.cell.judge import bound, draw_reconstructions, judge, judge_clients, judge_curve
 from bench.cell.sample import Generated, generate
 from bench.cell.setting import PERSONAL, Model, Setting, load_cell_extractor, load_data
 from bench.cell.train import TRAINED_FILES, find_checkpoint, find_damage, forget_checkpoints, train
@@ -113,8 +113,8 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     likelihood = _likelihood(job, setting, model)
     folder.progress("evaluate", 0.0)
     evaluating = time.perf_counter()
-    diagnostics = left_by_training(folder, Diagnostics)
-    judged = _evaluate(setting, model, made, extractor) | {"diagnostics": diagnostics.known()}
+    diagnostics = _diagnostics(folder)
+    judged = _evaluate(setting, model, made, extractor, diagnostics)
     _draw(job, setting, model, likelihood, diagnostics)
     ended = time.perf_counter()
     shared = likelihood.model_dump(include={"bits_per_dim", "likelihood_seconds"}) if likelihood else {}
@@ -160,13 +160,29 @@ def _trained(job: CellJob, setting: Setting, about: dict[str, Any]) -> Trained:
     return known or train(setting, job.train_id, job.how.checkpoint_every, stand)
 
 
-def _evaluate(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+def _diagnostics(folder: CellFolder) -> Diagnostics:
+    """What training left of held-out losses.
+
+    Raises:
+        FileNotFoundError: if it was removed since.
+        Damaged: if it is not what was written.
+    """
+    found = Diagnostics.read(folder.path)
+    if found is None:
+        raise FileNotFoundError(f"{folder.path / Diagnostics.FILE} is not there any more")
+    return found
+
+
+def _evaluate(
+    setting: Setting, model: Model, made: Generated, extractor: Extractor, diagnostics: Diagnostics
+) -> dict[str, Any]:
     """What the samples are worth, as the result has it; what those along training are worth in curve.json."""
     judged = judge(setting, model, made, extractor)
-    by_client, clients = judge_clients(setting, made, extractor)
+    by_client, clients = judge_clients(setting, made, extractor, diagnostics.client_loss)
     if curve := judge_curve(setting, extractor):
         write_json(setting.folder.path / Curve.FILE, {"curve": curve})
-    return judged | {"metrics": judged["metrics"] | by_client, "clients": clients}
+    metrics = judged["metrics"] | by_client
+    return judged | {"metrics": metrics, "clients": clients, "diagnostics": diagnostics.known()}
 
 
 def _draw(

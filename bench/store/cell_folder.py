@@ -33,11 +33,11 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from bench.store import locks
 from bench.store.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
-from bench.store.records import Failure, Manifest, Progress, Record, Result, Status, Trained
+from bench.store.records import Failure, Manifest, Progress, R, Record, Result, Status, Trained
 
 LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
@@ -47,7 +47,6 @@ State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "p
 RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
 # Not among the files that result.json lists.
 _PASSING = ("result.json", "error.json", "progress.json", HANG, locks.LOCK)
-R = TypeVar("R", bound=Record)
 
 
 class CellFolder:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.store.cell_folder import CellFolder, R
+from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, write_json
-from bench.store.records import Likelihood, Trained
+from bench.store.records import Likelihood, R, Trained
 
 
 @dataclass(frozen=True)

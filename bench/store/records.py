@@ -6,7 +6,7 @@ not finite are null in the files and None here.
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -68,6 +68,9 @@ class Record(BaseModel):
     def known(self) -> dict[str, Any]:
         """The fields that were given, as plain values."""
         return self.model_dump(exclude_unset=True)
+
+
+R = TypeVar("R", bound=Record)
 
 
 # ------------------------------------------------------------------------------------------------ parts of records

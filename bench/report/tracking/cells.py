@@ -223,8 +223,8 @@ class CellRuns:
         number, logged = (last.round, last.known()) if last else (0, {})
         values = {key: value for key, value in final_values(result).items() if key not in logged}
         sent = metrics(values, result.finished, number)
-        keys = ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]
-        sent += course_metrics(Group((cell,)), course(Group((cell,))), keys)
+        group, keys = Group((cell,)), ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]
+        sent += course_metrics(group, course(group), keys)
         log(self.client, run.run_id, metrics=sent)
         if bad := not_finite(values):
             self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))
