@@ -1,9 +1,13 @@
 """Settings of the whole suite."""
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from bench.data import sets
 
 # Property tests draw the same examples in every run, so that no run fails by chance; `--hypothesis-profile fresh` draws
 # others. A machine that is busy is no failure.
@@ -36,3 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if not file.startswith("laws/") and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_read_once() -> Iterator[None]:
+    """mnist5k is a sixth of a second of text for every cell; here once a process. Nobody writes to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sets, "read_mnist5k", functools.cache(sets.read_mnist5k))
+        yield

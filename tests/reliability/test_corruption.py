@@ -244,19 +244,17 @@ def test_mending_that_is_killed_leaves_nothing_that_relies_on_what_is_gone(copy,
     assert folder.trained() is None
 
 
-@pytest.mark.parametrize(
-    "name", ["progress.json", "hang.txt", "error.json", "lock.json", "clients", "checkpoint.safetensors"]
-)
 @pytest.mark.parametrize("what", ["a folder", "a file"])
 @pytest.mark.usefixtures("blank")
-def test_whatever_stands_in_the_place_of_a_passing_file_is_no_obstacle(name, what, copy, finished):
+def test_whatever_stands_in_the_place_of_passing_files_is_no_obstacle(what, copy, finished):
     folder = folder_of(copy)
     for record in ("result.json", "train.json"):
         (folder.path / record).unlink()
-    if what == "a folder":
-        (folder.path / name / "inside").mkdir(parents=True)
-    else:
-        (folder.path / name).write_bytes(b"\x00\xff")
+    for name in ("progress.json", "hang.txt", "error.json", "lock.json", "clients", "checkpoint.safetensors"):
+        if what == "a folder":
+            (folder.path / name / "inside").mkdir(parents=True)
+        else:
+            (folder.path / name).write_bytes(b"\x00\xff")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_cell(replace(copy, how=How(timeout=300)))
