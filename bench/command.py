@@ -61,7 +61,7 @@ def odd_records(where: str) -> dict[type[Exception], Message]:
     """For `run`: errors over records that lie `where` and are not as this version writes them."""
 
     def message(error: Exception) -> str:
-        what = f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
         return f"a record {where} is not as it should be: {what}: were they written by another version?"
 
     return dict.fromkeys(ODD, message)

@@ -24,7 +24,7 @@ from bench import command
 from bench.command import odd_records, print_whole, terminal_text
 from bench.config.cell import flatten
 from bench.config.errors import ConfigError
-from bench.config.names import AXES, value_text
+from bench.config.names import AXES, hashable, value_text
 from bench.report.figures.agreement import agreement
 from bench.report.metrics import COMPARED
 from bench.report.results import Cell, Results
@@ -105,7 +105,7 @@ def open_results(folder: Path) -> Results:
             return Results.read(folder)
         inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
     except Damaged as error:
-        raise ConfigError(f"{folder / 'grid.json'} is damaged ({error})") from error
+        raise ConfigError(str(error)) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: cannot be read: {error}") from error
     hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
@@ -156,7 +156,7 @@ def finished(results: Results, further: Sequence[str]) -> dict[str, Cell]:
 def _pair(axes: Sequence[str], a: Cell, b: Cell, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> dict[str, Any]:
     first, second = rows_a.loc[a.cell_id], rows_b.loc[b.cell_id]
     configs = dict(flatten(b.config)) | dict(flatten(a.config))
-    pair = {axis: a.labels.get(axis, b.labels.get(axis, configs.get(axis))) for axis in (*axes, SEED)}
+    pair = {axis: hashable(a.labels.get(axis, b.labels.get(axis, configs.get(axis)))) for axis in (*axes, SEED)}
     pair |= {"cell_a": a.cell_id, "cell_b": b.cell_id}
     pair["same_weights"] = first["weight_hash"] == second["weight_hash"]
     for metric in COMPARED:

@@ -129,10 +129,10 @@ def planned(store: Store) -> list[PlannedCell]:
         return store.planned()
     except FileNotFoundError as error:
         raise ConfigError(f"{error}; give the folder of one grid, such as results/default") from error
-    except (Damaged, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{store.root / 'grid.json'} is damaged, or of an older version ({error}); run the grid again"
-        ) from error
+    except Damaged as error:
+        raise ConfigError(f"{error}; run the grid again") from error
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{store.root / 'grid.json'} is of another version ({error}); run the grid again") from error
 
 
 # ----------------------------------------------------------------------------------------------------- one cell

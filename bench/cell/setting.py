@@ -133,9 +133,9 @@ class Setting:
         """Whether any client's images have noise of their own."""
         return any(self.config.noise_levels())
 
-    @cached_property
+    @property
     def seen(self) -> Dataset:
-        """The data with each client's noise on its training images."""
+        """The data with each client's noise on its training images, a copy of them where there is noise."""
         if not self.noisy:
             return self.data
         stream = numpy_stream(self.config.seed, "feature-noise")
@@ -143,7 +143,9 @@ class Setting:
         return dataclasses.replace(self.data, train_images=noisy)
 
     def seen_by(self, client: int) -> Dataset:
-        """The data with one client's noise on all held-out images, and without training images but one."""
+        """The data with one client's noise on all held-out images; of the training images one, which stands for their
+        shape.
+        """
         images, level = self.data.heldout_images, self.config.noise_levels()[client]
         stream = numpy_stream(0, "heldout-noise", client)
         noisy = partitions.add_noise(images, [np.arange(len(images))], [level], stream)

@@ -1,5 +1,6 @@
 """The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,10 +133,12 @@ def find_damage(folder: CellFolder) -> str | None:
     trained = folder.trained()
     if trained is None:
         return f"{folder.path / 'weights.safetensors'} is missing"
-    changed = folder.changed(trained.files)
-    missing = [f"{folder.path / name} is missing" for name in trained.files if not (folder.path / name).exists()]
-    damaged = [f"{folder.path / name} is damaged ({why})" for name, why in changed.items()]
-    return next(iter([*missing, *damaged]), None)
+    for name in trained.files:
+        if not (folder.path / name).exists():
+            return f"{folder.path / name} is missing"
+    for name, why in folder.changed(trained.files).items():
+        return f"{folder.path / name} is damaged ({why})"
+    return None
 
 
 def _first_stage(setting: Setting, every: int) -> FirstStage | None:
@@ -217,7 +220,7 @@ def _diagnose(setting: Setting, space: LatentSpace | None, run: FederatedTrainin
     """Held-out losses by timestep, class and client, also written as diagnostics.json."""
     data, task = setting.data, run.task
     assert isinstance(task, DiffusionTask)
-    views = (lambda number: setting.task(space, number)) if setting.noisy else None
+    views = partial(setting.task, space) if setting.noisy else None
     personal = personal_models(run)
     made = diagnose(task, run.net, data.heldout_labels, data.class_names, setting.mixes, personal, views)
     write_json(setting.folder.path / "diagnostics.json", made.as_dict())

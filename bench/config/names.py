@@ -56,7 +56,7 @@ def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
 
 def shared_key(labels: Mapping[str, Any], extra_axes: Iterable[str], baseline: str = CENTRALIZED) -> tuple[Any, ...]:
     """What a cell and the cell of the baseline that it is compared with have in common: the seed, n_clients, beta and
-    further axes, of which centralized training has those alone that mean something to it.
+    further axes. With centralized training the seed and the further axes that are not `FEDERATED_ONLY`.
     """
     own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
     axes = ["seed", *own] if baseline == CENTRALIZED else ["seed", "n_clients", "beta", *extra_axes]
@@ -76,7 +76,11 @@ def value_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
         return str(value)
-    if value is None or not isinstance(value, float) or math.isnan(value):  # pandas' own nothing is no float
+    if value is None or type(value).__name__ == "NAType":  # pandas', which is not imported for it
+        return MISSING
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
         return MISSING
     if value.is_integer():
         return str(int(value))

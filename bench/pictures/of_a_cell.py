@@ -262,9 +262,15 @@ def _draw_bits_by_time(axes: Axes, told: Likelihood, edges: Sequence[int]) -> No
     held, _ = np.histogram(told.kept, bins=edges)
     bits, _ = np.histogram(told.kept, bins=edges, weights=_floats(told.terms))
     axes.stairs(np.where(held > 0, bits, np.nan), edges, baseline=None, color=COLOURS[2], lw=1.6)
-    axes.set_title(f"{told.bits_per_dim:.3f} bits/dim by timestep", fontsize=8)
-    axes.set_xlabel(f"t (and {told.prior:.1g} of the prior)", fontsize=8, labelpad=1)
+    total, prior = (_finite(value, digits) for value, digits in ((told.bits_per_dim, ".3f"), (told.prior, ".1g")))
+    axes.set_title(f"{total} bits/dim by timestep", fontsize=8)
+    axes.set_xlabel(f"t (and {prior} of the prior)", fontsize=8, labelpad=1)
     _log_ticks(axes)
+
+
+def _finite(value: float | None, digits: str) -> str:
+    """A number as text; what is not finite is None in the files, and may still be itself in memory."""
+    return "not finite:" if value is None or not np.isfinite(value) else format(value, digits)
 
 
 def _log_ticks(axes: Axes) -> None:

@@ -1,7 +1,7 @@
 """Curves of a group of seeds: any quality over any cost, with one kind of band."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,11 @@ SEEDS_FOR_INTERVAL = 3  # of two the t interval is 12.7 standard errors wide to 
 
 @dataclass(frozen=True)
 class Line:
-    """One quality of a group's seeds over one cost, at the rounds that all of them have.
+    """One quality of a group's seeds over one cost.
 
     Attributes:
         x: (R,), the mean of the seeds' costs.
-        values: (seeds, R).
+        values: (seeds, R), NaN where a seed has none; every round has one.
     """
 
     x: Array
@@ -28,20 +28,21 @@ class Line:
 
     @property
     def mean(self) -> Array:
-        """(R,)"""
-        return np.asarray(self.values.mean(axis=0))
+        """(R,), of the seeds that have the round."""
+        return np.asarray(np.nanmean(self.values, axis=0))
 
     @property
     def band(self) -> tuple[Array, Array] | None:
         """Low and high (R,): the mean's 95 % t interval from `SEEDS_FOR_INTERVAL` seeds on, below it their range; None
         for one seed.
         """
-        seeds, rounds = self.values.shape
-        if seeds < 2:
+        if len(self.values) < 2:
             return None
-        if seeds < SEEDS_FOR_INTERVAL:
-            return self.values.min(axis=0), self.values.max(axis=0)
-        half = half_width(self.values.std(axis=0, ddof=1), np.full(rounds, seeds))
+        if len(self.values) < SEEDS_FOR_INTERVAL:
+            return np.nanmin(self.values, axis=0), np.nanmax(self.values, axis=0)
+        counts = np.isfinite(self.values).sum(axis=0)
+        squares = np.nansum((self.values - self.mean) ** 2, axis=0)
+        half = half_width(np.sqrt(squares / np.maximum(counts - 1, 1)), counts)
         return self.mean - half, self.mean + half
 
 
@@ -59,21 +60,29 @@ def seeds_note(lines: Sequence[Line]) -> str:
     return f"means of {counts} seeds; {bands}"
 
 
-def round_line(group: Group, y: str, x: str = "round") -> Line | None:
-    """A number of every round, over a cost, of the seeds that tell of it; None if there is no round that they share.
+def round_line(group: Group, y: str, x: str = "round", shared: bool = True) -> Line | None:
+    """A number of every round, over a cost, of the seeds that tell of it; None without a round.
 
     Args:
         y: a name in metrics.jsonl; "drawn " and a score for that of the images drawn along training, e.g. "drawn fid";
             or one of `bench.report.metrics.COSTS`.
         x: one of these costs.
+        shared: whether only rounds count that all these seeds have. Else all rounds that any of them has: for what
+            some rounds lack by chance, as those in which fewer than two updates arrive have no cosine.
     """
-    return _line([points for cell in group.done if (points := _points(cell, y, x))])
+    seeds = [points for cell in group.done if (points := _points(cell, y, x))]
+    rounds = set.intersection(*map(set, seeds)) if shared and seeds else {number for one in seeds for number in one}
+    if not rounds:
+        return None
+    nothing = (math.nan, math.nan)
+    found = np.array([[points.get(number, nothing) for number in sorted(rounds)] for points in seeds], dtype=float)
+    return Line(np.nanmean(found[..., 0], axis=0), found[..., 1])
 
 
 def _points(cell: Cell, y: str, x: str) -> dict[int, tuple[float, float]]:
     """Cost and quality by round."""
     found = _by_round(cell, y)
-    # Images may be drawn after a round that no line tells of.
+    # Images may be drawn after a round that metrics.jsonl lacks.
     paid = {number: float(number) for number in found} if x == "round" else _by_round(cell, x)
     points = {number: (paid.get(number, math.nan), value) for number, value in found.items()}
     return {number: point for number, point in points.items() if all(map(math.isfinite, point))}
@@ -86,17 +95,9 @@ def _by_round(cell: Cell, name: str) -> dict[int, float]:
     return {line.round: line.value(score) for line in (cell.rounds if score == name else cell.drawn)}
 
 
-def _line(seeds: Sequence[Mapping[int, tuple[float, float]]]) -> Line | None:
-    rounds = sorted(set.intersection(*map(set, seeds))) if seeds else []
-    if not rounds:
-        return None
-    found = np.array([[points[number] for number in rounds] for points in seeds], dtype=float)
-    return Line(found[..., 0].mean(axis=0), found[..., 1])
-
-
-def final_point(group: Group, metric: str, x: str) -> Line | None:
-    """One point: a metric of the finished models over what their whole training cost; of the seeds that have it."""
-    seeds = [(cell.costs[x][-1], cell.metrics.get(metric)) for cell in group.done if cell.rounds]
+def final_point(group: Group, x: str) -> Line | None:
+    """One point: the finished models' FID over what their whole training cost; of the seeds that have it."""
+    seeds = [(cell.costs[x][-1], cell.metrics.get("fid")) for cell in group.done if cell.rounds]
     found = np.array([pair for pair in seeds if pair[1] is not None], dtype=float).reshape(-1, 2)
     found = found[np.isfinite(found).all(axis=1)]
     return Line(found[:, :1].mean(axis=0), found[:, 1:]) if len(found) else None

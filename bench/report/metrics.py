@@ -1,7 +1,7 @@
 """Every metric of a report, once: what it is called, which way is better, where it is shown, what it is made of.
 
 What tables, the page, MLflow and comparisons show is derived from this list, in its order. A metric is a key of
-``result.json``'s metrics, or is computed in `bench.report.summary`; a new one needs one entry here.
+``result.json``'s metrics, and a new one needs one entry here; or it is computed in `bench.report.summary`.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Metric:
         minus: key of the metric whose difference to centralized training it is.
         tested: whether the table of differences shows it.
         compared: whether `bench.compare` sets it side by side.
-        goal: whether it is a cost of reaching centralized training, which not all do.
+        goal: one of `COSTS` where it is that cost of reaching centralized training, which not all do.
         curve: whether it is computed from a finished cell's logs.
         image: whether images drawn along training are scored by it, too.
         parts, optional_parts: keys of what it is the sum of, in `unit`: what every cell has, and what only some have.
@@ -48,7 +48,7 @@ class Metric:
     minus: str = ""
     tested: bool = False
     compared: bool = False
-    goal: bool = False
+    goal: str = ""
     curve: bool = False
     image: bool = False
     parts: tuple[str, ...] = ()
@@ -134,17 +134,17 @@ _ALL = (
     Metric(
         "rounds_to_centralized", "rounds to centralized", "",
         "rounds until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
-        table="own", curve=True, goal=True,
+        table="own", curve=True, goal="round",
     ),
     Metric(
         "samples_to_centralized", "images to centralized", "",
         "images seen until the held-out loss is no higher than centralized training's last", better=-1, digits=0,
-        table="own", curve=True, goal=True,
+        table="own", curve=True, goal="samples",
     ),
     Metric(
         "megabytes_to_centralized", "MB to centralized", "",
         "megabytes sent until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
-        table="own", curve=True, goal=True,
+        table="own", curve=True, goal="megabytes",
     ),
     Metric("epsilon", "ε", "ε", "privacy spent", better=-1, digits=1, table="summary"),
     Metric(
@@ -175,7 +175,7 @@ SHOWN = tuple(metric for metric in _ALL if metric.table)
 PAIRED = {metric.minus: metric.key for metric in _ALL if metric.minus}  # whose difference to centralized is a column
 TESTED = tuple(metric.key for metric in _ALL if metric.tested)
 COMPARED = tuple(metric.key for metric in _ALL if metric.compared)
-GOALS = tuple(metric.key for metric in _ALL if metric.goal)
+GOALS = {metric.key: metric.goal for metric in _ALL if metric.goal}
 FROM_CURVES = tuple(metric.key for metric in _ALL if metric.curve)
 OF_IMAGES = tuple(metric.key for metric in _ALL if metric.image)
 TOTALS = tuple(metric for metric in _ALL if metric.parts)

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from torch import Tensor
 
 from bench.config.names import AXES, CENTRALIZED, hashable, shared_key, split_name
+from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
 from bench.store.cell_folder import CellFolder, State
 from bench.store.files import Damaged
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.records import Curve, Failure, Heldout, Manifest, Partition, Result, Round, Scores, Steps
-from bench.store.states import read_tensors
 
 UNFINISHED = {"partial": "not finished", "todo": "not finished"}  # states as figures call them; others by their name
 
@@ -28,7 +27,7 @@ UNFINISHED = {"partial": "not finished", "todo": "not finished"}  # states as fi
 class Cell:
     """A planned cell with what its files say.
 
-    A damaged file is as if it were not there, with a warning.
+    A damaged record is as if it were not there, with a warning; damaged images are an error to who asks for them.
     """
 
     planned: PlannedCell
@@ -75,7 +74,7 @@ class Cell:
 
     @cached_property
     def state(self) -> State:
-        return "done" if self.done else self.failure.status if self.failure else self.folder.unended()
+        return self.folder.state_of(self.result, None if self.done else self.failure)
 
     @property
     def metrics(self) -> dict[str, int | float | None]:
@@ -88,7 +87,7 @@ class Cell:
 
     @cached_property
     def rounds(self) -> list[Round]:
-        """One of each number, in order; the first counts."""
+        """In order; of several lines of one number the first."""
         found = {line.round: line for line in reversed(self.folder.read_log(Round))}
         return [found[number] for number in sorted(found)]
 
@@ -121,12 +120,14 @@ class Cell:
         Raises:
             Damaged: if it cannot be read.
         """
+        from bench.store.states import read_tensors  # torch, which tables do without
+
         file = self.folder.path / "samples.safetensors"
         try:
             tensors = read_tensors(file, sealed=False)
             return None if tensors is None else tensors["images"][:count]
         except (Damaged, KeyError) as error:
-            raise Damaged(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+            raise Damaged(f"{file} is damaged ({error})") from error
 
     @cached_property
     def costs(self) -> dict[str, Array]:
@@ -147,7 +148,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The planned cells that differ in their seed alone; none where none was planned."""
+    """The planned cells that differ in their seed alone. Without any it has neither labels nor a strategy."""
 
     cells: tuple[Cell, ...]
 
@@ -276,9 +277,7 @@ class Results:
         return {shared_key(cell.labels, self.extra_axes): cell for cell in found}
 
     def partner(self, cell: Cell) -> Cell | None:
-        """The finished centralized training that a cell is compared with: that of the same seed and further axes, as
-        far as these mean anything to it.
-        """
+        """The finished centralized training that a cell is compared with, see `bench.config.names.shared_key`."""
         return self._central.get(shared_key(cell.labels, self.extra_axes))
 
     def unfinished(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A grid's results as numbers: a row a cell, means over seeds, differences, ranks. Pure functions of the files."""
+"""A grid's results as numbers: a row a cell, means over seeds, differences, ranks."""
 
 import math
 from collections import Counter
@@ -90,14 +90,13 @@ def _curve_numbers(cell: Cell, partner: Cell | None) -> dict[str, float]:
     level = partner.metrics.get("heldout_loss") if partner else None
     target = math.nan if level is None else level
     loss, paid = curves.column(cell.rounds, "heldout_loss"), cell.costs
-    axes = (paid["round"], paid["samples"], paid["megabytes"])
     reached = curves.first_reach(paid["round"], loss, target)
     return {
         "heldout_area": curves.area(paid["samples"], loss),
         "heldout_roughness": curves.roughness(loss),
         "train_roughness": curves.roughness(curves.running_mean(curves.step_losses(cell.steps))),
         "reached_centralized": float(reached > 0) if math.isfinite(target) and len(loss) else math.nan,
-    } | {key: curves.first_reach(x, loss, target) for key, x in zip(GOALS, axes, strict=True)}
+    } | {key: curves.first_reach(paid[cost], loss, target) for key, cost in GOALS.items()}
 
 
 def fid_replicates(results: Results) -> dict[str, list[float | None]]:

@@ -42,7 +42,7 @@ from bench.store.records import Failure, Manifest, Progress, R, Record, Result, 
 LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
-State = Literal["done", "failed", "diverged", "timeout", "killed", "running", "partial", "todo"]
+State = Status | Literal["done", "running", "partial", "todo"]
 # What is read again; what relies on others stands before them.
 RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
 # Not among the files that result.json lists.
@@ -60,14 +60,16 @@ class CellFolder:
         return self.path.name
 
     def state(self) -> State:
-        """What the files say: done, how it failed, or what `unended` says."""
-        if self.read(Result) is not None:
-            return "done"
-        failure = self.read(Failure)
-        return failure.status if failure else self.unended()
+        """What the files say."""
+        result = self.read(Result)
+        return self.state_of(result, None if result else self.read(Failure))
 
-    def unended(self) -> State:
-        """Of a cell that is neither done nor failed: running, partial (begun, nobody at it) or todo."""
+    def state_of(self, result: Result | None, failure: Failure | None) -> State:
+        """With these records: done, how it failed, running, partial (begun, nobody at it) or todo."""
+        if result is not None:
+            return "done"
+        if failure is not None:
+            return failure.status
         if locks.is_locked(self.path):
             return "running"
         return "partial" if (self.path / "cell.json").exists() else "todo"
@@ -170,11 +172,9 @@ class CellFolder:
             with open(path, "r+b") as file:
                 file.truncate(len(text))
 
-    def progress(self, phase: str, done: float, **values: Any) -> None:
+    def progress(self, phase: str, done: float) -> None:
         """Write how far the cell is: `done` in [0, 1] of the phase "prepare", "evaluate" or a phase of training."""
-        write_json(
-            self.path / "progress.json", {"phase": phase, "done": done, "time": time.time()} | values, sync=False
-        )
+        write_json(self.path / Progress.FILE, {"phase": phase, "done": done}, sync=False)
 
     def read_progress(self) -> Progress:
         """How far the cell is; the beginning where there is nothing that can be read."""

@@ -45,8 +45,12 @@ class Store:
 
         Raises:
             FileNotFoundError: if no grid was run into this folder.
+            Damaged: if it is not what was written; names the file.
         """
-        found = read_json(self.root / "grid.json")
+        try:
+            found = read_json(self.root / "grid.json")
+        except Damaged as error:
+            raise Damaged(f"{self.root / 'grid.json'} is damaged ({error})") from error
         if found is None:
             raise FileNotFoundError(f"{self.root} holds no grid.json: no grid has been run into it")
         return found
@@ -92,8 +96,13 @@ class Store:
         return next((found for _, found in self._read(Likelihood) if found.likelihood_id == likelihood_id), None)
 
     def _read(self, kind: type[R]) -> Iterator[tuple[CellFolder, R]]:
-        """That record of every cell that has it; a damaged one is left out with a warning."""
+        """That record of every cell that has it, of the plan or not; without those of other versions and damaged ones,
+        of which `CellFolder.mend` and `versions` tell.
+        """
         for path in sorted(self.root.glob(f"*/{kind.FILE}")):
-            folder = CellFolder(path.parent)
-            if (found := folder.read(kind)) is not None:
-                yield folder, found
+            try:
+                found = kind.read(path.parent)
+            except Damaged:
+                continue
+            if found is not None:
+                yield CellFolder(path.parent), found

@@ -27,7 +27,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, content: Any) -> Any:
-        """A field that is null has its default; numbers of other names may be null."""
+        """A field that is null has its default."""
         nulls = [key for key, value in content.items() if value is None] if isinstance(content, dict) else []
         fields = {key: cls.model_fields[key] for key in nulls if key in cls.model_fields}
         defaults = {key: field.get_default() for key, field in fields.items() if not field.is_required()}

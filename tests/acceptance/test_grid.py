@@ -18,8 +18,18 @@ from safetensors.torch import load_file
 import bench.cell.setting
 from bench.fidelity.extractors import load_extractor
 from bench.grid import main
-from bench.store.files import read_json, read_lines
+from bench.store.files import plain, read_json, read_lines
 from bench.store.grid_folder import Store
+from bench.store.records import (
+    Diagnostics,
+    Heldout,
+    Manifest,
+    Result,
+    Round,
+    Steps,
+    Trained,
+    Visit,
+)
 from tests import reports
 from tests.acceptance.conftest import command
 from tests.guard import ROOT, run_python
@@ -105,6 +115,26 @@ def test_every_cell_leaves_its_files(smoke):
         assert names == expected
         images = load_file(store.cell(cell.cell_id).path / "samples.safetensors")["images"]
         assert images.shape == (100, 1, 16, 16)
+
+
+@pytest.mark.parametrize("kind", [Manifest, Trained, Result, Diagnostics])
+def test_records_have_a_field_for_all_that_is_written(smoke, kind):
+    """What writes a file and what reads it are two places, and what has no field would be passed over."""
+    store = Store(smoke[0] / "smoke")
+    for cell in store.planned():
+        path = store.cell(cell.cell_id).path
+        record, content = kind.read(path), read_json(path / kind.FILE)
+        if kind is Manifest:
+            content.pop("config")  # for people: what reads it has the plan's
+        assert plain(record.known()) == content
+
+
+@pytest.mark.parametrize("kind", [Round, Visit, Steps, Heldout])
+def test_logs_have_a_field_for_all_that_is_written(smoke, kind):
+    store = Store(smoke[0] / "smoke")
+    for cell in store.planned():
+        path = store.cell(cell.cell_id).path
+        assert [plain(line.known()) for line in kind.read_log(path)] == read_lines(path / kind.FILE)
 
 
 def test_results_hold_what_a_paper_needs(smoke):

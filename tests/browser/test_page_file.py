@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from bench.report.curves import STRETCHES, running_loss
 from bench.report.page.data import Distinct, cell_data, curves, looks, rounded, thinned
 from bench.report.page.embed import json_text, pictures
 from bench.report.page.sheets import images_each, sheet
+from bench.report.results import Cell
 from bench.store.cell_folder import CellFolder
 from bench.store.files import write_json
+from bench.store.grid_folder import PlannedCell
 from tests import fake_store, reports
 
 
@@ -82,11 +85,15 @@ def test_a_broken_log_is_told_and_left_out(tmp_path):
         assert curves(reports.read(store).cells[0])["rounds"] == []
 
 
+def cell_in(folder: Path) -> Cell:
+    return Cell(PlannedCell("a", "t", {}, {}), CellFolder(folder))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_sheet_shows_the_first_images_with_few_colours(tmp_path, channels):
     images = torch.randint(0, 256, (100, channels, 16, 16), dtype=torch.uint8, generator=torch.manual_seed(0))
     (tmp_path / "samples.safetensors").write_bytes(save({"images": images}))
-    found = sheet(CellFolder(tmp_path), 3)
+    found = sheet(cell_in(tmp_path), 3)
     assert (found["count"], found["width"]) == (64, 8 * 17 + 1)
     assert found["address"].startswith("data:image/png;base64,")
 
@@ -97,7 +104,7 @@ def test_a_sheets_grey_levels_are_those_of_the_images(tmp_path):
 
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     (tmp_path / "samples.safetensors").write_bytes(save({"images": images}))
-    content = base64.b64decode(sheet(CellFolder(tmp_path), 1)["address"].split(",")[1])
+    content = base64.b64decode(sheet(cell_in(tmp_path), 1)["address"].split(",")[1])
     shown = np.asarray(Image.open(io.BytesIO(content)).convert("L")).astype(int)[1:17, 1:17]
     assert abs(shown - images[0, 0].numpy().astype(int)).max() <= 5
 
@@ -107,9 +114,9 @@ def test_the_more_cells_the_fewer_images_a_sheet_has():
 
 
 def test_missing_and_broken_samples_are_told(tmp_path):
-    assert sheet(CellFolder(tmp_path), 1) == {"missing": "samples.safetensors is not there"}
+    assert sheet(cell_in(tmp_path), 1) == {"missing": "samples.safetensors is not there"}
     (tmp_path / "samples.safetensors").write_bytes(b"no tensors")
-    assert "is damaged" in sheet(CellFolder(tmp_path), 1)["missing"]
+    assert "is damaged" in sheet(cell_in(tmp_path), 1)["missing"]
 
 
 def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):

@@ -170,7 +170,7 @@ def test_folders_without_a_finished_cell_are_mistakes(tmp_path, capsys):
     assert "none of the grid's cells is finished" in capsys.readouterr().err
     (store.root / "grid.json").write_text('{"cells": []}')
     assert main([str(store.root)]) == 2
-    assert "grid.json is damaged, or of an older version (" in capsys.readouterr().err
+    assert "grid.json is damaged (it has no checksum); run the grid again" in capsys.readouterr().err
 
 
 def test_a_cell_that_is_not_there_is_a_mistake(made, capsys):

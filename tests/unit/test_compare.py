@@ -127,3 +127,17 @@ def test_hostile_settings_are_printed_as_they_are(ours, tmp_path):
     said = console.file.getvalue()
     assert "[red]" in said
     assert "\x1b" not in said
+
+
+def test_values_that_are_lists_are_compared(tmp_path):
+    axes = {"strategy": ["fedavg"], "seed": [0], "n_clients": [3], "model.widths": [[8, 16], [16, 32]]}
+    store = fake_store.finished_store(tmp_path, axes)
+    table = comparison_table(compared(store, store))
+    assert sorted(table["model.widths"].unique()) == ["[16, 32]", "[8, 16]"]
+    assert main([str(store.root), str(store.root)]) == 0
+
+
+def test_a_plan_that_is_damaged_is_told_with_its_file(ours, capsys):
+    (ours.root / "grid.json").write_text("{}")
+    assert main([str(ours.root), str(ours.root)]) == 2
+    assert capsys.readouterr().err == f"error: {ours.root}/grid.json is damaged (it has no checksum)\n"

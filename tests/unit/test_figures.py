@@ -216,6 +216,13 @@ def test_diagnostics_leave_out_what_there_is_not(tmp_path, drawn):
     assert np.isnan(classes.patches[1].get_height())
 
 
+def test_bits_that_are_not_finite_are_told(tmp_path, drawn):
+    cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
+    odd = fake_store.likelihood() | {"bits_per_dim": None, "prior": None}
+    draw_diagnostics(Diagnostics.checked(fake_store.diagnostics(cell)), tmp_path / "d.png", "", Likelihood.checked(odd))
+    assert "not finite: bits/dim by timestep" in texts(drawn[0])
+
+
 def test_a_bin_without_a_term_is_a_gap(tmp_path, drawn):
     cell = fake_store.planned_store(tmp_path, {"seed": [0]}).planned()[0]
     few = fake_store.likelihood() | {"kept": [0, 50, 99], "terms": [2.0, 0.5, 0.25]}

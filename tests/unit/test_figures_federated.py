@@ -197,13 +197,13 @@ def test_a_finished_model_s_fid_is_one_point_at_its_whole_cost(two_seeds):
     lines(folders[1], "metrics.jsonl", [record(n, 1.0) for n in (1, 2, 3)])
     for folder, fid in zip(folders, (10.0, 14.0), strict=True):
         rewrite(folder, metrics={"fid": fid})
-    point = final_point(fedavg_of(store), "fid", "sequential_steps")
+    point = final_point(fedavg_of(store), "sequential_steps")
     assert (point.mean.tolist(), [end.tolist() for end in point.band]) == ([12.0], [[10.0], [14.0]])
     assert point.x.tolist() == [21.0]
     rewrite(folders[0], metrics={"fid": None})
-    assert final_point(fedavg_of(store), "fid", "round").mean.tolist() == [14.0]
+    assert final_point(fedavg_of(store), "round").mean.tolist() == [14.0]
     rewrite(folders[1], metrics={"fid": None})
-    assert final_point(fedavg_of(store), "fid", "round") is None
+    assert final_point(fedavg_of(store), "round") is None
 
 
 def test_without_a_common_round_there_is_no_curve(two_seeds):
@@ -238,7 +238,7 @@ def test_drift_and_cosine_are_means_of_the_seeds_that_have_them(told):
     lines(cells[2], "metrics.jsonl", [record(1, 1.0, drift=2.0, update_cosine=0.5), record(2, 1.0, drift=4.0)])
     lines(cells[3], "metrics.jsonl", [record(1, 1.0, drift=6.0, update_cosine=None), record(2, 1.0)])
     _, fedavg = rows_of(store)
-    assert (fedavg.drift.x.tolist(), fedavg.drift.mean.tolist()) == ([1.0], [4.0])  # the round that both have
+    assert (fedavg.drift.x.tolist(), fedavg.drift.mean.tolist()) == ([1.0, 2.0], [4.0, 4.0])  # the second of one
     assert (fedavg.cosine.x.tolist(), fedavg.cosine.mean.tolist()) == ([1.0], [0.5])  # of the one that has it
 
 

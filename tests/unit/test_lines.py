@@ -78,3 +78,14 @@ def test_the_pages_megabytes_and_seconds_count_the_autoencoders(tmp_path):
         assert after["curves"]["axes"][axis] == pytest.approx(np.add(before["curves"]["axes"][axis], more), rel=1e-4)
     assert after["seconds"] == pytest.approx(before["seconds"] + 10.0, rel=1e-4)
     assert after["curves"]["axes"]["images"] == before["curves"]["axes"]["images"]
+
+
+def test_rounds_that_some_seeds_lack_are_the_mean_of_the_others():
+    """As cosines are, of which a round with fewer than two updates has none."""
+    some = line([1.0, np.nan, 3.0], [2.0, 4.0, np.nan], [6.0, np.nan, np.nan])
+    assert some.mean.tolist() == [3.0, 4.0, 3.0]
+    low, high = some.band
+    assert np.isfinite(low[0])
+    assert np.isnan([low[1:], high[1:]]).all()
+    two = line([1.0, np.nan], [2.0, 4.0])
+    assert [end.tolist() for end in two.band] == [[1.0, 4.0], [2.0, 4.0]]

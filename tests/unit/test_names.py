@@ -14,7 +14,7 @@ LABELS = {"strategy": "fedavg", "n_clients": 5, "beta": 0.1, "seed": 0, "model.w
     [
         ("pad", "pad"), (0.1, "0.1"), (0.123456, "0.123456"), (3.0, "3"), (5, "5"), (2_000_000, "2000000"), (np.int64(7), "7"),
         (np.int64(2_000_000), "2000000"), (12345678.0, "12345678"), (0.1234567, "0.1234567"), (np.float64(0.25), "0.25"), (True, "true"), (np.bool_(False), "false"), ([8, 16], "[8, 16]"),
-        (None, "--"), (float("nan"), "--"), (pd.NA, "--"),
+        (None, "--"), (float("nan"), "--"), (pd.NA, "--"), ((8, 16), "(8, 16)"), (np.float32(0.5), "0.5"), ({"k": 2}, "{'k': 2}"),
     ],
 )  # fmt: skip
 def test_values_read_as_in_a_grids_file(value, text):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 
 import pytest
 
@@ -161,10 +162,22 @@ def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text
     write_bytes(folder.path / "weights.safetensors", b"x")
     for name in ("train.json", "likelihood.json"):
         write_bytes(folder.path / name, text.encode())
-    store = Store(folder.path.parent)
     with pytest.warns(UserWarning, match=r"train.json is damaged .* not used"):
-        assert store.find_trained("t") == []
+        assert folder.trained() is None
     with pytest.warns(UserWarning, match=r"likelihood.json is damaged .* not used"):
+        assert folder.read(Likelihood) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
+def test_looking_for_trainings_nobody_is_told_of_damage_that_is_not_asked_for(folder, text):
+    """It may lie in cells of another version; of a plan's own cells `mend` tells."""
+    folder.begin({})
+    for name in ("train.json", "likelihood.json"):
+        write_bytes(folder.path / name, text.encode())
+    store = Store(folder.path.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.find_trained("t") == []
         assert store.find_likelihood("l") is None
 
 

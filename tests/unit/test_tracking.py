@@ -553,23 +553,6 @@ def test_a_new_attempt_takes_the_place_of_the_failed_one(small):
     assert len(search(small, view=ViewType.ALL)) == 4
 
 
-def test_lines_of_an_earlier_attempt_are_not_taken_for_the_new_ones(small, held):
-    cell = small.planned()[1]
-    folder = work_at(small, 1, held, "first")
-    fake_store.add_rounds(folder, cell, 1, 3)
-    lines = (folder.path / "metrics.jsonl").read_bytes()
-    tracker = Tracker(small)
-    fake_store.begin(small, cell, "second", started=fake_store.STARTED + 1000)
-    write_bytes(folder.path / "metrics.jsonl", lines)  # a cell removes its old lines only some time after it began
-    tracker.sync(running=True)
-    (run,) = children(small)
-    assert run.data.metrics == {}
-    (folder.path / "metrics.jsonl").unlink()
-    fake_store.add_rounds(folder, cell, 1, 1, later=1000)
-    tracker.sync(running=True)
-    assert len(client_of(small).get_metric_history(run.info.run_id, "train_loss")) == 1
-
-
 def test_a_round_that_was_written_twice_is_one_point(small):
     """As where a worker outlived its parent and wrote beside the next one."""
     cell = small.planned()[1]

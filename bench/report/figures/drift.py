@@ -21,8 +21,8 @@ def drift(results: Results, *paths: Path) -> None:
     blocks = [
         Block(
             split.name,
-            known((group.strategy, round_line(group, "drift")) for group in split.federated),
-            known((group.strategy, round_line(group, "update_cosine")) for group in split.federated),
+            known((group.strategy, round_line(group, "drift", shared=False)) for group in split.federated),
+            known((group.strategy, round_line(group, "update_cosine", shared=False)) for group in split.federated),
         )
         for split in shown.splits
         if split.federated

@@ -16,7 +16,6 @@ from bench.report.figures.widths import shorten
 from bench.report.results import Cell, Results
 from bench.store.files import Damaged
 
-SCHEMES_SHOWN = 12
 MOMENTS = 10
 _TWO_IMAGES = 5  # up to so many schemes have two images below one another
 _NAME = 1.25  # inches
@@ -28,7 +27,7 @@ def films(results: Results, *paths: Path) -> None:
     Raises:
         NotApplicable: if no finished cell has its film.
     """
-    shown = schemes_shown(results, SCHEMES_SHOWN)
+    shown = schemes_shown(results)
     images = 2 if len(shown.groups) <= _TWO_IMAGES else 1
     strips = {group: strip for group in shown.groups if (strip := _strip(group.done[0], images)) is not None}
     if not strips:

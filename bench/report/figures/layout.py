@@ -125,7 +125,7 @@ class Compared:
         return {label: style for label, style in self.styles.items() if style != OTHER}
 
 
-def compared(results: Results, splits: int = 4) -> Compared:
+def compared(results: Results, splits: int) -> Compared:
     """The first splits of the plan, and a style for every strategy.
 
     Raises:

@@ -31,8 +31,8 @@ class Schemes:
     notes: list[str]
 
 
-def schemes_shown(results: Results, count: int) -> Schemes:
-    """The first `count` of the strategies that stand out (all, where they are few).
+def schemes_shown(results: Results) -> Schemes:
+    """The first `SCHEMES_SHOWN` of the strategies that stand out (all, where they are few).
 
     Raises:
         NotApplicable: if no cell is finished.
@@ -40,8 +40,8 @@ def schemes_shown(results: Results, count: int) -> Schemes:
     shown = compared(results, SCHEMES_SHOWN)
     leading = [group for split in shown.splits for group in split.groups if shown.styles[group.strategy] != OTHER]
     each = sorted(dict.fromkeys(leading), key=lambda group: not group.central)
-    cut = left_out(len(each) - count, "scheme", "schemes")
-    return Schemes(each[:count], [*shown.notes, not_shown(shown), cut])
+    cut = left_out(len(each) - SCHEMES_SHOWN, "scheme", "schemes")
+    return Schemes(each[:SCHEMES_SHOWN], [*shown.notes, not_shown(shown), cut])
 
 
 def seed_note(groups: Iterable[Group]) -> str:
@@ -56,7 +56,7 @@ def samples(results: Results, *paths: Path) -> None:
     Raises:
         NotApplicable: if no finished cell has its images.
     """
-    shown = schemes_shown(results, SCHEMES_SHOWN)
+    shown = schemes_shown(results)
     found = {group: group.done[0].images(SHEET**2) for group in shown.groups}
     _check(found.values())
     width = COLUMN if len(found) <= _ACROSS[COLUMN] else PAGE

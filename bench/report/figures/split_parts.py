@@ -66,7 +66,7 @@ def fid_images(splits: Sequence[Split]) -> tuple[bool, list[int]]:
 
 def fid_line(group: Group, along: bool, x: str) -> Line | None:
     """FIDs of the images drawn along training, or the one of the finished models, over a cost."""
-    return round_line(group, "drawn fid", x) if along else final_point(group, "fid", x)
+    return round_line(group, "drawn fid", x) if along else final_point(group, x)
 
 
 def grey_note(styles: dict[str, Style]) -> str:

@@ -17,7 +17,7 @@ NAME = 1.25  # inches, of a strategy
 
 @dataclass(frozen=True)
 class Table:
-    """Groups by place; None where there is none that is finished.
+    """Groups by place; places without a finished cell are missing.
 
     Attributes:
         rows: strategies; centralized training first.

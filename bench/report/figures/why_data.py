@@ -17,7 +17,7 @@ class Row:
     """One strategy, or centralized training, in one split.
 
     Attributes:
-        drift, cosine: by round; None where no round tells.
+        drift, cosine: by round, the mean of the seeds that have it; None where no round does.
         class_loss: held-out loss by class at the end (K,).
         share_gap: share of each class among the generated images minus that among the training images (K,).
         client_loss: held-out losses at the end of all seeds' clients (n * seeds,); of centralized training the losses
@@ -53,8 +53,8 @@ def _row(group: Group, parts: dict[int, Partition]) -> Row:
     losses = [loss for cell, part in seeds for loss in _client_losses(cell, part)]
     return Row(
         group,
-        round_line(group, "drift"),
-        round_line(group, "update_cosine"),
+        round_line(group, "drift", shared=False),
+        round_line(group, "update_cosine", shared=False),
         mean_known([_class_loss(cell) for cell in group.done]),
         mean_known([_share_gap(cell, part) for cell, part in seeds]),
         _known(losses),

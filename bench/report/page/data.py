@@ -71,7 +71,7 @@ class Distinct:
 
 
 def cell_data(cell: Cell, cells: int, environments: Distinct, partitions: Distinct) -> dict[str, Any]:
-    """What the page knows of a cell; the more `cells` there are, the fewer of its samples."""
+    """What the page knows of a cell. Of a grid of many `cells` each has fewer samples."""
     last = cell.rounds[-1] if cell.rounds else None
     made = cell.result or cell.manifest
     data, extractor = (made.data, made.extractor) if made else (None, None)
@@ -90,7 +90,7 @@ def cell_data(cell: Cell, cells: int, environments: Distinct, partitions: Distin
         "environment": environments.place(made.environment.known() if made else None),
         "partition": partitions.place(partition(cell, data.class_names if data else ())),
         "curves": curves(cell),
-        "sheet": sheet(cell.folder, cells) if cell.done else {"missing": f"the cell is {cell.state}"},
+        "sheet": sheet(cell, cells) if cell.done else {"missing": f"the cell is {cell.state}"},
     }
 
 

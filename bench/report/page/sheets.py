@@ -9,9 +9,8 @@ from torch import Tensor
 
 from bench.pictures.sheets import filled, tile
 from bench.report.page.embed import data_address
-from bench.store.cell_folder import CellFolder
+from bench.report.results import Cell
 from bench.store.files import Damaged
-from bench.store.states import read_tensors
 
 COLUMNS = 8
 COLOURS = 32  # of a sheet
@@ -25,15 +24,14 @@ def images_each(cells: int, pixels: int) -> int:
     return min(MOST, max(FEWEST, fitting))
 
 
-def sheet(folder: CellFolder, cells: int) -> dict[str, object]:
+def sheet(cell: Cell, cells: int) -> dict[str, object]:
     """A cell's first samples as {"address", "width", "height", "count"}, or {"missing": why there are none}."""
     try:
-        tensors = read_tensors(folder.path / "samples.safetensors", sealed=False)
-        if tensors is None:
-            return {"missing": "samples.safetensors is not there"}
-        images = tensors["images"]
-    except (Damaged, KeyError) as error:
-        return {"missing": f"samples.safetensors is damaged ({error})"}
+        images = cell.images(MOST)
+    except Damaged as error:
+        return {"missing": f"samples.safetensors is damaged ({error.__cause__})"}
+    if images is None:
+        return {"missing": "samples.safetensors is not there"}
     shown = images[: images_each(cells, images.shape[-1] * images.shape[-2])]
     picture = _small(shown)
     picture.save(buffer := io.BytesIO(), "PNG", optimize=True)

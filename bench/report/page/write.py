@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a grid's results: no server, no address outside of it. A function of the store alone.
+"""One self-contained HTML page of a grid's results: no server, no address outside of it.
 
 `data` gathers what the page tells, `embed` makes it safe to stand in HTML, `page.html.jinja`, `page.css` and the
 scripts show it. Charts are plotly's, whose script is taken from the installed package.

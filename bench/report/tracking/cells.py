@@ -119,7 +119,7 @@ class CellRuns:
         if run.deleted or run.state == state:
             return
         self._send_params(run, cell)
-        rounds = self._send_rounds(run, found, manifest)
+        rounds = self._send_rounds(run, found)
         self._send_data(run, found.result.data if found.result else manifest.data)
         if state != "running":
             self._send_end(run, found, state)
@@ -167,16 +167,11 @@ class CellRuns:
         send_params(self.client, run.run_id, missing)
         run.params_sent |= missing.keys()
 
-    def _send_rounds(self, run: CellRun, cell: Cell, manifest: Manifest) -> list[Round]:
-        """Log the rounds that are new; returns all of the attempt.
-
-        Lines from before the attempt count only if it goes on from them or reuses their training: else they are
-        about to be replaced.
+    def _send_rounds(self, run: CellRun, cell: Cell) -> list[Round]:
+        """Log the rounds that are new; returns all of the attempt, which begins after it removed those that it does not
+        go on from.
         """
         rounds = cell.rounds
-        earlier = bool(rounds) and rounds[0].time < manifest.started
-        if earlier and manifest.resumed is None and cell.folder.trained() is None:
-            return []
         new: list[Metric] = []
         groups = {line.round: line for line in cell.heldout}
         bad = set(run.bad_rounds)

@@ -82,7 +82,7 @@ def course_metrics(group: Group, found: Course, keys: Sequence[str]) -> list["Me
     made: list[Metric] = []
     for number, values in sorted(found.items()):
         time, sent = times.get(number, ended), round(1e6 * values.get("megabytes", 0.0), 3)
-        kilobytes = round(sent / 1e3)  # of bytes, as a half is rounded by its last digit
+        kilobytes = round(sent / 1e3)  # first to whole bytes, so that the last bit of a sum decides no rounding
         compared = {key: values[key] for key in COMPARED if key in values}
         made += metrics({key: values[key] for key in keys if key in values}, time, number)
         if "samples" in values:
