@@ -14,7 +14,12 @@ LEVELS_KEPT: tuple[Fit, ...] = ("none", "pad")  # fits after which pixels still 
 
 
 class DataConfig(Section):
-    """Which images, at which side, and how many are held out. `limit` keeps that many training images."""
+    """Which images, at which side, and how many are held out. `limit` keeps that many training images.
+
+    `fit` is how images come to `size` pixels a side: "none" for those that have it, "pad" with black around, "pad-pool"
+    with black around up to a multiple of `size`, then means over squares, "resize" by bilinear interpolation. `range`
+    is where the network sees grey levels: "symmetric" in [-1, 1], "unit" in [0, 1].
+    """
 
     name: Name = "mnist5k"
     size: Size = 16

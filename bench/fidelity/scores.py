@@ -1,8 +1,8 @@
 """How good samples are: FID, IS and KID by torch-fidelity, and the histogram of generated classes.
 
-The only module that imports torch_fidelity. It takes features from an extractor in batches and gives them to
-torch-fidelity's metric functions, so torch-fidelity's cache of pickles is never used. Real and generated images
-take the same path: uint8 in, the same preparation, the same network.
+Features are taken from an extractor in batches and given to torch-fidelity's metric functions, so torch-fidelity's
+cache of pickles is never used. Real and generated images take the same path: uint8 in, the same preparation, the same
+network.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """A grid's folder, results/<grid>/: its plan, and the folders of its cells."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, write_json
-from bench.store.records import Likelihood, R, Trained
+from bench.store.records import RESULT_VERSION, Likelihood, Manifest, R, Trained
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,7 @@ class Store:
         """How many of the cells that the last plan does not name were made by which RESULT_VERSION."""
         found: dict[str, int] = {}
         for path in self._unnamed():
-            try:
-                manifest = read_json(path)
-            except Damaged:  # before records had seals, or broken
-                manifest = None
-            version = str(manifest.get("result_version", "unknown")) if manifest else "unknown"
+            version = _version(path)
             found[version] = found.get(version, 0) + 1
         return found
 
@@ -96,13 +93,23 @@ class Store:
         return next((found for _, found in self._read(Likelihood) if found.likelihood_id == likelihood_id), None)
 
     def _read(self, kind: type[R]) -> Iterator[tuple[CellFolder, R]]:
-        """That record of every cell that has it, of the plan or not; without those of other versions and damaged ones,
-        of which `CellFolder.mend` and `versions` tell.
+        """That record of every cell that has it, of the plan or not.
+
+        A damaged one is left out, with a warning if its cell is of this version: of others `versions` tells.
         """
         for path in sorted(self.root.glob(f"*/{kind.FILE}")):
-            try:
-                found = kind.read(path.parent)
-            except Damaged:
-                continue
+            with warnings.catch_warnings():
+                if _version(path.with_name(Manifest.FILE)) != str(RESULT_VERSION):
+                    warnings.simplefilter("ignore", UserWarning)
+                found = CellFolder(path.parent).read(kind)
             if found is not None:
                 yield CellFolder(path.parent), found
+
+
+def _version(manifest: Path) -> str:
+    """The RESULT_VERSION by which a cell was made, "unknown" where its manifest cannot be read."""
+    try:
+        found = read_json(manifest)
+    except Damaged:  # before records had seals, or broken
+        found = None
+    return str(found.get("result_version", "unknown")) if found else "unknown"

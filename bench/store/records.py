@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.store.files import Damaged, read_json, read_lines
 
+RESULT_VERSION = 6  # raised by hand when a change of the code changes numbers, or what records hold
 Number = int | float
 Numbers = dict[str, Number | None]  # by name
 Status = Literal["failed", "diverged", "timeout", "killed"]

@@ -11,7 +11,7 @@ from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, read_lines, write_bytes, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.locks import hold
-from bench.store.records import Environment, Likelihood, Result, Round
+from bench.store.records import RESULT_VERSION, Environment, Likelihood, Result, Round
 from tests import reports
 
 RESULT = {"cell_id": "abc", "config": {}, "metrics": {}, "finished": 0.0}
@@ -169,12 +169,15 @@ def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
-def test_looking_for_trainings_nobody_is_told_of_damage_that_is_not_asked_for(folder, text):
-    """It may lie in cells of another version; of a plan's own cells `mend` tells."""
-    folder.begin({})
+def test_looking_for_trainings_damage_is_told_of_cells_of_this_version_alone(folder, text):
+    store = Store(folder.path.parent)
+    folder.begin({"result_version": RESULT_VERSION})
+    (folder.path / "likelihood.json").write_text(text)
+    with pytest.warns(UserWarning, match=r"likelihood.json is damaged .* not used"):
+        assert store.find_likelihood("l") is None
+    folder.begin({"result_version": RESULT_VERSION - 1})
     for name in ("train.json", "likelihood.json"):
         write_bytes(folder.path / name, text.encode())
-    store = Store(folder.path.parent)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert store.find_trained("t") == []
