@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bench.data import sets
-
 # Property tests draw the same examples in every run, so that no run fails by chance; `--hypothesis-profile fresh` draws
 # others. A machine that is busy is no failure.
 settings.register_profile("same", deadline=None, derandomize=True)
@@ -45,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def digits_are_read_once() -> Iterator[None]:
     """mnist5k is a sixth of a second of text for every cell; here once a process. Nobody writes to it."""
+    from bench.data import sets  # torch, which the process that hands out the tests does without
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sets, "read_mnist5k", functools.cache(sets.read_mnist5k))
         yield

@@ -74,8 +74,8 @@ def round_line(group: Group, y: str, x: str = "round", shared: bool = True) -> L
     rounds = set.intersection(*map(set, seeds)) if shared and seeds else {number for one in seeds for number in one}
     if not rounds:
         return None
-    nothing = (math.nan, math.nan)
-    found = np.array([[points.get(number, nothing) for number in sorted(rounds)] for points in seeds], dtype=float)
+    nothing, order = (math.nan, math.nan), sorted(rounds)
+    found = np.array([[points.get(number, nothing) for number in order] for points in seeds], dtype=float)
     return Line(np.nanmean(found[..., 0], axis=0), found[..., 1])
 
 

@@ -194,7 +194,7 @@ class CellFolder:
             if isinstance(found, Manifest | Result) and found.cell_id != self.cell_id:
                 raise Damaged(f"it is of cell {found.cell_id}")
         except Damaged as error:
-            self._warn(kind, error)
+            self.warn(kind, error)
             return None
         return found
 
@@ -203,10 +203,11 @@ class CellFolder:
         try:
             return kind.read_log(self.path)
         except Damaged as error:
-            self._warn(kind, error)
+            self.warn(kind, error)
             return []
 
-    def _warn(self, kind: type[Record], error: Damaged) -> None:
+    def warn(self, kind: type[Record], error: Damaged) -> None:
+        """Tell that a record is damaged, and that it is as if it were not there."""
         warnings.warn(f"{self.path / kind.FILE} is damaged ({error}) and is not used", stacklevel=3)
 
 

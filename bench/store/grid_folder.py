@@ -1,6 +1,5 @@
 """A grid's folder, results/<grid>/: its plan, and the folders of its cells."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +97,15 @@ class Store:
         A damaged one is left out, with a warning if its cell is of this version: of others `versions` tells.
         """
         for path in sorted(self.root.glob(f"*/{kind.FILE}")):
-            with warnings.catch_warnings():
-                if _version(path.with_name(Manifest.FILE)) != str(RESULT_VERSION):
-                    warnings.simplefilter("ignore", UserWarning)
-                found = CellFolder(path.parent).read(kind)
+            folder = CellFolder(path.parent)
+            try:
+                found = kind.read(folder.path)
+            except Damaged as error:
+                if _version(folder.path / Manifest.FILE) == str(RESULT_VERSION):
+                    folder.warn(kind, error)
+                continue
             if found is not None:
-                yield CellFolder(path.parent), found
+                yield folder, found
 
 
 def _version(manifest: Path) -> str:

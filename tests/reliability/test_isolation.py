@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,7 @@ ENDS = {
     "leaves": ("killed", "its process ended with exit code 7 before the cell did"),
     "is killed": ("killed", "its process was killed by SIGKILL (by someone, or by the system when memory ran out)"),
     "crashes": ("killed", "its process was killed by SIGSEGV"),
-    "hangs": ("timeout", "not done within --timeout, "),
+    "hangs": ("timeout", "not done within --timeout, {limit} (hours:minutes:seconds)"),
     "wants memory": ("killed", "out of memory: "),
     "diverges": ("diverged", "Diverged: "),
     "grows": ("diverged", "Diverged: "),
@@ -59,11 +60,12 @@ def odd(way: str, **more: str) -> str:
 
 @pytest.fixture(scope="module", params=["pool", "isolated"])
 def ended(request, tmp_path_factory):
-    """A grid of cells that end in these ways; its results, what was said, and the ways."""
+    """A grid of cells that end in these ways; its results, what was said, the ways, and the time limit."""
     results, pooled = tmp_path_factory.mktemp("odd") / "r", request.param == "pool"
     ways = POOL if pooled else ISOLATED
-    arguments = [*grid(results, *map(odd, ways)), "--timeout", "30" if pooled else "60", "--n-jobs", "2"]
-    return results, command(*arguments) if pooled else in_process(*arguments, "--isolate"), ways
+    limit = timedelta(seconds=30 if pooled else 60)
+    arguments = [*grid(results, *map(odd, ways)), "--timeout", str(limit.seconds), "--n-jobs", "2"]
+    return results, command(*arguments) if pooled else in_process(*arguments, "--isolate"), ways, limit
 
 
 def test_all_ways_are_tried():
@@ -71,12 +73,13 @@ def test_all_ways_are_tried():
 
 
 def test_every_cell_ends_in_its_way_and_the_others_finish(ended):
-    results, done, names = ended
+    results, done, names, limit = ended
     store = Store(results / "smoke")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     for cell, way in zip(store.planned(), names, strict=True):
         (state, told), folder = ENDS[way], store.cell(cell.cell_id)
+        told = told.format(limit=limit)
         assert folder.state() == state, (way, read_json(folder.path / "error.json"))
         if state != "done":
             assert read_json(folder.path / "error.json")["error"].startswith(told), way

@@ -78,6 +78,15 @@ def test_an_odd_record_is_told_with_its_place(error, capsys):
     assert told.startswith(f"error: a record in results is not as it should be: {type(error).__name__}: ")
 
 
+def test_a_damaged_record_is_told_by_its_own_words(capsys):
+    error = Damaged("r/grid.json is damaged (it has no checksum)")
+    assert command.run(raising(error), known=command.odd_records("in results")) == command.WRONG
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "error: a record in results is not as it should be: r/grid.json is damaged (it has no checksum)"
+    )
+
+
 def test_a_cells_process_imports_neither_pandas_nor_reports():
     code = (
         "import sys, bench.run.isolate, bench.cell.run\n"

@@ -172,12 +172,13 @@ def test_a_damaged_record_is_as_if_it_were_not_there_with_a_warning(folder, text
 def test_looking_for_trainings_damage_is_told_of_cells_of_this_version_alone(folder, text):
     store = Store(folder.path.parent)
     folder.begin({"result_version": RESULT_VERSION})
-    (folder.path / "likelihood.json").write_text(text)
+    for name in ("train.json", "likelihood.json"):
+        write_bytes(folder.path / name, text.encode())
+    with pytest.warns(UserWarning, match=r"train.json is damaged .* not used"):
+        assert store.find_trained("t") == []
     with pytest.warns(UserWarning, match=r"likelihood.json is damaged .* not used"):
         assert store.find_likelihood("l") is None
     folder.begin({"result_version": RESULT_VERSION - 1})
-    for name in ("train.json", "likelihood.json"):
-        write_bytes(folder.path / name, text.encode())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert store.find_trained("t") == []

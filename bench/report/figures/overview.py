@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from bench.pictures.style import NotApplicable
 from bench.report.figures.overview_recipes import STRIPS, comparison, draw_recipes
 from bench.report.figures.overview_splits import draw_splits
+from bench.report.figures.split_parts import finished_splits
 from bench.report.results import Results
 
 RECIPES_FROM = 5  # so many values of further axes have a row each, instead of a panel each
@@ -19,8 +19,7 @@ def overview(results: Results, *paths: Path) -> None:
     Raises:
         NotApplicable: if no cell is finished.
     """
-    if not results.finished:
-        raise NotApplicable("no cell is finished, so there is nothing to draw")
+    finished_splits(results)  # raises where there are none
     compared, rows = comparison(results)
     enough = 2 if "recipe" in results.extra_axes else RECIPES_FROM
     if len(rows) >= enough and len(compared) in STRIPS:
