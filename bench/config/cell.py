@@ -1,14 +1,13 @@
 """What a cell is: a validated, frozen configuration of everything that changes its numbers, and its ids."""
 
-import dataclasses
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 import partitions
 import strategies
+from bench.config.plugin import Plugin
 from bench.data.config import LEVELS_KEPT, DataConfig
 from bench.diffusion import schedule
 from bench.diffusion.config import (
@@ -24,35 +23,6 @@ from bench.store.fields import Count, Fraction, Images, Positive, Section, Share
 ExtractorName = Literal["mnist-cnn", "inception-v3-compat"]
 EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
-
-
-class Plugin(Section):
-    """A strategy or partition by name, with its hyper-parameters, defaults filled in."""
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """E.g. ``fedprox(mu=0.1)``; a grid accepts it back."""
-        inner = ", ".join(f"{key}={_toml(value)}" for key, value in self.params.items())
-        return f"{self.name}({inner})" if inner else self.name
-
-    def short_label(self, cls: type, always: Collection[str] = ()) -> str:
-        """The label with the hyper-parameters in `always` and those that are not the defaults of dataclass `cls`."""
-        fields = dataclasses.fields(cls)
-        defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
-        told = {key: value for key, value in self.params.items() if key in always or value != defaults[key]}
-        return Plugin(name=self.name, params=told).label
-
-
-def _toml(value: Any) -> str:
-    """A hyper-parameter as TOML reads it, on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}={_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 class TrainingConfig(Section):
@@ -84,6 +54,12 @@ class ClientConfig(Section):
     optimizer_state: Literal["reset", "keep"] = "reset"
 
 
+def _none_or_ten(count: int) -> int:
+    if 0 < count < 10:
+        raise ValueError(f"got {count}; it must be 0 for none, or at least 10")
+    return count
+
+
 class EvaluationConfig(Section):
     """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
 
@@ -108,7 +84,7 @@ class EvaluationConfig(Section):
     nll_rounded: bool = False
     curve_every: Count = 0
     curve_samples: Images = 100
-    bootstrap: Literal[0] | Annotated[int, Field(ge=10, le=10**5)] = 200
+    bootstrap: Annotated[int, Field(ge=0, le=10**5), AfterValidator(_none_or_ten)] = 200
 
 
 class CellConfig(Section):
@@ -159,7 +135,7 @@ class CellConfig(Section):
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy with its hyper-parameters."""
-        return TypeAdapter(strategies.load(self.strategy.name)).validate_python(self.strategy.params)
+        return self.strategy.make(strategies.registry)
 
     def make_partition(self) -> partitions.Partition:
         """The partition with its hyper-parameters and beta, of a cell that has one.
@@ -168,9 +144,7 @@ class CellConfig(Section):
             ValueError: if it refuses a value.
         """
         assert self.partition is not None
-        cls = partitions.load(self.partition.name)
-        beta = {"beta": self.beta} if cls.uses_beta else {}
-        return TypeAdapter(cls).validate_python(self.partition.params | beta)
+        return self.partition.make(partitions.registry, self.beta)
 
     def noise_levels(self) -> list[float]:
         """Standard deviation of the noise on each client's images, of images scaled to [0, 1]; [] without clients."""

@@ -12,7 +12,7 @@ import torch
 import partitions
 import strategies
 from bench.check import __main__ as check
-from bench.check.__main__ import EXAMPLES, ROOMS, Plugin, find, main
+from bench.check.__main__ import EXAMPLES, REGISTRIES, Candidate, find, main
 from bench.check.law import Broken, NotClaimed, Verdict, claim, judge, summary
 from bench.check.partition_laws import PARTITION_LAWS
 from bench.check.random_state import drawn_from, seeded, states
@@ -24,7 +24,7 @@ from strategies.fedprox import FedProx
 from tests.laws import planted
 from tests.laws.small import on_small_net
 
-NAMED = [(kind, name) for kind, room in ROOMS.items() for name in room.registry.names()]
+NAMED = [(kind, name) for kind, registry in check.REGISTRIES.items() for name in registry.names()]
 
 # Per planted mistake the laws that it breaks, each with what its counterexample has to say.
 MISTAKES = {
@@ -97,7 +97,7 @@ def small():
         yield
 
 
-def verdicts(plugin: Plugin) -> dict[str, Verdict]:
+def verdicts(plugin: Candidate) -> dict[str, Verdict]:
     torch.set_num_threads(1)
     return {verdict.law: verdict for verdict in plugin.verdicts()}
 
@@ -136,7 +136,7 @@ def test_the_guides_example_breaks_no_law_and_needs_its_claims(small, monkeypatc
     (plugin,) = find("example_strategy:Damped(rate=0.5)")
     assert broken(verdicts(plugin)) == {}
     for claimed in ("convex", "alone_is_centralized"):
-        monkeypatch.setattr(plugin.cls, claimed, True)
+        monkeypatch.setattr(strategies.load(plugin.plugin.name), claimed, True)
     assert broken(verdicts(plugin)).keys() == {"mean by images", "alone"}
 
 
@@ -292,7 +292,7 @@ def test_names_are_listed(capsys):
 
 
 def test_a_name_of_both_kinds_is_both_unless_a_kind_is_given(monkeypatch):
-    monkeypatch.setattr(ROOMS["partition"].registry, "_shipped", {"fedavg": partitions.IID})
+    monkeypatch.setattr(REGISTRIES["partition"], "_shipped", {"fedavg": partitions.IID})
     assert [plugin.kind for plugin in find("fedavg")] == ["strategy", "partition"]
     assert [plugin.kind for plugin in find("fedavg", "partition")] == ["partition"]
 
@@ -323,7 +323,7 @@ def test_what_cannot_be_tried_is_told_in_a_line_and_exit_code_2(quick, capsys, n
 
 def test_a_strategy_may_call_a_hyper_parameter_beta():
     (plugin,) = find("tests.laws.planted:HasBeta(beta=0.5)")
-    assert plugin.params == {"beta": 0.5}
+    assert plugin.plugin.params == {"beta": 0.5}
     assert plugin.make(beta=7).beta == 0.5
 
 

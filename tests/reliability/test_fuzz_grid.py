@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bench.config.cell import field_names, flatten
 from bench.config.errors import ConfigError
-from bench.config.grid_file import MOST_CELLS, Grid, load_grid, parse_grid
+from bench.config.expand import MOST_CELLS
+from bench.config.grid_file import Grid, load_grid, parse_grid
 from bench.config.grids import FOLDER, shipped_grids
 from tests.fake_store import SETTINGS
 

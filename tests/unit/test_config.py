@@ -11,6 +11,7 @@ from bench.config import ids
 from bench.config.cell import CellConfig, field_names
 from bench.config.errors import ConfigError
 from bench.config.grid_file import find_grid, load_grid, parse_grid
+from bench.config.grids import shipped_grids
 from bench.config.ids import cell_id, digest, identity, likelihood_id, train_id
 from strategies.fedavg import FedAvg
 
@@ -257,6 +258,14 @@ def test_averages_of_clients_need_a_strategy_that_takes_their_mean():
     assert "use 'server'" in told
 
 
+def test_labels_and_the_report_are_no_part_of_a_cell():
+    grid = grid_of(labels={"fedavg": "FedAvg"}, report={"claims": True})
+    assert (grid.labels, grid.claims) == ({"fedavg": "FedAvg"}, True)
+    assert grid.cells == grid_of().cells
+    assert (grid_of().labels, grid_of().claims) == ({}, False)
+    assert {name for name in shipped_grids() if load_grid(name).claims} == {"default", "paper"}
+
+
 def test_the_recipes_grid_has_all_systems_of_the_review():
     grid = load_grid("recipes")
     by_name = {cell.recipe: cell for cell in grid.cells}
@@ -368,6 +377,22 @@ MISTAKES = [
     ((), {"recipes": {"a b": {}}}, ["recipes: got the name 'a b'"]),
     ((), {"recipes": ["fast"]}, ["recipes: must be tables [recipes.NAME]"]),
     (["recipe=slow"], {"recipes": {"fast": {}}}, ["--set recipe=slow: recipe: got 'slow'"]),
+    ((), {"recipes": {"fast": {"recipe": "slow"}}}, ["recipes.fast.recipe: a recipe names no other"]),
+    ((), {"evaluation": {"bootstrap": 5}}, ["my.toml: evaluation.bootstrap: got 5; it must be 0 for none, or at least 10"]),
+    ((), {"evaluation": {"bootstrap": -1}}, ["my.toml: evaluation.bootstrap: got -1; it must be greater than or equal to 0"]),
+    ((), {"labels": {"fedavg": 3}}, ["my.toml: labels.fedavg: got 3; it must be a text"]),
+    ((), {"labels": ["fedavg"]}, ['my.toml: labels: got ["fedavg"]; it must be a table']),
+    ((), {"report": {"claims": "yes"}}, ['my.toml: report.claims: got "yes"; it must be a valid boolean']),
+    ((), {"report": {"claim": True}}, ["my.toml: report.claim: unknown key; did you mean 'claims'?"]),
+    ((), {"reports": {}}, ["my.toml: reports: unknown key; did you mean 'report'?"]),
+    ((), {"axes": {"strategy": ["fedavg"], "n_clients": [3, 3], "beta": [0.1]}}, ["my.toml: axes.n_clients: got 3 twice; take one out"]),
+    (["beta=1,1.0"], {}, ["--set beta=1,1.0: beta: got 1.0 twice"]),
+    (["strategy=fedprox,fedprox(mu=0.1)"], {}, ['strategy: got "fedprox(mu=0.1)" twice; take one out']),
+    (["sampler.steps=2000"], {}, ["--set sampler.steps=2000: sampler.steps=2000 is more than diffusion.T=1000"]),
+    (["data.size=18", "training.rounds=1"], {}, ["--set data.size=18: data.size=18 cannot be halved 2 times"]),
+    (["latent.mode=central", "data.size=12"], {}, ["my.toml with --set latent.mode=central, --set data.size=12: the latents' side 3 is too small"]),
+    (["diffusion.T=20"], {"recipes": {"slow": {"sampler": {"steps": 30}}}}, ["--set diffusion.T=20: recipes.slow: sampler.steps=30 is more than diffusion.T=20"]),
+    (["ema.mode=client", f"strategy={__name__}:ServerStep"], {}, [f"--set ema.mode=client, --set strategy={__name__}:ServerStep: ema.mode: 'client' takes"]),
 ]  # fmt: skip
 
 

@@ -1,0 +1,169 @@
+"""From axes and recipes to cells: every combination checked, and those that mean the same made equal."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+import partitions
+import strategies
+from bench.config.cell import CellConfig, field
+from bench.config.errors import ConfigError
+from bench.config.ids import digest, identity
+from bench.config.messages import Origins, allowed, explain
+from bench.config.plugin import Plugin, read_plugin
+from bench.plugins import Registry
+from strategies.base import Strategy
+
+# What centralized training fixes: it has no clients, and one party keeps its optimizer.
+_CENTRALIZED = {
+    "n_clients": None,
+    "beta": None,
+    "partition": None,
+    "training.participation": 1.0,
+    "training.sampling": "fixed",
+    "training.stragglers": 0.0,
+    "training.failures": 0.0,
+    "client.optimizer_state": "keep",
+}
+FEDERATED_ONLY = tuple(_CENTRALIZED)  # fields that mean nothing to centralized training
+MOST_CELLS = 100_000  # of a grid, before exclusions
+_REGISTRIES: dict[str, Registry[Any]] = {"strategy": strategies.registry, "partition": partitions.registry}
+
+Fields = Mapping[str, Any]  # by dotted name
+Recipes = Mapping[str, Fields]  # by name
+
+
+def expand(base: Fields, axes: Mapping[str, list[Any]], recipes: Recipes, origins: Origins) -> Iterator[CellConfig]:
+    """The product of the axes, in their order, the last axis fastest; a recipe's fields are set first.
+
+    Args:
+        base: fields that all cells have, sections as tables.
+    Raises:
+        ConfigError: for more than `MOST_CELLS`, a value given twice on an axis, or a mistake in a cell.
+    """
+    if (count := math.prod(map(len, axes.values()))) > MOST_CELLS:
+        product = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items() if len(values) > 1)
+        raise ConfigError(f"{origins.source}: axes: {product} make {count:,} cells; at most {MOST_CELLS:,} are allowed")
+    for axis, values in axes.items():
+        _check_distinct(axis, values, origins.of(axis))
+    for point in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, point, strict=True))
+        yield _cell(base, chosen, recipes, origins)
+
+
+def _check_distinct(axis: str, values: Sequence[Any], where: str) -> None:
+    known = [read_plugin(v, where, _REGISTRIES[axis]) for v in values] if axis in _REGISTRIES else values
+    for i, value in enumerate(known):
+        if value in known[:i]:
+            raise ConfigError(f"{where}: got {json.dumps(values[i], default=str)} twice; take one out")
+
+
+def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> CellConfig:
+    """A validated cell, its plugins resolved, meaningless fields set to None so that equal cells are equal."""
+    tree = dict(base)
+    name = chosen.get("recipe", base.get("recipe"))
+    if name is not None:
+        if not isinstance(name, str) or name not in recipes:
+            known = allowed(str(name), recipes) if recipes else "the grid has no [recipes.NAME] tables"
+            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}; {known}")
+        origins = replace(origins, recipe=(name, recipes[name].keys()))
+        for key in recipes[name].keys() - origins.sets.keys():  # a --set has the last word
+            assign(tree, key, recipes[name][key])
+    for key, value in chosen.items():
+        assign(tree, key, value)
+    for kind in _REGISTRIES.keys() & tree.keys():
+        tree[kind] = read_plugin(tree[kind], origins.of(kind), _REGISTRIES[kind]).model_dump()
+    try:
+        cell = CellConfig.model_validate_json(json.dumps(tree))
+    except TypeError as error:
+        raise ConfigError(
+            f"{origins.source}: a value is of a type that no field takes (a date or time): {error}"
+        ) from error
+    except ValidationError as error:
+        raise ConfigError(explain(error, origins, CellConfig)) from error
+    if cell.centralized:
+        return _centralized(cell)
+    for mistake in _mistakes(cell):
+        raise ConfigError(origins.across(mistake))
+    assert cell.partition is not None  # it would be a mistake
+    return cell if partitions.load(cell.partition.name).uses_beta else cell.model_copy(update={"beta": None})
+
+
+def assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a field by its dotted name; tables on the way to it are copied."""
+    *path, last = key.split(".")
+    for part in path:
+        nested = tree.get(part)
+        tree[part] = dict(nested) if isinstance(nested, dict) else {}
+        tree = tree[part]
+    tree[last] = value
+
+
+def _centralized(cell: CellConfig) -> CellConfig:
+    tree = cell.model_dump(mode="json")
+    for key, value in (_CENTRALIZED | ({"latent.mode": "central"} if cell.is_latent else {})).items():
+        assign(tree, key, value)
+    return CellConfig.model_validate_json(json.dumps(tree))
+
+
+def _mistakes(cell: CellConfig) -> Iterator[str]:
+    """What makes no sense with the cell's strategy or partition."""
+    strategy, name = cell.make_strategy(), cell.strategy_label
+    kind = type(strategy)
+    if cell.ema.mode == "client" and kind.aggregate is not Strategy.aggregate:
+        yield (
+            "ema.mode: 'client' takes the mean of the clients' averages weighted by images, and strategy "
+            f"{name} aggregates otherwise; use 'server'"
+        )
+    if cell.ema.mode != "off" and kind.model is not Strategy.model:
+        yield (f"ema.mode: got {cell.ema.mode!r}, but strategy {name} says itself which model is evaluated; use 'off'")
+    if cell.latent.mode == "federated" and (
+        strategy.personal or not strategy.any_network or kind.report is not Strategy.report
+    ):
+        why = "keeps parts of a model at its clients" if strategy.personal else "accounts for one training alone"
+        why = why if strategy.any_network else "is for U-Nets alone"
+        yield (
+            f"latent.mode: 'federated' trains the autoencoder by the cell's strategy, and {name} {why}; use 'central'"
+        )
+    if cell.n_clients is None:
+        yield f"n_clients: missing; strategy {cell.strategy.name!r} needs it"
+    if cell.partition is None:
+        yield f"partition: missing; strategy {cell.strategy.name!r} needs it"
+    elif cell.beta is None and partitions.load(cell.partition.name).uses_beta:
+        yield f"beta: missing; partition {cell.partition.name!r} needs it"
+
+
+def matches(cell: CellConfig, rule: Fields) -> bool:
+    """Whether all of a rule's fields equal the cell's; a strategy or partition by its name or its label."""
+    return all(
+        _equals(field(cell, key), wanted) or (key == "strategy" and wanted == cell.strategy_label)
+        for key, wanted in rule.items()
+    )
+
+
+def _equals(value: Any, wanted: Any) -> bool:
+    if isinstance(value, Plugin):
+        return wanted in (value.name, value.label)
+    return list(value) == wanted if isinstance(value, tuple) else bool(value == wanted)
+
+
+def unique(cells: Sequence[CellConfig], origins: Origins) -> tuple[CellConfig, ...]:
+    """The cells without repetitions.
+
+    Raises:
+        ConfigError: if recipes by different names have become one and the same, so that a row could have either name.
+    """
+    found: dict[str, CellConfig] = {}
+    for cell in cells:
+        first = found.setdefault(digest(identity(cell) | {"device": cell.device}), cell)
+        if first.recipe != cell.recipe and not cell.centralized:
+            raise ConfigError(
+                f"{origins.source}: recipe: {first.recipe!r} and {cell.recipe!r} are one and the same as other fields "
+                "stand; choose among them with --set recipe=NAME,NAME"
+            )
+    return tuple(found.values())
