@@ -35,6 +35,8 @@ def work(options: argparse.Namespace) -> int:
     """
     if options.scheduler is not None and options.backend not in ("dask", "ray"):
         raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
+    if options.sync_only and options.no_mlflow:
+        raise ConfigError("--sync-only: it writes to MLflow, which --no-mlflow forbids; give one of them")
     from bench.config.grid_file import load_grid
 
     grid, results = load_grid(options.grid, options.set), results_folder(options.results)

@@ -23,7 +23,7 @@ from bench.report.tracking.tracker import Tracker
 from bench.report.write import show, write_report, writing
 from bench.run import pool
 from bench.run.plan import Plan
-from bench.run.progress import View, clock, make_view
+from bench.run.progress import View, Watcher, clock, make_view
 from bench.run.watch import Watch, interruptible, sync
 from bench.seeds import numpy_stream
 from bench.store import locks
@@ -70,6 +70,9 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
     console = Console(quiet=options.quiet)
     states, pending = plan.states(), plan.pending(options.retry_failed)
     times = plan.estimate(pending)
+    for view in Watcher(plan, pending).first:
+        if view.state == "running":
+            times[view.job.cell_id] *= 1 - view.fraction
     table = Table(title=f"grid {plan.grid.name}: {len(plan.jobs)} cells", title_justify="left")
     for name in ("cell", "state", "experiment", "estimate"):
         table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)

@@ -7,12 +7,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.text import Text
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from bench.cell.job import CellJob
 from bench.config.names import cell_name
@@ -22,6 +19,13 @@ from bench.store.files import Damaged
 from bench.store.records import FAILURES, Failure, Result, Round
 
 ENDED = ("done", *FAILURES)
+PHASES = {
+    "autoencoder": "training the autoencoder",
+    "train": "training",
+    "sample": "sampling",
+    "likelihood": "bits/dim",
+    "evaluate": "judging",
+}
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,15 @@ class Watcher:
     Args:
         plan: the grid's plan.
         jobs: those that are run now.
+    Attributes:
+        first: the jobs as they stood at the beginning.
     """
 
     def __init__(self, plan: Plan, jobs: Sequence[CellJob]) -> None:
         self._plan, self._jobs, self._started = plan, list(jobs), time.monotonic()
         self._ended: dict[str, CellView] = {}  # they are not read again
         self._passes = {job.cell_id: p for job, p in zip(jobs, plan.unpaid_passes(jobs), strict=True)}
+        self.first = self.look()
 
     def look(self) -> list[CellView]:
         """One view a job, in the plan's order."""
@@ -73,11 +80,14 @@ class Watcher:
         return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else None)
 
     def remaining(self, views: Sequence[CellView]) -> float | None:
-        """Seconds to the end at the pace so far; None while there is no pace."""
+        """Seconds to the end at the pace of this run; None until a cell has ended in it or has had two rounds."""
+        if not any(v.rounds - b.rounds >= 2 or v.state in ENDED for v, b in zip(views, self.first, strict=True)):
+            return None
         sizes = [sum(self._passes[view.job.cell_id].values()) for view in views]
-        total, done = sum(sizes), sum(view.fraction * size for view, size in zip(views, sizes, strict=True))
-        elapsed = time.monotonic() - self._started
-        return elapsed * (total - done) / done if done > 0.002 * total else None
+        before, now = (
+            sum(view.fraction * size for view, size in zip(each, sizes, strict=True)) for each in (self.first, views)
+        )
+        return self.elapsed * (sum(sizes) - now) / (now - before) if now > before else None
 
     @property
     def elapsed(self) -> float:
@@ -93,109 +103,92 @@ def _rounds(folder: CellFolder) -> list[Round]:
         return []
 
 
-class View(Protocol):
-    """Shows the jobs' state, over and over."""
-
-    def show(self, views: Sequence[CellView], watcher: Watcher) -> None: ...
-
-    def warn(self, message: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class QuietView:
-    """Quiet mode: warnings only, on standard error."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-
-    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
-        """Quiet mode shows no progress."""
-
-    def warn(self, message: str) -> None:
-        self._console.print(f"warning: {message}", markup=False)
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
-class PlainView:
-    """A line when a cell starts, every round and at its end: for logs and pipes."""
+class View:
+    """Shows warnings alone."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._seen: dict[str, tuple[str, str, int]] = {}
 
     def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
-        for view in views:
-            key = (view.state, view.phase, view.rounds)
-            if self._seen.get(view.job.cell_id, ("todo", "", 0)) != key:
-                self._seen[view.job.cell_id] = key
-                self._line(view, views, watcher)
-
-    def _line(self, view: CellView, views: Sequence[CellView], watcher: Watcher) -> None:
-        ended = sum(v.state in ENDED for v in views)
-        self._console.print(
-            f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {cell_name(view.job.labels)}: {told(view)}, "
-            f"{clock(watcher.remaining(views))} left",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        """Show the jobs as they stand; called over and over."""
 
     def warn(self, message: str) -> None:
+        """Print a warning."""
         self._console.print(f"warning: {message}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Nothing."""
+        """Leave the terminal as it was."""
 
 
-class LiveView:
-    """A bar for the grid and one for each running cell, with its losses."""
+class PlainView(View):
+    """For logs and pipes: a line when what is said of a cell changes."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._live.start()
+        super().__init__(console)
+        self._said: dict[str, str] = {}
 
     def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
-        bars = Progress(
+        """Print a line for each cell of which there is something new to say."""
+        ended, left = sum(v.state in ENDED for v in views), watcher.remaining(views)
+        for view in views:
+            text = status_line(view)
+            if text == self._said.get(view.job.cell_id, ""):
+                continue
+            self._said[view.job.cell_id] = text
+            line = f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {cell_name(view.job.labels)}: {text}"
+            estimate = "" if left is None else f", {clock(left)} left"
+            self._console.print(line + estimate, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveView(View):
+    """For terminals: a bar for the grid and one for each running cell, with its losses."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[told]}", markup=False),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
         )
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+
+    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+        """Bring the bars up to date."""
         ended, failed = sum(v.state in ENDED for v in views), sum(v.state in FAILURES for v in views)
         head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
-        total = sum(view.fraction for view in views) / max(len(views), 1)
-        bars.add_task(
-            head,
-            total=100,
-            completed=round(100 * total),
-            told=f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left",
-        )
+        whole = sum(view.fraction for view in views) / max(len(views), 1)
+        times = f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left"
+        self._bar("grid", head, whole, f"{times}; Ctrl-C ends, what is done is kept")
         for view in views:
             if view.running:
-                bars.add_task(
-                    f"  {cell_name(view.job.labels)}", total=100, completed=round(100 * view.fraction), told=told(view)
-                )
-        self._live.update(Group(bars, Text("Ctrl-C ends; what is done is kept", style="dim")))
+                self._bar(view.job.cell_id, f"  {cell_name(view.job.labels)}", view.fraction, status_line(view))
+            elif view.job.cell_id in self._tasks:
+                self._bars.remove_task(self._tasks.pop(view.job.cell_id))
 
-    def warn(self, message: str) -> None:
-        self._live.console.print(f"warning: {message}", markup=False)
+    def _bar(self, key: str, description: str, fraction: float, text: str) -> None:
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(description, total=1.0, text=text)
+        self._bars.update(self._tasks[key], description=description, completed=fraction, text=text)
 
     def close(self) -> None:
-        self._live.stop()
+        """Take the bars away."""
+        self._bars.stop()
 
 
 def make_view(console: Console, quiet: bool) -> View:
-    """The view for where the output goes."""
+    """The view for where the output goes; quiet, it is of warnings on standard error."""
     if quiet:
-        return QuietView()
+        return View(Console(stderr=True))
     return LiveView(console) if console.is_terminal else PlainView(console)
 
 
-def told(view: CellView) -> str:
-    """One short line on what a cell does or found."""
+def status_line(view: CellView) -> str:
+    """What a cell does or found, in a few words; "" before it begins. A round is named with its own losses."""
     last = view.last
     if isinstance(last, Result):
         fid = last.metrics["fid"]
@@ -203,17 +196,11 @@ def told(view: CellView) -> str:
         return f"done, FID {score}, held-out loss {last.metrics['heldout_loss']:.4f}"
     if view.state in ENDED:
         return f"{view.state}: {last.error if isinstance(last, Failure) else ''}"
-    rounds = view.job.config.training.rounds
-    loss, heldout = (last.value(key) if isinstance(last, Round) else math.nan for key in ("train_loss", "heldout_loss"))
-    losses = "" if math.isnan(loss) else f", loss {loss:.4f}, held-out {heldout:.4f}"  # no update may have arrived
-    names = {
-        "autoencoder": "training the autoencoder",
-        "train": f"round {min(view.rounds + 1, rounds)}/{rounds}",
-        "sample": "sampling",
-        "likelihood": "bits/dim",
-        "evaluate": "judging",
-    }
-    return names.get(view.phase, "preparing") + losses
+    if view.phase == "train" and isinstance(last, Round):
+        loss, heldout = last.value("train_loss"), last.value("heldout_loss")
+        losses = "" if math.isnan(loss) else f", loss {loss:.4f}, held-out {heldout:.4f}"  # no update may have arrived
+        return f"round {last.round}/{view.job.config.training.rounds}{losses}"
+    return PHASES.get(view.phase, "" if view.state == "todo" else "preparing")
 
 
 def clock(seconds: float | None) -> str:

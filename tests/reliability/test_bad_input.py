@@ -384,6 +384,11 @@ def test_a_results_folder_that_cannot_be_is_refused(command: Command) -> None:
     assert file.read_text() == "kept"
 
 
+def test_a_sync_that_is_forbidden_at_once_is_refused(command: Command) -> None:
+    told = command.refused(*RUN, "--sync-only")
+    assert "--sync-only: it writes to MLflow, which --no-mlflow forbids; give one of them" in told
+
+
 def test_a_results_folder_of_too_long_a_name_is_refused(command: Command) -> None:
     assert "--results" in command.refused(*RUN, results=str(command.home / ("x" * 10_000)))
 

@@ -1,13 +1,16 @@
 """What is shown while a grid runs, from files alone."""
 
 import io
+import re
+from argparse import Namespace
 
 import pytest
 from rich.console import Console
 
 from bench.config.grid_file import load_grid
-from bench.run.plan import make_plan
-from bench.run.progress import LiveView, PlainView, QuietView, Watcher, clock, make_view
+from bench.run.execute import show_plan
+from bench.run.plan import Plan, make_plan
+from bench.run.progress import LiveView, PlainView, View, Watcher, clock, make_view
 from bench.store.files import write_json
 from bench.store.locks import hold
 
@@ -60,9 +63,39 @@ def test_what_cells_share_is_waited_for_once(tmp_path):
     assert [view.fraction for view in watcher.look()] == [0.0, 0.5]
 
 
-def test_no_pace_no_estimate(plan):
+def test_no_estimate_before_a_cell_has_had_two_rounds_or_ended(plan):
     watcher = Watcher(plan, plan.jobs)
     assert watcher.remaining(watcher.look()) is None
+    advance(plan, 0, 1, "train", 0.5)
+    assert watcher.remaining(watcher.look()) is None
+    finish(plan, 1)
+    assert watcher.remaining(watcher.look()) is not None
+
+
+def test_an_estimate_is_made_of_this_runs_pace_alone(plan, monkeypatch):
+    advance(plan, 0, 1, "train", 0.5)
+    watcher = Watcher(plan, plan.jobs)
+    assert watcher.remaining(watcher.look()) is None
+    monkeypatch.setattr(Watcher, "elapsed", 10.0)
+    folder = advance(plan, 0, 0, "train", 0.75)
+    for r in (2, 3):
+        folder.append("metrics.jsonl", [{"round": r, "train_loss": 0.25, "heldout_loss": 0.5, "time": 0.0}])
+    sizes = [sum(plan.passes(job).values()) for job in plan.jobs]
+    train = plan.passes(plan.jobs[0])["train"]
+    left = watcher.remaining(watcher.look())
+    assert left == pytest.approx(10 * (sum(sizes) - 0.75 * train) / (0.25 * train))
+
+
+def test_the_plan_counts_what_is_left_of_a_running_cell(plan, capsys, monkeypatch):
+    monkeypatch.setattr(Plan, "estimate", lambda self, jobs: {job.cell_id: 100.0 for job in jobs})
+    folder = advance(plan, 0, 0, "train", 1.0)
+    train, sample = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample"))
+    with hold(folder.path, "run"):
+        show_plan(plan, Namespace(quiet=False, retry_failed=False, n_jobs=1))
+    told = capsys.readouterr().out
+    left = 100 * sample / (train + sample)
+    assert re.search(rf"{folder.cell_id} *│ running *│ centralized seed=0 *│ *{clock(left)} ", told)
+    assert f"1 running, 2 todo; about {clock(200 + left)} to run on 1 at a time" in told
 
 
 def test_plain_lines_tell_each_change_once(plan):
@@ -71,10 +104,20 @@ def test_plain_lines_tell_each_change_once(plan):
     view.show(watcher.look(), watcher)
     view.show(watcher.look(), watcher)
     assert out.getvalue().count("\n") == 1
-    assert "0/3  centralized seed=0: round 2/2, loss 0.2500, held-out 0.5000" in out.getvalue()
+    assert "0/3  centralized seed=0: round 1/2, loss 0.2500, held-out 0.5000" in out.getvalue()
     finish(plan, 0)
     view.show(watcher.look(), watcher)
     assert "1/3  centralized seed=0: done, FID 12.35, held-out loss 0.1250" in out.getvalue()
+
+
+def test_no_plain_line_repeats_the_last_one_and_a_round_has_its_own_losses(plan):
+    out, view, watcher = shown(plan, PlainView)
+    for rounds, phase, done in ((0, "prepare", 0.0), (0, "train", 0.1), (0, "train", 0.4), (1, "train", 0.5), (0, "train", 0.9),
+                                (0, "sample", 0.0), (0, "sample", 0.9), (0, "evaluate", 0.0)):  # fmt: skip
+        advance(plan, 0, rounds, phase, done)
+        view.show(watcher.look(), watcher)
+    said = [line.partition(": ")[2] for line in out.getvalue().splitlines()]
+    assert said == ["preparing", "training", "round 1/2, loss 0.2500, held-out 0.5000", "sampling", "judging"]
 
 
 def test_a_failure_is_told_with_its_reason(plan):
@@ -93,18 +136,18 @@ def test_the_live_view_has_a_bar_for_each_running_cell(plan):
     watcher = Watcher(plan, plan.jobs)
     with hold(plan.store.cell(plan.jobs[0].cell_id).path, "run"):
         view.show(watcher.look(), watcher)
-    view._live.refresh()
+    view._bars.refresh()
     view.close()
     told = out.getvalue()
     assert "1/3 cells" in told
     assert "centralized seed=0" in told
-    assert "round 2/2, loss 0.2500, held-out 0.5000" in told
+    assert "round 1/2, loss 0.2500, held-out 0.5000" in told
     assert "fedprox" not in told
 
 
 def test_the_view_fits_where_the_output_goes():
     assert isinstance(make_view(Console(file=io.StringIO()), quiet=False), PlainView)
-    assert isinstance(make_view(Console(file=io.StringIO()), quiet=True), QuietView)
+    assert type(make_view(Console(file=io.StringIO()), quiet=True)) is View
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(None, "--:--"), (0, "00:00"), (65.4, "01:05"), (3725, "1:02:05")])
