@@ -147,7 +147,7 @@ class LiveView(View):
         super().__init__(console)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TaskProgressColumn(),
             TextColumn("{task.fields[text]}", markup=False),
             console=console,
@@ -155,6 +155,7 @@ class LiveView(View):
             refresh_per_second=4,
         )
         self._tasks: dict[str, TaskID] = {}
+        console.print("Ctrl-C ends; what is done is kept", style="dim")
         self._bars.start()
 
     def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
@@ -162,8 +163,7 @@ class LiveView(View):
         ended, failed = sum(v.state in ENDED for v in views), sum(v.state in FAILURES for v in views)
         head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
         whole = sum(view.fraction for view in views) / max(len(views), 1)
-        times = f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left"
-        self._bar("grid", head, whole, f"{times}; Ctrl-C ends, what is done is kept")
+        self._bar("grid", head, whole, f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left")
         for view in views:
             if view.running:
                 self._bar(view.job.cell_id, f"  {cell_name(view.job.labels)}", view.fraction, status_line(view))
