@@ -26,7 +26,7 @@ from bench.cell.job import CellJob, How
 from bench.cell.run import run_cell
 from bench.cell.setting import load_cell_extractor, load_data
 from bench.command import print_whole, whole
-from bench.config.cell import CellConfig
+from bench.config.cell import CellConfig, flatten
 from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION, cell_id
 from bench.config.names import cell_name
@@ -43,7 +43,7 @@ SAME, DIFFERENT = 0, 1
 SHOWN = 20  # differences of a cell that are printed
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verdict:
     """What became of one cell.
 
@@ -51,21 +51,20 @@ class Verdict:
         weights: first digits of the weight hash, recorded and now; "-" where there is none.
         compared: how many values were.
         differences: (key, recorded, now) of those that differ.
-        told: what else is wrong: a damaged file, or why the cell does not run any more.
+        problems: damaged files, and why the cell does not run any more.
         causes: what of the environment is not as recorded.
     """
 
     cell: PlannedCell
-    experiment: str
     weights: tuple[str, str] = ("-", "-")
     compared: int = 0
     differences: list[tuple[str, Any, Any]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
 
     @property
     def same(self) -> bool:
-        return not self.differences and not self.told
+        return not self.differences and not self.problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,27 +143,28 @@ def verify(store: Store, cell: PlannedCell, data_root: Path | None, console: Con
     Raises:
         ConfigError: if it cannot be run here: other data, another extractor, device or version.
     """
-    folder, config = store.cell(cell.cell_id), read_config(cell)
+    folder, verdict = store.cell(cell.cell_id), Verdict(cell)
+    config = read_config(cell)
     try:
         before, recorded = measured(folder), Result.read(folder.path)
     except Damaged as error:
-        return Verdict(cell, cell_name(cell.labels), told=[f"{folder.path} holds a damaged file: {error}"])
+        verdict.problems.append(f"{folder.path} holds a damaged file: {error}")
+        return verdict
     assert recorded is not None  # the cell was chosen for it
-    job = make_job(config, cell, recorded, data_root)
-    told = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]
+    try:
+        job = make_job(config, cell, recorded, data_root)
+    except ValueError as error:
+        raise ConfigError(f"cell {cell.cell_id}: {error}") from error
+    verdict.problems += [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]
     with console.status(cell_name(cell.labels)):
         result, now, failure = run_again(job)
+    verdict.weights = short_hash(recorded), short_hash(result)
     if failure is not None:
-        return Verdict(cell, cell_name(cell.labels), (short_hash(recorded), "-"), told=[*told, failure])
-    return Verdict(
-        cell,
-        cell_name(cell.labels),
-        (short_hash(recorded), short_hash(result)),
-        len({*before, *now}),
-        differences(before, now),
-        told,
-        list(causes(recorded, job.device)),
-    )
+        verdict.problems.append(f"it does not run any more: {failure.error}")
+        return verdict
+    verdict.compared, verdict.differences = len({*before, *now}), differences(before, now)
+    verdict.causes += causes(recorded, job.device)
+    return verdict
 
 
 def read_config(cell: PlannedCell) -> CellConfig:
@@ -176,48 +176,44 @@ def read_config(cell: PlannedCell) -> CellConfig:
     try:
         return CellConfig.model_validate_json(json.dumps(cell.config))
     except ValueError as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"cell {cell.cell_id}: its configuration is not one of this version: {told}") from error
+        why = " ".join(str(error).split())
+        raise ConfigError(f"cell {cell.cell_id}: its configuration is not one of this version: {why}") from error
 
 
 def make_job(config: CellConfig, cell: PlannedCell, recorded: Result, data_root: Path | None) -> CellJob:
     """The job that made the cell, its folder aside.
 
     Raises:
-        ConfigError: if the data, the extractor, the device or the version is not that of the record.
+        ValueError: if the data, the extractor, the device or the version is not that of the record.
     """
-    try:
-        data = load_data(config, data_root.resolve() if data_root is not None else None)
-        extractor = load_cell_extractor(config)
-    except ValueError as error:
-        raise ConfigError(f"cell {cell.cell_id}: {error}") from error
-    for what, before, digest in (
+    data = load_data(config, data_root.resolve() if data_root is not None else None)
+    extractor = load_cell_extractor(config)
+    for what, used, digest in (
         ("data", recorded.data, data.digest),
         ("extractor", recorded.extractor, extractor.digest),
     ):
-        if before is None or before.digest != digest:
-            name, known = (before.name, before.digest) if before else ("unknown", "unknown")
-            raise ConfigError(
-                f"cell {cell.cell_id}: its {what} ({name}) had the digest {known}, "
-                f"those here have {digest}: its numbers cannot be the same"
+        if used is None or used.digest != digest:
+            name, known = (used.name, used.digest) if used else ("unknown", "unknown")
+            raise ValueError(
+                f"its {what} ({name}) had the digest {known}, those here have {digest}: its numbers cannot be the same"
             )
-    ids = {device: cell_id(config, data.digest, extractor.digest, device) for device in ("cpu", "cuda")}
-    device = next((device for device, found in ids.items() if found == cell.cell_id), None)
-    if device is None:
-        told = "another one" if recorded.result_version is None else recorded.result_version
-        raise ConfigError(
-            f"cell {cell.cell_id}: it was made by another version: its RESULT_VERSION is {told}, here it is "
-            f"{RESULT_VERSION}; or its configuration in grid.json was changed since"
+    ids = {cell_id(config, data.digest, extractor.digest, device): device for device in ("cpu", "cuda")}
+    if cell.cell_id not in ids:
+        version = "another one" if recorded.result_version is None else recorded.result_version
+        raise ValueError(
+            f"it was made by another version: its RESULT_VERSION is {version}, here it is {RESULT_VERSION}; or its "
+            "configuration in grid.json was changed since"
         )
+    device = ids[cell.cell_id]
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"cell {cell.cell_id}: it was made on {recorded.environment.device}, "
-            "and this torch sees no CUDA device; verify it where there is one"
+        raise ValueError(
+            f"it was made on {recorded.environment.device}, and this torch sees no CUDA device; verify it where there "
+            "is one"
         )
     return CellJob(config, cell.cell_id, cell.train_id, cell.labels, Path(), data_root, device, How(checkpoint_every=0))
 
 
-def run_again(job: CellJob) -> tuple[Result | None, dict[str, Any], str | None]:
+def run_again(job: CellJob) -> tuple[Result | None, dict[str, Any], Failure | None]:
     """Run the job in a temporary folder: its result, all that it measured, and why it failed if it did.
 
     Raises:
@@ -228,9 +224,7 @@ def run_again(job: CellJob) -> tuple[Result | None, dict[str, Any], str | None]:
             root = Path(scratch) / "again"  # caches go beside it
             run_cell(replace(job, root=root))
             folder = Store(root).cell(job.cell_id)
-            failure = folder.read(Failure)
-            told = None if failure is None else f"it does not run any more: {failure.error}"
-            return folder.read(Result), measured(folder), told
+            return folder.read(Result), measured(folder), folder.read(Failure)
     except OSError as error:
         raise ConfigError(f"the temporary folder {tempfile.gettempdir()} cannot be used: {error}") from error
 
@@ -271,25 +265,17 @@ def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Key, recorded and now, of what is not the same to the last bit; "missing" for what only one has."""
-    pairs = [
-        (key, recorded.get(key, "missing"), now.get(key, "missing"))
-        for key in [*recorded, *(key for key in now if key not in recorded)]
-    ]
+    keys = dict.fromkeys([*recorded, *now])
+    pairs = [(key, recorded.get(key, "missing"), now.get(key, "missing")) for key in keys]
     return [(key, before, after) for key, before, after in pairs if before != after]
 
 
-def causes(recorded: Result, device: str) -> Iterator[str]:
+def causes(recorded: Result, device: str) -> list[str]:
     """What is not here as it was when the cell was trained and judged, e.g. ``torch 2.12.0, now 2.13.0``."""
-    now = surroundings(environment.describe(device))
-    for described in (recorded.training_environment, recorded.environment):
-        for name, before in surroundings(described.known()).items():
-            if before != now.get(name):
-                yield f"{name} {before}, now {now.get(name)}"
-
-
-def surroundings(described: Mapping[str, Any]) -> dict[str, Any]:
-    """`bench.cell.environment.describe` with the packages beside the rest."""
-    return {key: value for key, value in described.items() if key != "packages"} | described.get("packages", {})
+    now = dict(flatten(environment.describe(device)))
+    then = [pair for e in (recorded.training_environment, recorded.environment) for pair in flatten(e.known())]
+    changed = [(name.removeprefix("packages."), old, now.get(name)) for name, old in then if old != now.get(name)]
+    return list(dict.fromkeys(f"{name} {old}, now {new}" for name, old, new in changed))
 
 
 def short_hash(result: Result | None) -> str:
@@ -297,39 +283,35 @@ def short_hash(result: Result | None) -> str:
     return "-" if result is None or result.weight_hash is None else result.weight_hash[:12]
 
 
-# -------------------------------------------------------------------------------------------------------- telling
+# ------------------------------------------------------------------------------------------------- what is printed
 
 
 def report(verdicts: Sequence[Verdict], console: Console) -> int:
     """Print what differs, with its likely causes, and a table; returns the exit code."""
-    for verdict in verdicts:
-        if not verdict.same:
-            tell(verdict, console)
     table = Table(title="cells run again", title_justify="left")
     for name in ("cell", "experiment", "weights recorded", "weights now", "compared", "verdict"):
         table.add_column(name, justify="right" if name == "compared" else "left", no_wrap=True)
     for v in verdicts:
+        experiment = cell_name(v.cell.labels)
+        if not v.same:
+            console.print(f"{v.cell.cell_id} {experiment}:", markup=False, soft_wrap=True)
+            for line in details(v):
+                console.print(f"  {line}", markup=False, soft_wrap=True)
         said = Text("same", "green") if v.same else Text("different", "bold red")
-        table.add_row(v.cell.cell_id, Text(v.experiment), *v.weights, str(v.compared), said)
+        table.add_row(v.cell.cell_id, Text(experiment), *v.weights, str(v.compared), said)
     print_whole(console, table)
     return SAME if all(verdict.same for verdict in verdicts) else DIFFERENT
 
 
-def tell(verdict: Verdict, console: Console) -> None:
-    """Print what differs in one cell."""
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    say(f"{verdict.cell.cell_id} {verdict.experiment}:")
-    for line in verdict.told:
-        say(f"  {line}")
+def details(verdict: Verdict) -> Iterator[str]:
+    """A line for each problem and difference of a cell, and one for their likely causes."""
+    yield from verdict.problems
     for key, before, after in verdict.differences[:SHOWN]:
-        say(f"  {key}: recorded {before}, now {after}")
+        yield f"{key}: recorded {before}, now {after}"
     if (more := len(verdict.differences) - SHOWN) > 0:
-        say(f"  and {more} more")
+        yield f"and {more} more"
     if verdict.differences and verdict.causes:
-        say(f"  a likely cause: {'; '.join(dict.fromkeys(verdict.causes))}")
+        yield f"a likely cause: {'; '.join(verdict.causes)}"
 
 
 if __name__ == "__main__":
