@@ -1,7 +1,6 @@
 """A run for the present attempt at each cell, kept up with the cell's files while it runs."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from bench.config.names import cell_name
 from bench.report.metrics import OF_IMAGES
 from bench.report.results import Cell, Group
 from bench.report.tracking.images import send_sheets
-from bench.report.tracking.send import LONGEST_DIGEST, cut, log, send_file, send_params, send_tags
+from bench.report.tracking.send import LONGEST_DIGEST, Sender
 from bench.report.tracking.values import (
     by_group,
     course,
@@ -19,16 +18,14 @@ from bench.report.tracking.values import (
     filter_tags,
     final_values,
     metrics,
-    milliseconds,
     not_finite,
     signature,
 )
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.records import FAILURES, DataSet, Manifest, Result, Round
 
-if TYPE_CHECKING:  # MLflow takes seconds to import, so it is imported when the first sync needs it
+if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
-    from mlflow.tracking import MlflowClient
 
 CELL_ARTIFACTS = (
     "samples.png",
@@ -82,10 +79,8 @@ class Fingerprint:
 class CellRuns:
     """The runs of a grid's cells, by attempt."""
 
-    client: "MlflowClient"
+    sender: Sender
     store: Store
-    experiment: str
-    parent: str
     runs: dict[str, CellRun]
     seen: dict[str, Fingerprint] = field(default_factory=dict)
 
@@ -132,23 +127,15 @@ class CellRuns:
         tags = {
             "kind": "cell",
             "in_plan": "true",
-            "mlflow.parentRunId": self.parent,
-            "mlflow.source.name": "bench.grid",
             "mlflow.source.git.commit": manifest.environment.commit,
-            "results": str(self.store.root.absolute()),
             "cell_id": cell.cell_id,
             "train_id": cell.train_id,
             "attempt": manifest.attempt,
             "state": "running",
             "device": manifest.environment.device,
-        } | filter_tags(cell)
-        run = self.client.create_run(
-            self.experiment,
-            start_time=milliseconds(manifest.started),
-            tags=cut(tags),
-            run_name=cell_name(cell.labels),
-        )
-        made = CellRun(run.info.run_id, cell.cell_id, manifest.attempt, in_plan="true")
+        }
+        run_id = self.sender.create(cell_name(cell.labels), tags | filter_tags(cell), manifest.started)
+        made = CellRun(run_id, cell.cell_id, manifest.attempt, in_plan="true")
         self.runs[made.attempt] = made
         return made
 
@@ -158,13 +145,13 @@ class CellRuns:
             if run.cell_id == current.cell_id and run.attempt != current.attempt and not run.deleted:
                 if run.state is None:
                     self._set_state(run, "stopped", None)
-                self.client.set_tag(run.run_id, "superseded_by", current.attempt)
-                self.client.delete_run(run.run_id)
+                self.sender.log(run.run_id, tags={"superseded_by": current.attempt})
+                self.sender.client.delete_run(run.run_id)
                 run.deleted = True
 
     def _send_params(self, run: CellRun, cell: PlannedCell) -> None:
         missing = {key: value for key, value in flatten(cell.config) if key not in run.params_sent}
-        send_params(self.client, run.run_id, missing)
+        self.sender.log(run.run_id, params=missing)
         run.params_sent |= missing.keys()
 
     def _send_rounds(self, run: CellRun, cell: Cell) -> list[Round]:
@@ -180,9 +167,8 @@ class CellRuns:
             values |= by_group(groups[line.round]) if line.round in groups else {}
             bad |= not_finite(values)
             new += metrics(values, line.time, line.round)
-        log(self.client, run.run_id, metrics=new)
-        if bad != run.bad_rounds:
-            self.client.set_tag(run.run_id, "not_finite_rounds", " ".join(sorted(bad)))
+        tags = {"not_finite_rounds": " ".join(sorted(bad))} if bad != run.bad_rounds else {}
+        self.sender.log(run.run_id, metrics=new, tags=tags)
         run.rounds_sent, run.bad_rounds = {line.round for line in rounds}, bad
         return rounds
 
@@ -200,7 +186,9 @@ class CellRuns:
             source=json.dumps({"name": data.name, "digest": data.digest}),
             profile=json.dumps(profile | {"num_rows": data.n_train}),
         )
-        self.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.sender.client.log_inputs(
+            run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
         run.has_data = True
 
     def _send_end(self, run: CellRun, cell: Cell, state: str) -> None:
@@ -208,9 +196,9 @@ class CellRuns:
         if cell.result:
             self._send_result(run, cell, cell.result)
         elif cell.failure:
-            send_tags(self.client, run.run_id, cut({"error": cell.failure.error}))
+            self.sender.log(run.run_id, tags={"error": cell.failure.error})
         for name in CELL_ARTIFACTS:
-            send_file(self.client, run.run_id, cell.folder.path / name)
+            self.sender.file(run.run_id, cell.folder.path / name)
 
     def _send_result(self, run: CellRun, cell: Cell, result: Result) -> None:
         """Scores, the course of the cell on comparable axes, and sheets of its samples."""
@@ -220,20 +208,16 @@ class CellRuns:
         sent = metrics(values, result.finished, number)
         group, keys = Group((cell,)), ["megabytes", *(f"curve_{key}" for key in OF_IMAGES)]
         sent += course_metrics(group, course(group), keys)
-        log(self.client, run.run_id, metrics=sent)
-        if bad := not_finite(values):
-            self.client.set_tag(run.run_id, "not_finite", " ".join(sorted(bad)))
+        bad = not_finite(values)
+        self.sender.log(run.run_id, metrics=sent, tags={"not_finite": " ".join(sorted(bad))} if bad else {})
         times = {line.round: line.time for line in cell.rounds}
-        send_sheets(self.client, run.run_id, cell.folder, number, result.finished, times)
+        send_sheets(self.sender, run.run_id, cell.folder, number, result.finished, times)
 
     def _set_state(self, run: CellRun, state: str, ended: float | None) -> None:
         """Tag first, status last: a run that has ended is complete."""
-        status = STATUS[state]
-        self.client.set_tag(run.run_id, "state", state)
-        if status != "RUNNING":
-            self.client.set_terminated(run.run_id, status, milliseconds(ended or time.time()))
-        elif run.state is not None:
-            self.client.update_run(run.run_id, status)
+        self.sender.log(run.run_id, tags={"state": state})
+        if state != "running" or run.state is not None:
+            self.sender.status(run.run_id, STATUS[state], ended)
         run.state = None if state == "running" else state
 
     def _end_left(self, states: Mapping[str, str]) -> None:
@@ -249,7 +233,7 @@ class CellRuns:
         for run in self.runs.values():
             wanted = "true" if run.cell_id in states else "false"
             if run.in_plan != wanted and not run.deleted:
-                send_tags(self.client, run.run_id, {"kind": "cell", "in_plan": wanted})
+                self.sender.log(run.run_id, tags={"kind": "cell", "in_plan": wanted})
                 run.in_plan = wanted
 
 

@@ -4,15 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.report.tracking.send import LONGEST_NOTE, NOTE, send_file
+from bench.report.tracking.send import LONGEST_NOTE, NOTE, Sender
 from bench.report.tracking.values import signature
 from bench.store.grid_folder import Store
 from bench.store.records import FAILURES
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 GRID_ARTIFACTS = ("grid.json", "report.html", "tables/*", "figures/*.png", "figures/*.pdf")
 _TABLES = ("summary.md", "claims.md")  # of the folder tables: what the description shows
@@ -23,9 +20,8 @@ _ROOM = 120  # characters kept for the line that tells of what was left out
 class GridRun:
     """A grid's parent run; what MLflow was told of it is not sent again."""
 
-    client: "MlflowClient"
+    sender: Sender
     store: Store
-    run_id: str
     said: tuple[str, str | None]
     note: str
     sent: dict[Path, Any] = field(default_factory=dict)
@@ -39,11 +35,8 @@ class GridRun:
             self._describe()
         if told == self.said:
             return
-        self.client.set_tag(self.run_id, "cells_done", told[1])
-        if status == "RUNNING":
-            self.client.update_run(self.run_id, status)
-        else:
-            self.client.set_terminated(self.run_id, status)
+        self.sender.log(self.sender.parent, tags={"cells_done": told[1]})
+        self.sender.status(self.sender.parent, status)
         self.said = told
 
     def _send_files(self) -> None:
@@ -51,13 +44,13 @@ class GridRun:
         for path in (path for pattern in GRID_ARTIFACTS for path in sorted(root.glob(pattern))):
             if self.sent.get(path) != (now := signature(path)):
                 folder = path.parent.relative_to(root).as_posix()
-                send_file(self.client, self.run_id, path, None if folder == "." else folder)
+                self.sender.file(self.sender.parent, path, None if folder == "." else folder)
                 self.sent[path] = now
 
     def _describe(self) -> None:
         note = description(self.store)
         if note != self.note:
-            self.client.set_tag(self.run_id, NOTE, note)
+            self.sender.log(self.sender.parent, tags={NOTE: note})
             self.note = note
 
 

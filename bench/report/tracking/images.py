@@ -7,17 +7,14 @@ and shows them only for runs with the tag mlflow.loggedImages.
 import re
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from bench.pictures.sheets import tile
+from bench.report.tracking.send import Sender
 from bench.report.tracking.values import milliseconds
 from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 KEY = "generated"  # "samples" is a metric
 COLUMNS, MOST = 8, 64  # images in a row of a sheet, and on it
@@ -26,7 +23,7 @@ _WHOLE = re.compile(rf"images/{KEY}\+step\+(\d+)\+.*\+compressed\.webp")  # writ
 
 
 def send_sheets(
-    client: "MlflowClient", run_id: str, folder: CellFolder, last: int, finished: float, times: Mapping[int, float]
+    sender: Sender, run_id: str, folder: CellFolder, last: int, finished: float, times: Mapping[int, float]
 ) -> None:
     """Log the sheets that the run lacks.
 
@@ -38,15 +35,15 @@ def send_sheets(
     sheets = _read(folder, last)
     if not sheets:
         return
-    client.set_tag(run_id, "mlflow.loggedImages", True)
-    there = (_WHOLE.fullmatch(item.path) for item in client.list_artifacts(run_id, "images"))
+    sender.log(run_id, tags={"mlflow.loggedImages": "True"})
+    there = (_WHOLE.fullmatch(item.path) for item in sender.client.list_artifacts(run_id, "images"))
     sent = {int(found[1]) for found in there if found}
     count = min(MOST, *(len(images) for images in sheets.values()))
     for number in sorted(sheets.keys() - sent):
         images = sheets[number][:count]
         sheet = tile(images, COLUMNS, max(1, round(_WIDTH / COLUMNS / images.shape[-1])))
         when = milliseconds(times.get(number, finished))
-        client.log_image(run_id, sheet, key=KEY, step=number, timestamp=when)
+        sender.client.log_image(run_id, sheet, key=KEY, step=number, timestamp=when)
 
 
 def _read(folder: CellFolder, last: int) -> dict[int, Tensor]:

@@ -15,13 +15,12 @@ from bench.config.names import axis_key, cell_name
 from bench.report.metrics import FURTHER, SUMMARY
 from bench.report.results import Group, Results
 from bench.report.summary import cell_rows, summarise
-from bench.report.tracking.send import cut, log, send_params
-from bench.report.tracking.values import course, course_metrics, filter_tags, is_finite, metrics, milliseconds
+from bench.report.tracking.send import Sender
+from bench.report.tracking.values import course, course_metrics, filter_tags, is_finite, metrics
 from bench.store.grid_folder import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
-    from mlflow.tracking import MlflowClient
 
 SPREADS = ("_sd", "_low", "_high")
 _DRAWN = ("heldout_loss", "train_loss", "curve_fid", "samples", "megabytes")
@@ -122,10 +121,8 @@ class SummaryRun:
 class SummaryRuns:
     """The runs of a grid's means, by their key."""
 
-    client: "MlflowClient"
+    sender: Sender
     store: Store
-    experiment: str
-    parent: str
     runs: dict[str, SummaryRun]
     sent: Any = None  # what the cells were when they were sent last
 
@@ -142,25 +139,18 @@ class SummaryRuns:
         self.sent = seen
 
     def _remove(self, key: str) -> None:
-        self.client.delete_run(self.runs.pop(key).run_id)
+        self.sender.client.delete_run(self.runs.pop(key).run_id)
 
     def _replace(self, key: str, summary: Summary) -> None:
         """The old run goes first: one that is interrupted between the two is completed by the next sync."""
         if key in self.runs:
             self._remove(key)
-        tags = summary.tags | {
-            "mlflow.parentRunId": self.parent,
-            "mlflow.source.name": "bench.grid",
-            "results": str(self.store.root.absolute()),
-            "digest": summary.digest(),
-        }
-        started = milliseconds(summary.started)
-        run = self.client.create_run(self.experiment, started, cut(tags), run_name=summary.name)
-        self.runs[key] = SummaryRun(run.info.run_id, None)
-        send_params(self.client, run.info.run_id, summary.params)
-        log(self.client, run.info.run_id, metrics=summary.metrics)
-        self.client.set_terminated(run.info.run_id, "FINISHED", milliseconds(summary.finished))
-        self.runs[key].digest = tags["digest"]
+        digest = summary.digest()
+        run_id = self.sender.create(summary.name, summary.tags | {"digest": digest}, summary.started)
+        self.runs[key] = SummaryRun(run_id, None)
+        self.sender.log(run_id, summary.metrics, summary.params)
+        self.sender.status(run_id, "FINISHED", summary.finished)
+        self.runs[key].digest = digest
 
 
 def remember_all(runs: Iterable[tuple[str, "Run"]]) -> dict[str, SummaryRun]:

@@ -1,21 +1,19 @@
 """One grid's experiment: connecting to it, finding the runs that are there, and bringing all of them up to date."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.report.tracking import databases
 from bench.report.tracking.cells import CellRuns, remember
 from bench.report.tracking.grid import GridRun, escape
 from bench.report.tracking.means import SummaryRuns, remember_all
-from bench.report.tracking.send import NOTE
+from bench.report.tracking.send import NOTE, PARENT, Sender
 from bench.store.grid_folder import PlannedCell, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
-
-_PARENT = "mlflow.parentRunId"
 
 
 @dataclass
@@ -42,30 +40,23 @@ def connect(store: Store, uri: str, plan: Mapping[str, Any]) -> Mirror:
     databases.create_database(uri)
     databases.check_database(uri)
     client = MlflowClient(tracking_uri=uri)
-    experiment = _experiment(client, store, uri, plan["name"])
-    results = str(store.root.absolute())
-    known = [run for run in _all_runs(client, experiment) if run.data.tags.get("results") == results]
+    sender = Sender(client, _experiment(client, store, uri, plan["name"]), str(store.root.absolute()))
+    known = [run for run in _all_runs(sender) if run.data.tags.get("results") == sender.results]
     active = [run for run in known if run.info.lifecycle_stage == "active"]
-    cells = _one_each(client, known, "attempt")
-    means = _one_each(client, active, "summary")
-    parent = _one_each(client, active, "grid").get(plan["name"]) or _create_parent(client, experiment, plan, results)
+    cells, means = _one_each(client, known, "attempt"), _one_each(client, active, "summary")
+    parent = _one_each(client, active, "grid").get(plan["name"]) or _create_parent(sender, plan)
+    own = replace(sender, parent=parent.info.run_id)
     for run in (*cells.values(), *means.values()):
-        if run.info.lifecycle_stage == "active" and run.data.tags.get(_PARENT) != parent.info.run_id:
-            client.set_tag(run.info.run_id, _PARENT, parent.info.run_id)
+        if run.info.lifecycle_stage == "active" and run.data.tags.get(PARENT) != own.parent:
+            own.log(run.info.run_id, tags={PARENT: own.parent})
     if "kind" not in parent.data.tags:
-        client.set_tag(parent.info.run_id, "kind", "grid")
-    place = (client, store, experiment, parent.info.run_id)
+        own.log(own.parent, tags={"kind": "grid"})
+    told = parent.info.status, parent.data.tags.get("cells_done")
     return Mirror(
-        CellRuns(*place, {attempt: remember(run) for attempt, run in cells.items()}),
-        SummaryRuns(*place, remember_all(means.items())),
-        GridRun(
-            client,
-            store,
-            parent.info.run_id,
-            said=(parent.info.status, parent.data.tags.get("cells_done")),
-            note=parent.data.tags.get(NOTE, ""),
-        ),
-        database=databases.file_id(databases.database_file(uri)),
+        CellRuns(own, store, {attempt: remember(run) for attempt, run in cells.items()}),
+        SummaryRuns(own, store, remember_all(means.items())),
+        GridRun(own, store, told, parent.data.tags.get(NOTE, "")),
+        databases.file_id(databases.database_file(uri)),
     )
 
 
@@ -97,25 +88,19 @@ def _one_each(client: "MlflowClient", runs: Iterable["Run"], tag: str) -> dict[s
     return found
 
 
-def _create_parent(client: "MlflowClient", experiment: str, plan: Mapping[str, Any], results: str) -> "Run":
-    tags = {
-        "kind": "grid",
-        "grid": plan["name"],
-        "results": results,
-        "mlflow.source.name": "bench.grid",
-        NOTE: escape(plan.get("description") or ""),
-    }
-    return client.create_run(experiment, tags=tags, run_name=f"grid {plan['name']}")
+def _create_parent(sender: Sender, plan: Mapping[str, Any]) -> "Run":
+    tags = {"kind": "grid", "grid": plan["name"], NOTE: escape(plan.get("description") or "")}
+    return sender.client.get_run(sender.create(f"grid {plan['name']}", tags))
 
 
-def _all_runs(client: "MlflowClient", experiment: str) -> Iterator["Run"]:
+def _all_runs(sender: Sender) -> Iterator["Run"]:
     """All runs of the experiment, deleted ones too, oldest first."""
     from mlflow.entities import ViewType
 
     token = None
     while True:
-        page = client.search_runs(
-            [experiment], run_view_type=ViewType.ALL, order_by=["attributes.start_time ASC"], page_token=token
+        page = sender.client.search_runs(
+            [sender.experiment], "", ViewType.ALL, order_by=["attributes.start_time ASC"], page_token=token
         )
         yield from page
         token = page.token
