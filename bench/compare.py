@@ -121,16 +121,17 @@ def compare(a: Results, b: Results) -> Comparison:
     Raises:
         ConfigError: if no finished cell of one is one of the other, too.
     """
-    further = tuple(dict.fromkeys([*a.extra_axes, *b.extra_axes]))
-    axes = (*AXES, *further)
-    cells_a, cells_b = finished(a, further), finished(b, further)
-    both = [key for key in cells_a if key in cells_b]
+    axes = tuple(dict.fromkeys([*AXES, *a.extra_axes, *b.extra_axes]))
+    cells_a, cells_b = finished(a, axes), finished(b, axes)
+    both = [(cells_a[key], cells_b[key]) for key in cells_a if key in cells_b]
     if not both:
         raise ConfigError(
             f"{a.root} and {b.root} have no finished cell in common; {len(cells_a)} and {len(cells_b)} are finished"
         )
     rows_a, rows_b = (cell_rows(results).frame.set_index("cell_id") for results in (a, b))
-    pairs = [_pair(axes, cells_a[key], cells_b[key], rows_a, rows_b) for key in both]
+    pairs = [
+        place(ours, axes) | _numbers(rows_a.loc[ours.cell_id], rows_b.loc[theirs.cell_id]) for ours, theirs in both
+    ]
     return Comparison(
         a,
         b,
@@ -138,29 +139,26 @@ def compare(a: Results, b: Results) -> Comparison:
         pd.DataFrame(pairs),
         tuple(cell.cell_id for key, cell in cells_a.items() if key not in cells_b),
         tuple(cell.cell_id for key, cell in cells_b.items() if key not in cells_a),
-        differing([(circumstances(cells_a[key]), circumstances(cells_b[key])) for key in both]),
+        differing([(circumstances(ours), circumstances(theirs)) for ours, theirs in both]),
     )
 
 
-def finished(results: Results, further: Sequence[str]) -> dict[str, Cell]:
-    """The finished cells by what they are: their labels, and their values of `further` axes."""
-    found = {}
-    for cell in (cell for cell in results.cells if cell.done):
-        config = dict(flatten(cell.config))
-        values = {axis: cell.labels.get(axis, config.get(axis)) for axis in further}
-        named = {key: cell.labels[key] for key in (*AXES, SEED)} | values
-        found[json.dumps(named, sort_keys=True)] = cell
-    return found
+def finished(results: Results, axes: Sequence[str]) -> dict[str, Cell]:
+    """The finished cells by their place on the axes."""
+    return {json.dumps(place(cell, axes)): cell for cell in results.cells if cell.done}
 
 
-def _pair(axes: Sequence[str], a: Cell, b: Cell, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> dict[str, Any]:
-    first, second = rows_a.loc[a.cell_id], rows_b.loc[b.cell_id]
-    configs = dict(flatten(b.config)) | dict(flatten(a.config))
-    pair = {axis: hashable(a.labels.get(axis, b.labels.get(axis, configs.get(axis)))) for axis in (*axes, SEED)}
-    pair |= {"cell_a": a.cell_id, "cell_b": b.cell_id}
-    pair["same_weights"] = first["weight_hash"] == second["weight_hash"]
+def place(cell: Cell, axes: Sequence[str]) -> dict[str, Any]:
+    """The cell's values on the axes, those of its grid and others, and its seed."""
+    values = dict(flatten(cell.config)) | cell.labels
+    return {axis: hashable(values.get(axis)) for axis in (*axes, SEED)}
+
+
+def _numbers(a: pd.Series, b: pd.Series) -> dict[str, Any]:
+    """What a pair's rows say, side by side."""
+    pair = {"cell_a": a.name, "cell_b": b.name, "same_weights": a["weight_hash"] == b["weight_hash"]}
     for metric in COMPARED:
-        pair |= {f"{metric}_a": first.get(metric), f"{metric}_b": second.get(metric)}
+        pair |= {f"{metric}_a": a.get(metric), f"{metric}_b": b.get(metric)}
     return pair
 
 
@@ -217,26 +215,22 @@ def show(made: Comparison, console: Console) -> None:
         f"B: {made.b.root}",
         f"{len(made.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
         f"{len(made.only_a)} only in A, {len(made.only_b)} only in B",
-        *(_told(row) for row in made.differences.head(SHOWN).itertuples(index=False)),
+        *(
+            f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}"
+            for row in made.differences.head(SHOWN).itertuples(index=False)
+        ),
     ]
     if (left := len(made.differences) - SHOWN) > 0:
         lines.append(f"and {left} more that differ: --out writes them all")
     table = comparison_table(made)
-    equal = [metric for metric in COMPARED if metric in set(table["metric"]) and _is_same(made.pairs, metric)]
+    compared = [metric for metric in COMPARED if metric in set(table["metric"])]
+    equal = [metric for metric in compared if made.pairs[f"{metric}_a"].equals(made.pairs[f"{metric}_b"])]
     if equal:
         lines.append(f"the same to the last digit in all pairs: {', '.join(equal)}")
     for line in lines:
         console.print(terminal_text(line), soft_wrap=True)
     if set(equal) < set(table["metric"]):
         print_whole(console, terminal_table(made.axes, table[~table["metric"].isin(equal)]))
-
-
-def _is_same(pairs: pd.DataFrame, metric: str) -> bool:
-    return bool(pairs[f"{metric}_a"].equals(pairs[f"{metric}_b"]))
-
-
-def _told(row: Any) -> str:
-    return f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}"
 
 
 def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:

@@ -1,6 +1,7 @@
 """What a law is, and how laws are judged."""
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -16,6 +17,12 @@ class Broken(Exception):
 
 class NotClaimed(Exception):
     """Why the law is not one for this strategy or partition."""
+
+
+def no_difference(found: str | None, where: str) -> None:
+    """Raises Broken with the difference that was found `where`, if one was."""
+    if found is not None:
+        raise Broken(f"{where}: {found}")
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,10 @@ def _judged(law: Law, subject: Any) -> tuple[Outcome, str]:
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     """E.g. "14 laws hold, 2 are broken, 1 is not claimed"."""
-    counts = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in ("holds", "broken", "not claimed")}
-    untried = sum(v.outcome == "not tried" for v in verdicts)
-    told = f"{counts['holds']} {'law holds' if counts['holds'] == 1 else 'laws hold'}"
-    for outcome, count in (
-        ("broken", counts["broken"]),
-        ("not claimed", counts["not claimed"]),
-        ("not tried", untried),
-    ):
-        if count or outcome == "broken":
-            told += f", {count} {'is' if count == 1 else 'are'} {outcome}"
-    return told
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    parts = [f"{counts['holds']} {'law holds' if counts['holds'] == 1 else 'laws hold'}"]
+    others: tuple[Outcome, ...] = ("broken", "not claimed", "not tried")
+    for outcome in others:
+        if counts[outcome] or outcome == "broken":
+            parts.append(f"{counts[outcome]} {'is' if counts[outcome] == 1 else 'are'} {outcome}")
+    return ", ".join(parts)

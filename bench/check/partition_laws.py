@@ -49,6 +49,7 @@ class Split:
     name: str
     n_clients: int
     seed: int
+    labels: IntArray  # as the partition left them
     parts: list[IntArray]
 
     def __str__(self) -> str:
@@ -58,11 +59,12 @@ class Split:
 def _splits(partition: Partition, seed: int = 0) -> Iterator[Split]:
     """Of all requests that the partition does not refuse."""
     for name, n_clients in REQUESTS:
+        labels = LABELS[name].copy()
         try:
-            parts = partition.split(LABELS[name].copy(), n_clients, np.random.default_rng(seed))
+            parts = partition.split(labels, n_clients, np.random.default_rng(seed))
         except PartitionError:
             continue
-        yield Split(name, n_clients, seed, parts)
+        yield Split(name, n_clients, seed, labels, parts)
 
 
 def splits(subject: Subject) -> None:
@@ -137,18 +139,14 @@ def global_generators(subject: Subject) -> None:
 
 def labels_stay(subject: Subject) -> None:
     """It does not write to the labels."""
-    for name, n_clients in REQUESTS:
-        labels = LABELS[name].copy()
-        try:
-            subject.partition.split(labels, n_clients, np.random.default_rng(0))
-        except PartitionError:
-            continue
-        changed = np.flatnonzero(labels != LABELS[name])
+    for split in _splits(subject.partition):
+        before = LABELS[split.name]
+        changed = np.flatnonzero(split.labels != before)
         if changed.size:
             first = changed[0]
             raise Broken(
-                f"{name}, {n_clients} clients: {changed.size} labels were written to; "
-                f"label {first} was {LABELS[name][first]} and is {labels[first]}"
+                f"{split.name}, {split.n_clients} clients: {changed.size} labels were written to; "
+                f"label {first} was {before[first]} and is {split.labels[first]}"
             )
 
 

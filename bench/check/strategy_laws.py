@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.check.aggregation_laws import any_order, equal_models, memory
 from bench.check.differences import copied, difference, number, state_difference, storages
-from bench.check.law import Broken, Law, NotClaimed, claim
+from bench.check.law import Broken, Law, NotClaimed, claim, no_difference
 from bench.check.random_state import seeded
 from bench.check.toy import ROUNDS, SIZES, Subject, evaluated, finish, trained_in_one_place
 from bench.check.watched import Guarded, Mean, Posted, Probed, Sealed, Watched, stranger
@@ -75,9 +75,7 @@ def whole_models(subject: Subject) -> None:
                 raise Broken(f"{whose} model has other names: {sorted(model.keys() ^ like.keys())[:3]}")
             for name, tensor in model.items():
                 _check_tensor(f"{whose} {name!r}", tensor, like[name])
-        told = state_difference(run.server, before)
-        if told is not None:
-            raise Broken(f"round {record.round}: `model` changes the server's state: {told}")
+        no_difference(state_difference(run.server, before), f"round {record.round}: `model` changes the server's state")
 
 
 def reports_numbers(subject: Subject) -> None:
@@ -111,9 +109,8 @@ def zero_strength(subject: Subject) -> None:
     """At `zero` it ends as its first base class does, bit for bit."""
     run = subject.run(subject.at_zero)
     finish(run)
-    told = difference(evaluated(run), subject.of_parent)
-    if told is not None:
-        raise Broken(f"after {ROUNDS} rounds at {_zero(subject)} against {subject.parent}: {told}")
+    where = f"after {ROUNDS} rounds at {_zero(subject)} against {subject.parent}"
+    no_difference(difference(evaluated(run), subject.of_parent), where)
 
 
 @claim("zero", off={})
@@ -162,9 +159,9 @@ def remembers(subject: Subject) -> None:
     def check(whose: str, state: State) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_state(path, state)
-        told = state_difference(load_state(path, CPU), state)
-        if told is not None:
-            raise Broken(f"{whose} comes back from disk with other content: {told}")
+        no_difference(
+            state_difference(load_state(path, CPU), state), f"{whose} comes back from disk with other content"
+        )
 
     class Stored(Watched):
         def upload(self, params: Tensors, down: Tensors, local: State) -> Tensors:
@@ -188,18 +185,13 @@ def resumes(subject: Subject) -> None:
     save_state(path, first.snapshot())
     second = subject.run(stranger(subject.strategy), folder=first.folder)
     second.restore(load_state(path, CPU))
-    for _ in second.rounds():
-        pass
-    told = difference(evaluated(second), evaluated(whole)) or state_difference(second.server, whole.server)
+    finish(second)
+    where = f"after {ROUNDS} rounds with a stop after round {ROUNDS - 1} against none"
+    no_difference(difference(evaluated(second), evaluated(whole)), where)
+    no_difference(state_difference(second.server, whole.server), where)
     for client in range(len(whole.clients)):
-        told = told or _memory_difference(second, whole, client)
-    if told is not None:
-        raise Broken(f"after {ROUNDS} rounds with a stop after round {ROUNDS - 1} against none: {told}")
-
-
-def _memory_difference(found: FederatedTraining, expected: FederatedTraining, client: int) -> str | None:
-    told = state_difference(found._states.take(client), expected._states.take(client))
-    return f"client {client}'s memory: {told}" if told is not None else None
+        found, expected = (run._states.take(client) for run in (second, whole))
+        no_difference(state_difference(found, expected), f"{where}: client {client}'s memory")
 
 
 def no_aliasing(subject: Subject) -> None:
@@ -233,9 +225,8 @@ def repeatable(subject: Subject) -> None:
     run = subject.run(Sealed(subject.strategy))
     with seeded(1):
         finish(run)
-    told = difference(evaluated(run), evaluated(subject.plain[0]))
-    if told is not None:
-        raise Broken(f"after {ROUNDS} rounds with the global generators seeded against without: {told}")
+    where = f"after {ROUNDS} rounds with the global generators seeded against without"
+    no_difference(difference(evaluated(run), evaluated(subject.plain[0])), where)
 
 
 STRATEGY_LAWS: tuple[Law, ...] = (

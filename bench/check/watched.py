@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from bench.check.differences import copied, difference, storages, tensors_in
-from bench.check.law import Broken, NotClaimed
+from bench.check.law import Broken, NotClaimed, no_difference
 from bench.check.random_state import drawn_from, states
 from bench.check.toy import BATCH
 from strategies.base import State, Strategy, Tensors, Upload
@@ -129,8 +129,7 @@ class Guarded(Watched):
         who = self.visit["who"]
         self._check_downs(f"after {who}'s training")
         written = difference(tensors_in(self.visit["server"]), self.visit["before"])
-        if written is not None:
-            raise Broken(f"{who} changed the server's state without sending anything: {written}")
+        no_difference(written, f"{who} changed the server's state without sending anything")
         self._check_apart(f"{who}'s memory `local`", local, self.live, "the live parameters")
         return up
 
@@ -152,9 +151,7 @@ class Guarded(Watched):
 
     def _check_downs(self, when: str) -> None:
         for whose, down, before in self.downs:
-            written = difference(tensors_in(down), before)
-            if written is not None:
-                raise Broken(f"{when}, {whose} was written to: {written}")
+            no_difference(difference(tensors_in(down), before), f"{when}, {whose} was written to")
 
     def _check_apart(self, whose: str, state: State, others: dict[int, str], what: str) -> None:
         for name, tensor in tensors_in(state).items():
