@@ -1,10 +1,11 @@
-"""What the commands share: exit codes, one frame around their work, argparse types, wide tables."""
+"""What the commands share: their names, exit codes, one frame around their work, argparse types, wide tables."""
 
 import argparse
+import difflib
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from bench import __version__
 from bench.config.errors import ConfigError
@@ -20,11 +21,54 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 ODD = (Damaged, KeyError, IndexError, TypeError, ValueError, ArithmeticError)  # errors over records of another version
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """The parser of ``python -m module``, with the option --version."""
-    p = argparse.ArgumentParser(f"python -m {module}", description=description)
-    p.add_argument("--version", action="version", version=f"federated-diffusion-bench {__version__}")
-    return p
+class Command(NamedTuple):
+    """A command: the module that ``python -m`` runs, and what it does in a sentence."""
+
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "run": Command("bench.grid", "Run a grid of federated diffusion experiments."),
+    "report": Command("bench.report", "Write tables, figures and a page of a grid's results; nothing is run."),
+    "compare": Command("bench.compare", "Set the results of two folders side by side, pair by pair."),
+    "verify": Command(
+        "bench.verify",
+        "Run finished cells of a grid once more, elsewhere, and compare every number with those recorded.",
+    ),
+    "check": Command("bench.check", "Try the laws that strategies and partitions obey, and show what breaks them."),
+    "data": Command("bench.data", "Check that a data set is whole; fetch it if asked."),
+    "train-extractor": Command(
+        "bench.fidelity.train_mnist_cnn", "Train the shipped digit classifier, whose features scores are of, anew."
+    ),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser with the option --version, whose mistakes are one line."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.add_argument("--version", action="version", version=f"federated-diffusion-bench {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message with a hint, and exit with code 2."""
+        known = self._option_string_actions
+        misspelt = [near(word.partition("=")[0], known) for word in message.split() if word.startswith("--")]
+        hint = "".join(misspelt) if message.startswith("unrecognized arguments") else ""
+        self.exit(WRONG, f"{self.prog}: error: {ConfigError(message)}{hint}; --help lists the options\n")
+
+
+def parser(module: str) -> Parser:
+    """The parser of the command of ``python -m module``."""
+    name, about = next((name, found.about) for name, found in COMMANDS.items() if found.module == module)
+    return Parser(f"feddiff-bench {name}", description=about, epilog=f"The same as python -m {module}.")
+
+
+def near(given: str, names: Iterable[str]) -> str:
+    """A hint at the name that is nearest to what was given, for the end of a message; empty where none is near."""
+    close = difflib.get_close_matches(given, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def run(

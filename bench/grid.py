@@ -76,7 +76,7 @@ def results_folder(given: str) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = command.parser("bench.grid", "Run a grid of federated diffusion experiments.")
+    p = command.parser("bench.grid")
     p.add_argument(
         "--grid", required=True, metavar="NAME", help=f"a shipped grid ({', '.join(shipped_grids())}) or a TOML file"
     )

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, Literal
 
 Outcome = Literal["holds", "broken", "not claimed", "not tried"]
+BETA = 0.5  # of partitions that take one, where a law is not about it
 Law = Callable[[Any], None]  # raises Broken or NotClaimed; the first line of its docstring states the law
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.check.law import Broken, Law, NotClaimed
+from bench.check.law import BETA, Broken, Law, NotClaimed
 from bench.check.random_state import drawn_from, seeded, states
 from partitions.base import IntArray, Partition, PartitionError, check_levels, checked_split, partition_digest
 from partitions.report import skew_report
 
-BETA = 0.5  # where the law is not about beta
 SKEWED, EVEN = 0.05, 100.0
 MIN_SIZE = 25
 DRAWS = 10

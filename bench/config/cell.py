@@ -26,14 +26,19 @@ MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machin
 
 
 class TrainingConfig(Section):
-    """The budget (rounds, local epochs a round, batch size) and who takes part in a round.
+    """The budget, and who takes part in a round.
 
     See `bench.federation.participation`.
 
-    `participation` is the share C of the clients in a round: by `sampling` "fixed" round(C n) of them, by "poisson"
-    each with probability C. `stragglers` is the share of participants that have time for a part of their local steps
-    only: strategies with `partial_work` (FedProx) keep what they did, the others (FedAvg) drop them. `failures` is the
-    share of participants whose update is lost.
+    Attributes:
+        rounds: Rounds of local training and aggregation.
+        local_epochs: Passes of a participant over its own images in a round.
+        batch_size: Images of a gradient step.
+        participation: Share C of the n clients in a round.
+        sampling: How participants are drawn: round(C n) of them (fixed), or each with probability C (poisson).
+        stragglers: Share of participants that have time for a part of their local steps only; strategies with
+            `partial_work` (FedProx) keep what they did, the others (FedAvg) drop them.
+        failures: Share of participants whose update is lost.
     """
 
     rounds: Positive = 10
@@ -46,7 +51,14 @@ class TrainingConfig(Section):
 
 
 class ClientConfig(Section):
-    """The local optimizer. `optimizer_state` is dropped at every visit ("reset") or kept by each client ("keep")."""
+    """The local optimizer.
+
+    Attributes:
+        optimizer: Adam, or SGD without momentum.
+        lr: Learning rate, at the first step of training.
+        lr_schedule: Constant, or falling to 0 over all rounds along half a cosine.
+        optimizer_state: Adam's moments: dropped at every visit (reset) or kept by each client (keep).
+    """
 
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 2e-3
@@ -61,19 +73,23 @@ def _none_or_ten(count: int) -> int:
 
 
 class EvaluationConfig(Section):
-    """How samples are judged. `extractor_weights` is a path, for extractors that are not shipped.
+    """How samples are judged.
 
-    `curve_every` k draws `curve_samples` images after each k-th round and the last one, too, so that scores can be held
-    against bytes, steps and seconds; 0 draws none. Few images have a large FID: compare curves among themselves.
+    Few images have a large FID: compare the curves of `curve_every` among themselves. With Inception's 2,048 features
+    and more images a resample of `bootstrap` takes seconds (`bench.fidelity.bootstrap`). Padding counts as pixels in
+    bits/dim, and costs almost nothing: those of 28x28 digits padded to 32x32 are not those of 28x28.
 
-    `bootstrap` is the number of resamples of the images that tell how far a FID would be another with other images of
-    the same model (`bench.fidelity.bootstrap`); 0 for none. With Inception's 2,048 features and more images one takes
-    seconds.
-
-    `nll` is the number of held-out images whose bits/dim are bounded, 0 for none (a class-conditional network is shown
-    their classes), over `nll_steps` timesteps, all T if None. `nll_rounded` allows that for images which were resized
-    and rounded to 256 levels: comparable within such data, not with published numbers. Padding counts as pixels, and
-    costs almost nothing: bits/dim of 28x28 digits padded to 32x32 are not those of 28x28.
+    Attributes:
+        n_samples: Images generated and scored.
+        extractor: Network whose features FID and KID compare, and whose classes IS and class TV count.
+        extractor_weights: Path of its weights, for an extractor that is not shipped.
+        nll: Held-out images whose bits/dim are bounded, 0 for none; a class-conditional network sees their classes.
+        nll_steps: Timesteps of that bound; none for all T.
+        nll_rounded: Whether bits/dim are allowed for images that were resized and rounded to 256 levels; these compare
+            within such data, not with published numbers.
+        curve_every: Rounds between two draws of images along training, the last round's among them; 0 for none.
+        curve_samples: Images of each such draw.
+        bootstrap: Resamples of the images for the interval of the FID; 0 for none.
     """
 
     n_samples: Images = 500
@@ -90,9 +106,16 @@ class EvaluationConfig(Section):
 class CellConfig(Section):
     """One experiment: everything that changes its numbers.
 
-    `n_clients` and `beta` are None where they have no meaning: centralized training has neither, and a
-    partition that does not use beta has no beta. `recipe` is the name that its grid gave to a bundle of fields: a
-    label, and no part of the id.
+    Attributes:
+        strategy: What is compared; --fields strategies lists them.
+        partition: How the images are split among clients; --fields partitions lists them.
+        n_clients: Number of clients; none for centralized training.
+        beta: Concentration of Dirichlet partitions, small for much skew; none where nothing uses it.
+        seed: Root of every random stream; other seeds are repetitions.
+        recipe: Name that a grid gave to a bundle of fields: a label, and no part of the id.
+        threads: CPU threads of the cell; weights differ bitwise between thread counts.
+        device: Where tensors are; auto takes a GPU where there is one.
+        dtype: Precision of the U-Net in training and sampling; bits/dim are float32.
     """
 
     strategy: Plugin
@@ -112,7 +135,7 @@ class CellConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     threads: Annotated[int, Field(ge=1, le=1024)] = 1  # more abort the process
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the U-Net in training and sampling; bits/dim are float32
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _consistent(self) -> "CellConfig":

@@ -11,7 +11,7 @@ from bench.data.config import DATASETS, DataConfig
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
-    p = command.parser("bench.data", "Check that a data set is whole; fetch it if asked.")
+    p = command.parser("bench.data")
     p.add_argument("name", choices=DATASETS)
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder in torchvision's layout")
     p.add_argument("--download", action="store_true", help="fetch missing files")

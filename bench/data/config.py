@@ -14,11 +14,16 @@ LEVELS_KEPT: tuple[Fit, ...] = ("none", "pad")  # fits after which pixels still 
 
 
 class DataConfig(Section):
-    """Which images, at which side, and how many are held out. `limit` keeps that many training images.
+    """Which images, at which size, and how many are held out.
 
-    `fit` is how images come to `size` pixels a side: "none" for those that have it, "pad" with black around, "pad-pool"
-    with black around up to a multiple of `size`, then means over squares, "resize" by bilinear interpolation. `range`
-    is where the network sees grey levels: "symmetric" in [-1, 1], "unit" in [0, 1].
+    Attributes:
+        name: Data set; mnist5k is installed with the harness.
+        size: Pixels of a side.
+        fit: How images come to that size: they have it (none), black around them (pad), black around up to a multiple
+            and then means over squares (pad-pool), or bilinear interpolation (resize).
+        heldout: Images that are held out of training, for held-out losses, bits/dim and the scores of real images.
+        limit: Number of training images that are kept; none for all.
+        range: Where the network sees grey levels: in [-1, 1] (symmetric) or [0, 1] (unit).
     """
 
     name: Name = "mnist5k"

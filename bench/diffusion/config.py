@@ -29,9 +29,16 @@ LATENT_FACTOR = 4  # image side over latent side
 
 
 class ModelConfig(Section):
-    """The U-Net: absolute widths, one a level; see `bench.diffusion.unet.UNet`.
+    """The U-Net; see `bench.diffusion.unet.UNet`.
 
-    `class_conditional` shows it the images' classes; guidance needs that.
+    Attributes:
+        widths: Channels of each level, from the finest on; absolute numbers, not multipliers.
+        attention: Whether a level has attention, a flag a level.
+        blocks: Residual blocks of a level on the way down; one more on the way up.
+        groups: Groups of GroupNorm; they divide each width.
+        dropout: Dropout in residual blocks.
+        attention_norm: Whether GroupNorm comes before attention, as in DDPM, or not, as in labml's code.
+        class_conditional: Whether the network sees the images' classes; guidance needs that.
     """
 
     widths: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 32)
@@ -46,9 +53,17 @@ class ModelConfig(Section):
 class DiffusionConfig(Section):
     """The forward process, what the network predicts of it, and the loss.
 
-    `variance` is that of the reverse step; the losses "hybrid" and "vlb" train it where it is learned.
-    `timesteps` says how t is drawn: "loss-aware" is importance sampling. `min_snr_gamma` belongs to the loss
-    "min-snr". `label_dropout` is the share of images whose class is hidden from a class-conditional network.
+    Attributes:
+        T: Timesteps of the forward process.
+        schedule: Noise schedule: linear, its betas scaled by 1000 / T, or cosine.
+        prediction: What the network predicts: the noise eps, the image x_0, or v.
+        variance: Variance of the reverse step: the smaller or the larger of the fixed ones, or learned by the losses
+            hybrid and vlb.
+        loss: What training minimises: the error of the prediction (simple), that and the bound (hybrid), the bound
+            (vlb), or the error weighted by the clipped signal-to-noise ratio (min-snr).
+        min_snr_gamma: Where min-snr clips the ratio.
+        timesteps: How t is drawn in training: uniform, or by importance sampling (loss-aware).
+        label_dropout: Share of images whose class is hidden from a class-conditional network.
     """
 
     T: Annotated[int, Field(ge=1, le=10**5)] = 1000
@@ -64,10 +79,12 @@ class DiffusionConfig(Section):
 class EmaConfig(Section):
     """An exponential moving average of the weights, which is what is then evaluated; see `bench.diffusion.ema`.
 
-    Mode "server" averages the global model after each aggregation. Mode "client" averages at every local step, and
-    takes the mean of the clients' averages weighted by images, so it is for strategies that aggregate in this way.
-    `decay` d is per gradient step in both. `warmup` gives the decay of step k: "ratio" is TensorFlow's
-    min(d, (1 + k) / (10 + k)), "inverse-gamma" Crowson's min(d, 1 - (1 + k)^(-2/3)), "none" d.
+    Attributes:
+        mode: No average (off); of the global model after each aggregation (server); or at every local step (client),
+            with the mean of the clients' averages weighted by images, for strategies that aggregate in this way.
+        decay: Decay d of a gradient step, in both modes.
+        warmup: Decay of step k: TensorFlow's min(d, (1 + k) / (10 + k)) (ratio), Crowson's min(d, 1 - (1 + k)^(-2/3))
+            (inverse-gamma), or d (none).
     """
 
     mode: Literal["off", "server", "client"] = "off"
@@ -87,9 +104,15 @@ class EmaConfig(Section):
 class LatentConfig(Section):
     """Diffusion in the latent space of an autoencoder, trained first; see `bench.diffusion.autoencoder`.
 
-    Mode "central" trains it on all training images in one place, without any client's noise; "federated" by the cell's
-    own strategy, clients and participation, where its bytes are counted. `epochs` are rounds of one local epoch by Adam
-    with a cosine schedule, in float32.
+    Attributes:
+        mode: No autoencoder (off); trained on all images in one place, without any client's noise (central); or by the
+            cell's own strategy, clients and participation, its bytes counted (federated).
+        channels: Channels of the latents.
+        width: Channels of the autoencoder at half the images' side.
+        epochs: Its rounds of one local epoch, by Adam with a cosine schedule, in float32.
+        batch_size: Images of its gradient step.
+        lr: Its learning rate, at the first step.
+        kl_weight: Weight of the KL term in its loss.
     """
 
     mode: Literal["off", "central", "federated"] = "off"
@@ -102,12 +125,17 @@ class LatentConfig(Section):
 
 
 class SamplerConfig(Section):
-    """How images are drawn, `batch_size` at a time; see `bench.diffusion.samplers`.
+    """How images are drawn; see `bench.diffusion.samplers`.
 
-    `steps` are network evaluations an image, 1 .. T, at timesteps by the rule `spacing`
-    (`bench.diffusion.schedule.timesteps`). `eta` is DDIM's noise, 0 (deterministic) to 1; the others ignore it. `clip`
-    clamps the predicted image to its range at each step. `guidance_scale` s mixes
-    eps = eps_null + s (eps_class - eps_null); 1 is plain conditional sampling.
+    Attributes:
+        name: Sampler.
+        steps: Network evaluations of an image, 1 .. T.
+        spacing: Which timesteps these are: evenly spread and rounded (fractional, improved DDPM's N), or of a whole
+            stride (integer, its ddimN); see `bench.diffusion.schedule.timesteps`.
+        eta: Noise of DDIM, 0 for none; the other samplers ignore it.
+        clip: Whether the predicted image is clamped to its range at each step.
+        guidance_scale: s in eps = eps_null + s (eps_class - eps_null); 1 is plain conditional sampling.
+        batch_size: Images drawn at a time.
     """
 
     name: Sampler = "ddim"

@@ -13,8 +13,6 @@ from pathlib import Path
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
-from bench.config.grid_file import load_grid
-from bench.config.names import CENTRALIZED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,11 +41,11 @@ def work(options: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = command.parser("bench.report", "Write tables, figures and a page of a grid's results; nothing is run.")
+    p = command.parser("bench.report")
     p.add_argument("--grid", required=True, metavar="NAME", help="a grid that was run, by its name or its TOML file")
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where results lie (results)")
     p.add_argument(
-        "--baseline", default=CENTRALIZED, metavar="STRATEGY",
+        "--baseline", default="centralized", metavar="STRATEGY",
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
@@ -60,6 +58,8 @@ def find_root(results: Path, grid: str) -> Path:
     Raises:
         ConfigError: if no grid of that name was run into the folder.
     """
+    from bench.config.grid_file import load_grid
+
     name = load_grid(grid, []).name if grid.endswith(".toml") else grid
     try:
         there = sorted(path.parent.name for path in results.glob("*/grid.json"))

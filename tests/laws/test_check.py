@@ -11,8 +11,9 @@ import torch
 
 import partitions
 import strategies
-from bench.check import __main__ as check
-from bench.check.__main__ import EXAMPLES, REGISTRIES, Candidate, find, main
+from bench.check import candidates, partition_laws, report, strategy_laws
+from bench.check.__main__ import main
+from bench.check.candidates import EXAMPLES, REGISTRIES, Candidate, find
 from bench.check.law import Broken, NotClaimed, Verdict, claim, judge, summary
 from bench.check.partition_laws import PARTITION_LAWS
 from bench.check.random_state import drawn_from, seeded, states
@@ -24,7 +25,7 @@ from strategies.fedprox import FedProx
 from tests.laws import planted
 from tests.laws.small import on_small_net
 
-NAMED = [(kind, name) for kind, registry in check.REGISTRIES.items() for name in registry.names()]
+NAMED = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
 
 # Per planted mistake the laws that it breaks, each with what its counterexample has to say.
 MISTAKES = {
@@ -99,7 +100,7 @@ def small():
 
 def verdicts(plugin: Candidate) -> dict[str, Verdict]:
     torch.set_num_threads(1)
-    return {verdict.law: verdict for verdict in plugin.verdicts()}
+    return {verdict.law: verdict for verdict in report.verdicts_on(plugin)}
 
 
 def broken(found: dict[str, Verdict]) -> dict[str, str]:
@@ -123,7 +124,7 @@ def test_every_law_has_a_mistake_that_breaks_it():
 
 @pytest.mark.parametrize(("kind", "name"), NAMED, ids=[" ".join(each) for each in NAMED])
 def test_what_is_shipped_breaks_no_law(request, kind, name):
-    pytest.importorskip(check.PACKAGES.get((kind, name), "torch"))
+    pytest.importorskip(candidates.PACKAGES.get((kind, name), "torch"))
     if name not in ON_THE_UNET:
         request.getfixturevalue("small")
     (plugin,) = find(EXAMPLES.get((kind, name), name), kind)
@@ -245,8 +246,8 @@ def quick(monkeypatch):
         if isinstance(subject.strategy, FedProx):
             raise Broken(f"mu = {subject.strategy.mu}")
 
-    monkeypatch.setattr(check, "STRATEGY_LAWS", (at_hand, never))
-    monkeypatch.setattr(check, "PARTITION_LAWS", (at_hand,))
+    monkeypatch.setattr(strategy_laws, "STRATEGY_LAWS", (at_hand, never))
+    monkeypatch.setattr(partition_laws, "PARTITION_LAWS", (at_hand,))
 
 
 def test_a_table_and_a_count_are_printed_and_all_is_well(quick, capsys):
@@ -275,7 +276,7 @@ def test_without_a_name_everything_is_tried(quick, capsys):
 
 
 def test_what_lacks_its_package_is_left_out_and_told(quick, capsys, monkeypatch):
-    monkeypatch.setitem(check.PACKAGES, ("partition", "iid"), "no_such_package_here")
+    monkeypatch.setitem(candidates.PACKAGES, ("partition", "iid"), "no_such_package_here")
     assert main(["--kind", "partition"]) == 0
     told = capsys.readouterr()
     assert "left out: partition iid: the package no_such_package_here is not installed" in told.err
@@ -331,7 +332,7 @@ def test_ctrl_c_ends_it(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check, "report", interrupt)
+    monkeypatch.setattr(report, "report", interrupt)
     assert main(["fedavg"]) == 130
     assert "interrupted" in capsys.readouterr().err
 

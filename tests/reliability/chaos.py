@@ -35,10 +35,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.run.again import differences, measured
 from bench.store import locks
 from bench.store.files import Damaged, file_hash
 from bench.store.grid_folder import Store
-from bench.verify import differences, measured
 
 MARK = "BENCH_CHAOS"  # the environment variable by which a run's processes are known, whoever is their parent by now
 # How often a target is drawn; where it is not there at the instant, another one is taken.

@@ -9,10 +9,10 @@ import pytest
 
 from bench.cell.run import run_cell
 from bench.config.grid_file import load_grid
+from bench.run.again import differences
 from bench.run.plan import make_plan
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
-from bench.verify import differences
 from tests import reports
 from tests.fake_store import finished_store, tell_more
 from tests.reliability.chaos import TARGETS, main, numbers, strikes

@@ -12,7 +12,7 @@ import torch
 import bench.cell.run
 import bench.cell.setting
 import bench.config.ids
-import bench.verify
+import bench.run.again
 from bench.cell.run import run_cell
 from bench.config.grid_file import load_grid
 from bench.config.ids import cell_id
@@ -91,7 +91,7 @@ def test_a_good_cell_verifies_and_nothing_is_written(made, scratch, monkeypatch,
 
 
 def test_many_numbers_are_compared_but_none_of_times(made):
-    keys = bench.verify.measured(made.cell(the_cell(made).name))
+    keys = bench.run.again.measured(made.cell(the_cell(made).name))
     assert {"result.json metrics.fid", "result.json weight_hash", "result.json sample_hash"} <= keys.keys()
     assert {"result.json clients[0].fid", "result.json floor.fid", "result.json diagnostics.t_loss[0]"} <= keys.keys()
     assert {"metrics.jsonl[0].train_loss", "clients.jsonl[1].drift", "heldout.jsonl[0].class_loss[9]"} <= keys.keys()
@@ -189,21 +189,23 @@ def test_wrong_options_end_with_code_2(arguments):
 
 def test_other_data_are_told_as_the_reason(made, monkeypatch, capsys):
     data = bench.cell.setting.load_data(load_grid("smoke").cells[0], None)
-    monkeypatch.setattr(bench.verify, "load_data", lambda *_: dataclasses.replace(data, digest="other"))
+    monkeypatch.setattr(bench.run.again, "load_data", lambda *_: dataclasses.replace(data, digest="other"))
     assert main([str(made.root)]) == 2
     assert f"its data (mnist5k) had the digest {data.digest}, those here have other" in capsys.readouterr().err
 
 
 def test_another_extractor_is_told_as_the_reason(made, monkeypatch, capsys):
     extractor = bench.cell.setting.load_cell_extractor(load_grid("smoke").cells[0])
-    monkeypatch.setattr(bench.verify, "load_cell_extractor", lambda *_: dataclasses.replace(extractor, digest="other"))
+    monkeypatch.setattr(
+        bench.run.again, "load_cell_extractor", lambda *_: dataclasses.replace(extractor, digest="other")
+    )
     assert main([str(made.root)]) == 2
     assert f"its extractor (mnist-cnn) had the digest {extractor.digest}" in capsys.readouterr().err
 
 
 def test_cells_of_another_result_version_are_told(made, monkeypatch, capsys):
     monkeypatch.setattr(bench.config.ids, "RESULT_VERSION", 99)
-    monkeypatch.setattr(bench.verify, "RESULT_VERSION", 99)
+    monkeypatch.setattr(bench.run.again, "RESULT_VERSION", 99)
     assert main([str(made.root)]) == 2
     recorded = read_json(the_cell(made) / "result.json")["result_version"]
     assert f"its RESULT_VERSION is {recorded}, here it is 99" in capsys.readouterr().err

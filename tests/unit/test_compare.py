@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import compare
-from bench.compare import comparison_table, main, open_results
+from bench.compare import main, open_results
+from bench.report import comparison
+from bench.report.comparison import comparison_table
 from bench.store.files import read_json
 from bench.store.grid_folder import Store
 from tests import fake_store
@@ -33,8 +34,8 @@ def changed(results: Path, more: float = 0.0, axes: dict | None = None, **result
     return store
 
 
-def compared(a: Store, b: Store) -> compare.Comparison:
-    return compare.compare(open_results(a.root), open_results(b.root))
+def compared(a: Store, b: Store) -> comparison.Comparison:
+    return comparison.compare(open_results(a.root), open_results(b.root))
 
 
 def test_a_store_is_the_same_as_itself(ours):
@@ -123,7 +124,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(ours, tmp_path, capsys):
 def test_hostile_settings_are_printed_as_they_are(ours, tmp_path):
     theirs = changed(tmp_path / "theirs", environment=fake_store.ENVIRONMENT | {"cpu": "[red]\x1b]0;x[/red]"})
     console = Console(file=io.StringIO(), width=200)
-    compare.show(compared(ours, theirs), console)
+    comparison.show(compared(ours, theirs), console)
     said = console.file.getvalue()
     assert "[red]" in said
     assert "\x1b" not in said

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.data import sets
 from bench.data.pixels import fit_images
 from bench.data.sets import read_mnist5k
 from bench.fidelity import mnist_cnn as mnist
@@ -146,7 +147,7 @@ def test_a_poor_network_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = _noise(20, 1, 28, 28), torch.arange(20) % 10
-    monkeypatch.setattr(train_mnist, "read_torchvision", lambda *_, **__: ((images, labels), (images, labels), ()))
+    monkeypatch.setattr(sets, "read_torchvision", lambda *_, **__: ((images, labels), (images, labels), ()))
     monkeypatch.setattr(train_mnist, "train", lambda *_: mnist.MnistCNN().eval())
     threads, out = str(torch.get_num_threads()), tmp_path / "weights.safetensors"
     assert train_mnist.main(["--data-root", str(tmp_path), "--threads", threads, "--out", str(out)]) == 1
@@ -157,7 +158,7 @@ def test_a_poor_network_is_not_written(
 def test_what_training_writes_loads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = _noise(20, 1, 28, 28), torch.arange(20) % 10
     made: nn.Module = mnist.MnistCNN().eval()
-    monkeypatch.setattr(train_mnist, "read_torchvision", lambda *_, **__: ((images, labels), (images, labels), ()))
+    monkeypatch.setattr(sets, "read_torchvision", lambda *_, **__: ((images, labels), (images, labels), ()))
     monkeypatch.setattr(train_mnist, "train", lambda *_: made)
     monkeypatch.setattr(train_mnist, "accuracy", lambda *_: 0.995)
     threads, out = str(torch.get_num_threads()), tmp_path / "weights.safetensors"

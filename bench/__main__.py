@@ -1,0 +1,76 @@
+"""The console script ``feddiff-bench``, the same as ``python -m bench``: one entry to all commands.
+
+``feddiff-bench COMMAND ...`` is ``python -m`` with the command's module; ``feddiff-bench --help`` lists them.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from bench import command
+from bench.command import COMMANDS, near
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0].startswith("-") and any(text.partition("=")[0] == "--grid" for text in given):
+        given = ["run", *given]  # as the script took its options before it had commands
+    if given and given[0] in COMMANDS:
+        search_working_folder()
+        return run_module(COMMANDS[given[0]].module, given[1:])
+    p = parser()
+    if given and not given[0].startswith("-"):
+        p.error(f"no command {given[0]!r}{near(given[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
+    options = p.parse_args(given)
+    if options.fields is None:
+        p.error(f"a command is missing; there are {', '.join(COMMANDS)}")
+    return command.run(lambda: list_fields(options.fields))
+
+
+def run_module(module: str, arguments: Sequence[str]) -> int:
+    """Run the command of ``python -m module``; returns its exit code."""
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):  # a package
+        found = importlib.import_module(f"{module}.__main__")
+    return int(found.main(arguments))
+
+
+def search_working_folder() -> None:
+    """Let a user's own modules load from the working folder, as with ``python -m``, but after all that is installed."""
+    import partitions  # noqa: F401 - those of this installation, before a folder of that name is found
+    import strategies  # noqa: F401
+
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def parser() -> command.Parser:
+    """The options beside the commands."""
+    commands = [f"  {name:17} {about}\n{'':20}(python -m {module})" for name, (module, about) in COMMANDS.items()]
+    p = command.Parser(
+        "feddiff-bench",
+        usage="%(prog)s COMMAND ... | --fields [SECTION]",
+        description="Compare federated-learning strategies on diffusion models.",
+        epilog="\n".join(["commands, each with a --help of its own:", *commands]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--fields", nargs="?", const="", metavar="SECTION",
+        help="list the fields of a cell (of one section, e.g. training), or the strategies, partitions or metrics",
+    )  # fmt: skip
+    return p
+
+
+def list_fields(section: str) -> int:
+    """Print the tables of a section, or of all sections of a cell for ""; returns the exit code."""
+    from bench import fields  # strategies and partitions
+
+    fields.show(section)
+    return command.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
