@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from bench import __version__
+
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "torch-fidelity", "mlflow", "joblib")
 
 
@@ -19,7 +21,7 @@ def describe(device: str) -> dict[str, Any]:
         "commit": commit,
         "dirty": None if commit is None else bool(changes),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {"federated-diffusion-bench": __version__} | {name: _version(name) for name in _PACKAGES},
         "device": device_name(device),
         "cpu": _cpu(),
         "platform": platform.platform(),

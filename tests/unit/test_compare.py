@@ -83,6 +83,14 @@ def test_what_the_results_were_made_with_is_told_where_it_differs(ours, tmp_path
     assert told["pairs"].tolist() == [9, 9]
 
 
+def test_results_that_do_not_know_the_harness_version_are_compared(ours, tmp_path):
+    packages = {"federated-diffusion-bench": "0.1.0"} | fake_store.ENVIRONMENT["packages"]
+    theirs = changed(tmp_path / "theirs", environment=fake_store.ENVIRONMENT | {"packages": packages})
+    told = compared(ours, theirs).differences.set_index("name")
+    assert told.loc["environment.packages.federated-diffusion-bench", ["a", "b"]].tolist() == ["null", '"0.1.0"']
+    assert len(told) == 1
+
+
 def test_the_command_prints_and_writes(ours, tmp_path, capsys):
     theirs = changed(tmp_path / "theirs", more=2.0, weight_hash="other")
     assert main([str(ours.root), str(theirs.root), "--out", str(tmp_path / "out")]) == 0

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+import bench
 from bench.cell import environment
 from bench.data import torchvision_compat
 
@@ -13,6 +14,7 @@ from bench.data import torchvision_compat
 def test_the_record_names_commit_packages_and_processor():
     told = environment.describe("cpu")
     assert told["packages"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert told["packages"]["federated-diffusion-bench"] == bench.__version__
     assert told["device"] == "cpu"
     assert told["cpu"]
     assert told["commit"] is None or len(told["commit"]) == 40
