@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench import command
 from bench.command import COMMANDS, near
@@ -39,12 +40,13 @@ def run_module(module: str, arguments: Sequence[str]) -> int:
 
 
 def search_working_folder() -> None:
-    """Let a user's own modules load from the working folder, as with ``python -m``, but after all that is installed."""
-    import partitions  # noqa: F401 - those of this installation, before a folder of that name is found
-    import strategies  # noqa: F401
+    """Let a user's own modules load from the working folder, as with ``python -m``, but after all that is installed.
 
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    This package's own place comes before it, so that a folder called strategies there hides nothing, in workers, too.
+    """
+    if not sys.flags.safe_path:
+        places = [str(Path(command.__file__).parents[1]), os.getcwd()]
+        sys.path += [place for place in places if place not in sys.path]
 
 
 def parser() -> command.Parser:

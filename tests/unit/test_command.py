@@ -135,11 +135,15 @@ def test_a_strategy_in_the_working_folder_is_found(tmp_path):
     (tmp_path / "mine.py").write_text("from strategies.fedavg import FedAvg\nclass Mine(FedAvg): pass\n")
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "__init__.py").write_text("raise ImportError('another one')")
-    script = "import sys\nsys.path.remove('')\nfrom bench.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    options = ["--grid", "smoke", "--plan", "--set", "strategy=mine:Mine,mine:Mien"]
-    environment = os.environ | {"PYTHONPATH": str(Path(entry.__file__).parents[1])}
+    root = str(Path(entry.__file__).parents[1])
+    script = (  # as an editable install, whose packages no folder of sys.path holds
+        f"import sys\nsys.path[:1] = [{root!r}]\nfrom bench.__main__ import main\nsys.path.remove({root!r})\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["run", "--grid", "smoke", "--plan", "--set", "strategy=mine:Mine,mine:Mien"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", script, "run", *options], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert "module 'mine' has no 'Mien'; did you mean 'Mine'?" in done.stderr
     assert done.returncode == command.WRONG
