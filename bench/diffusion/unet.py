@@ -3,7 +3,8 @@
 Per resolution: `blocks` residual blocks on the way down, `blocks` + 1 on the way up (each takes one skip
 connection), attention where asked; residual-attention-residual in the middle. With `groups=32` and two blocks
 the parameters are, name for name and shape for shape, those of labml's ``UNet``, so checkpoints of code built
-on it load here (`UNet.from_labml`) and ours load there (`UNet.to_labml`).
+on it load here (`UNet.from_labml`) and ours load there (`UNet.to_labml`). The layout is theirs, the code is not; the
+file NOTICE names its origin.
 """
 
 import math

@@ -1,6 +1,7 @@
 """The shipped feature extractor: a small digit classifier, its weights checked against the digest in its record.
 
-``mnist_cnn.json`` records how it was trained, by ``python -m bench.fidelity.train_mnist_cnn``, and what it scores.
+``mnist_cnn.json`` records how it was trained, by ``python -m bench.fidelity.train_mnist_cnn``, and what it scores; the
+file NOTICE names the digits' origin.
 """
 
 import hashlib
