@@ -10,12 +10,15 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import whole
 from bench.config.errors import ConfigError
 from bench.store.files import Damaged
-from bench.store.grid_folder import PlannedCell, Store
+
+if TYPE_CHECKING:
+    from bench.store.grid_folder import PlannedCell, Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Choose cells, run them again and compare; returns the exit code."""
+    from bench.store.grid_folder import Store
+
     store = Store(options.results)
     chosen = choose(store, options.cell, options.cells, options.seed)
     from rich.console import Console
@@ -53,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 # ---------------------------------------------------------------------------------------------------- which cells
 
 
-def choose(store: Store, named: Sequence[str], count: int, seed: int) -> list[PlannedCell]:
+def choose(store: "Store", named: Sequence[str], count: int, seed: int) -> "list[PlannedCell]":
     """The named cells, or `count` of the finished ones, at most all, in the plan's order.
 
     Raises:
@@ -71,7 +76,7 @@ def choose(store: Store, named: Sequence[str], count: int, seed: int) -> list[Pl
     return [cell for name, cell in finished.items() if name in drawn]
 
 
-def planned(store: Store) -> list[PlannedCell]:
+def planned(store: "Store") -> "list[PlannedCell]":
     """The cells that grid.json names.
 
     Raises:

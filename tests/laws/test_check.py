@@ -12,7 +12,7 @@ import torch
 import partitions
 import strategies
 from bench.check import candidates, partition_laws, report, strategy_laws
-from bench.check.__main__ import main
+from bench.check.__main__ import KINDS, main
 from bench.check.candidates import EXAMPLES, REGISTRIES, Candidate, find
 from bench.check.law import Broken, NotClaimed, Verdict, claim, judge, summary
 from bench.check.partition_laws import PARTITION_LAWS
@@ -290,6 +290,10 @@ def test_names_are_listed(capsys):
         f"strategy: {', '.join(strategies.registry.names())}",
         f"partition: {', '.join(partitions.registry.names())}",
     ]
+
+
+def test_a_kind_is_asked_for_by_the_name_of_its_registry():
+    assert tuple(REGISTRIES) == KINDS
 
 
 def test_a_name_of_both_kinds_is_both_unless_a_kind_is_given(monkeypatch):
