@@ -47,6 +47,7 @@ class Strategy:
     """FedAvg (McMahan et al. 2017, algorithm 1): the base of every strategy.
 
     Class attributes:
+        title: its name as papers write it; of the class alone, a subclass has its own or is called by its name.
         centralized: one party holds all images; there are no clients and nothing travels.
         any_network: it works for networks other than the diffusion's U-Net, too.
         partial_work: updates of stragglers, who did only a part of their local steps, are aggregated as FedProx does;
@@ -63,6 +64,7 @@ class Strategy:
         zero: hyper-parameters at which it is its first base class, bit for bit; {} for none.
     """
 
+    title: ClassVar[str] = ""
     centralized: ClassVar[bool] = False
     any_network: ClassVar[bool] = True
     partial_work: ClassVar[bool] = False

@@ -14,4 +14,5 @@ from strategies.base import Strategy
 class Centralized(Strategy):
     """All images in one place."""
 
+    title: ClassVar[str] = "Centralized"
     centralized: ClassVar[bool] = True

@@ -61,6 +61,7 @@ class DPFedAvg(Strategy):
         ValueError: if one of them is out of its range or not finite.
     """
 
+    title: ClassVar[str] = "DP-FedAvg"
     convex: ClassVar[bool] = False
     keeps_equal: ClassVar[bool] = False
     alone_is_centralized: ClassVar[bool] = False

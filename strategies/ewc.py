@@ -40,6 +40,7 @@ class EWC(FedAvg):
         ValueError: if lam is negative or not finite.
     """
 
+    title: ClassVar[str] = "FedAvg + EWC"
     zero: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
 
     lam: float = 1000.0

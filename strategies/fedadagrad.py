@@ -5,6 +5,7 @@ algorithm 2 (arXiv 2003.00295).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.plugins import Tensor, torch
 from strategies.fedopt import FedOpt
@@ -19,6 +20,8 @@ class FedAdagrad(FedOpt):
 
     Attributes and errors: as `FedOpt`.
     """
+
+    title: ClassVar[str] = "FedAdagrad"
 
     beta1: float = 0.0
 

@@ -7,6 +7,7 @@ Optimization, ICLR 2015, end of section 2 (arXiv 1412.6980).
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.plugins import Tensor, torch
 from strategies.fedopt import FedOpt, require_decay
@@ -30,6 +31,8 @@ class FedAdam(FedOpt):
     Raises:
         ValueError: if a value is outside its range.
     """
+
+    title: ClassVar[str] = "FedAdam"
 
     beta1: float = 0.5
     initial_v: float = 0.0

@@ -30,6 +30,7 @@ class FedAvgEMA(FedAvg):
         ValueError: if decay is not in [0, 1).
     """
 
+    title: ClassVar[str] = "FedAvg + EMA"
     zero: ClassVar[Mapping[str, Any]] = {"decay": 0.0}
 
     decay: float = 0.9

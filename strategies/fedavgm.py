@@ -34,6 +34,7 @@ class FedAvgM(FedAvg):
         ValueError: if a value is outside its range.
     """
 
+    title: ClassVar[str] = "FedAvgM"
     convex: ClassVar[bool] = False
     zero: ClassVar[Mapping[str, Any]] = {"momentum": 0.0, "server_lr": 1.0}
 

@@ -46,6 +46,7 @@ class FedDiffuse(FedAvg):
         ValueError: for another mode; in a run but for "full", if a parameter's name is in no part of a U-Net.
     """
 
+    title: ClassVar[str] = "FedDiffuse"
     convex: ClassVar[bool] = False
     any_network: ClassVar[bool] = False
     zero: ClassVar[Mapping[str, Any]] = {"mode": "full"}

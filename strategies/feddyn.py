@@ -39,6 +39,7 @@ class FedDyn(Strategy):
         ValueError: if alpha is not a positive finite number.
     """
 
+    title: ClassVar[str] = "FedDyn"
     convex: ClassVar[bool] = False
     keeps_equal: ClassVar[bool] = False
     alone_is_centralized: ClassVar[bool] = False

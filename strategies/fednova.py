@@ -29,6 +29,7 @@ class FedNova(Strategy):
     the normalisation is a heuristic.
     """
 
+    title: ClassVar[str] = "FedNova"
     partial_work: ClassVar[bool] = True
     convex: ClassVar[bool] = False
 

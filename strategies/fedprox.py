@@ -26,6 +26,7 @@ class FedProx(FedAvg):
         ValueError: if mu is negative or not finite.
     """
 
+    title: ClassVar[str] = "FedProx"
     partial_work: ClassVar[bool] = True
     zero: ClassVar[Mapping[str, Any]] = {"mu": 0.0}
 

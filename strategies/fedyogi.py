@@ -6,6 +6,7 @@ Optimization, NeurIPS 2018.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.plugins import Tensor, torch
 from strategies.fedadam import FedAdam
@@ -21,6 +22,8 @@ class FedYogi(FedAdam):
 
     Attributes and errors: as `FedAdam` and `FedOpt`.
     """
+
+    title: ClassVar[str] = "FedYogi"
 
     def accumulate(self, v: list[Tensor], squares: list[Tensor]) -> None:
         signs = torch._foreach_sign(torch._foreach_sub(v, squares))

@@ -57,6 +57,7 @@ class Flower(Strategy):
         ValueError: if flwr is not installed, there is no such class, or it fails in two rounds of 24 clients.
     """
 
+    title: ClassVar[str] = "Flower"
     convex: ClassVar[bool] = False
     keeps_equal: ClassVar[bool] = False
     any_order: ClassVar[bool] = False

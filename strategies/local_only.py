@@ -15,6 +15,7 @@ class LocalOnly(Strategy):
     A straggler's partial work is dropped, as FedAvg does.
     """
 
+    title: ClassVar[str] = "Local only"
     convex: ClassVar[bool] = False
 
     @property

@@ -25,6 +25,7 @@ class FedMedian(FedAvg):
     All uploads are kept until the last has arrived.
     """
 
+    title: ClassVar[str] = "FedMedian"
     convex: ClassVar[bool] = False
     streams: ClassVar[bool] = False
 

@@ -37,6 +37,7 @@ class Quantised(FedAvg):
         ValueError: for other numbers of bits.
     """
 
+    title: ClassVar[str] = "Quantised FedAvg"
     convex: ClassVar[bool] = False
     alone_is_centralized: ClassVar[bool] = False
 

@@ -7,6 +7,7 @@ ICML 2020, algorithm 1 with option II (arXiv 1910.06378).
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.plugins import Tensor, torch
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean
@@ -39,6 +40,8 @@ class Scaffold(Strategy):
     Raises:
         ValueError: if server_lr is not a positive finite number.
     """
+
+    title: ClassVar[str] = "SCAFFOLD"
 
     server_lr: float = 1.0
 

@@ -33,6 +33,7 @@ class TopK(FedAvg):
         ValueError: if fraction is not in (0, 1].
     """
 
+    title: ClassVar[str] = "Top-k FedAvg"
     convex: ClassVar[bool] = False
     alone_is_centralized: ClassVar[bool] = False
 

@@ -36,6 +36,7 @@ class TrimmedMean(FedAvg):
         ValueError: if the fraction is outside its range.
     """
 
+    title: ClassVar[str] = "Trimmed mean"
     convex: ClassVar[bool] = False
     streams: ClassVar[bool] = False
 

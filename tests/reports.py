@@ -30,9 +30,9 @@ def contents_of(store: Store, baseline: str = CENTRALIZED) -> Contents:
 
 
 def write_tables(
-    store: Store, folder: Path | None = None, siunitx: bool = False, baseline: str = CENTRALIZED
+    store: Store, folder: Path | None = None, siunitx: bool = False, baseline: str = CENTRALIZED, width: str = "text"
 ) -> list[Path]:
-    return tables.write_tables(contents_of(store, baseline), folder or store.root / "tables", siunitx)
+    return tables.write_tables(contents_of(store, baseline), folder or store.root / "tables", width, siunitx)
 
 
 def draw_figures(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
@@ -53,16 +53,16 @@ def terminal_table(store: Store) -> Table:
     return terminal.terminal_table(contents_of(store))
 
 
-def claims_table(store: Store) -> Table:
-    return terminal.claims_table(contents_of(store))
+def claim_lines(store: Store) -> list[str]:
+    return terminal.claim_lines(contents_of(store))
 
 
 def answers(store: Store) -> pd.DataFrame:
     return claims.pooled(claims.claims(read(store)))[list(claims.COLUMNS)].reset_index(drop=True)
 
 
-def caption_of(store: Store) -> str:
-    return caption.caption(read(store))
+def setting_of(store: Store) -> dict[str, str]:
+    return dict(caption.setting(read(store)))
 
 
 def warnings_of(store: Store) -> list[str]:

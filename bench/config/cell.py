@@ -153,8 +153,17 @@ class CellConfig(Section):
     @property
     def strategy_label(self) -> str:
         """The strategy with its first hyper-parameter and those that are not its defaults; a grid accepts it back."""
-        first = list(self.strategy.params)[:1]
-        return self.strategy.short_label(strategies.load(self.strategy.name), always=first)
+        return self._short_strategy.label
+
+    @property
+    def strategy_title(self) -> str:
+        """The same for people: by the class's `title`, or its name, with symbols of hyper-parameters."""
+        own = vars(strategies.load(self.strategy.name)).get("title")  # a subclass has another title, or none
+        return self._short_strategy.title(own or self.strategy.name.rpartition(":")[2])
+
+    @property
+    def _short_strategy(self) -> Plugin:
+        return self.strategy.short(strategies.load(self.strategy.name), always=list(self.strategy.params)[:1])
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy with its hyper-parameters."""

@@ -16,12 +16,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
+import strategies
 from bench.config.cell import CellConfig, field_names, flatten
 from bench.config.errors import ConfigError
 from bench.config.expand import FEDERATED_ONLY, assign, expand, matches, unique
 from bench.config.grids import FOLDER, shipped_grids
 from bench.config.messages import Origins, allowed, explain
 from bench.config.overrides import read_override
+from bench.config.plugin import read_plugin
 from bench.config.toml import NOT_TOML, check_values
 from bench.store.fields import Section
 
@@ -217,4 +219,27 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     kept = [cell for cell in cells if not any(matches(cell, rule) for rule in file.exclude)]
     if not kept:
         raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
-    return Grid(file.name, file.description, axes, unique(kept, origins), file.labels, file.report.claims)
+    asked = axes.get("strategy", [base.get("strategy")])
+    labels = _labels(file, kept, asked, f"{source}: labels")
+    return Grid(file.name, file.description, axes, unique(kept, origins), labels, file.report.claims)
+
+
+def _labels(file: GridFile, cells: Sequence[CellConfig], asked: Sequence[Any], where: str) -> dict[str, str]:
+    """[labels] by the names that results have: a strategy's label, however the grid writes it; axes and recipes.
+
+    Raises:
+        ConfigError: for a name that is nothing of the grid's, or one text for two of them.
+    """
+    labels = {cell.strategy.label: cell.strategy_label for cell in cells}
+    names = {label: label for label in (*labels.values(), *AXIS_ORDER, *file.axes, *file.recipes)}
+    for given in (given for given in asked if isinstance(given, str)):
+        if label := labels.get(read_plugin(given, where, strategies.registry).label):
+            names[given] = label
+    found: dict[str, str] = {}
+    for name, text in file.labels.items():
+        if name not in names:
+            raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid; {allowed(name, names)}")
+        if text in found.values() or not text.strip():
+            raise ConfigError(f"{where}: {name}: got {text!r}; it must be a text that nothing else is called by")
+        found[names[name]] = text
+    return found

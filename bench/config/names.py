@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +18,8 @@ pandas = Later("pandas")  # which a cell's process does without
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
 MISSING = "--"
+SYMBOLS = {"n_clients": "n", "beta": "β"}  # of axes, as papers write them
+NO_TITLES: Mapping[str, str] = MappingProxyType({})
 
 
 def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def _partition_label(partition: Plugin | None) -> str | None:
     """Its name and what differs from its defaults; None for centralized training."""
     if partition is None:
         return None
-    return partition.short_label(partitions.load(partition.name))
+    return partition.short(partitions.load(partition.name)).label
 
 
 def hashable(value: Any) -> Any:
@@ -92,22 +96,41 @@ def exact_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def cell_name(labels: Mapping[str, Any], style: Literal["short", "page"] = "short") -> str:
+def titles(grid: Grid) -> dict[str, str]:
+    """What people read for the labels of strategies, and for whatever the grid's [labels] name: also axes and values.
+
+    Strategies of the same title keep their labels.
+    """
+    by_label = {cell.strategy_label: cell.strategy_title for cell in grid.cells}
+    count = Counter(by_label.values())
+    return {label: title for label, title in by_label.items() if count[title] == 1} | grid.labels
+
+
+def axis_value(value: Any, titles: Mapping[str, str] = NO_TITLES) -> str:
+    """An axis's value as people read it, by its title if it has one."""
+    text = value_text(value)
+    return titles.get(text, text) if isinstance(value, str) else text
+
+
+def cell_name(
+    labels: Mapping[str, Any], style: Literal["short", "page"] = "short", titles: Mapping[str, str] = NO_TITLES
+) -> str:
     """A cell from its labels: ``fedavg n=5 beta=0.1 seed=0``, or in the page ``fedavg, n 5, beta 0.1, seed 0``."""
     equals, comma = {"short": ("=", " "), "page": (" ", ", ")}[style]
+    names = {"n_clients": "n"} | dict(titles)
     values = [
-        f"{'n' if axis == 'n_clients' else axis}{equals}{value_text(value)}"
+        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
         for axis, value in labels.items()
         if axis != "strategy" and value is not None
     ]
-    return comma.join([str(labels["strategy"]), *values])
+    return comma.join([axis_value(labels["strategy"], titles), *values])
 
 
-def split_name(labels: Mapping[str, Any]) -> str:
+def split_name(labels: Mapping[str, Any], titles: Mapping[str, str] = NO_TITLES) -> str:
     """The labels but for strategy and seed, ``n = 5, β = 0.1``, with spaces at which no line is broken."""
-    symbols, equals = {"n_clients": "n", "beta": "β"}, "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+    names, equals = SYMBOLS | dict(titles), "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
     return ", ".join(
-        f"{symbols.get(axis, axis)}{equals}{value_text(value)}"
+        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
         for axis, value in labels.items()
         if axis not in ("strategy", "seed") and value is not None
     )

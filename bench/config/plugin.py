@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,11 @@ from bench.config.messages import allowed, requirement
 from bench.config.toml import NOT_TOML, check_values, read_value, write_value
 from bench.plugins import Registry
 from bench.store.fields import Section
+
+GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "epsilon": "ε", "eta": "η", "lam": "λ",
+    "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ",
+}  # fmt: skip
 
 
 class Plugin(Section):
@@ -27,12 +32,16 @@ class Plugin(Section):
         inner = ", ".join(f"{key}={write_value(value)}" for key, value in self.params.items())
         return f"{self.name}({inner})" if inner else self.name
 
-    def short_label(self, cls: type, always: Collection[str] = ()) -> str:
-        """The label with the hyper-parameters in `always` and those that are not the defaults of dataclass `cls`."""
+    def short(self, cls: type, always: Collection[str] = ()) -> Self:
+        """With the hyper-parameters in `always` and those that are not the defaults of dataclass `cls` alone."""
         fields = dataclasses.fields(cls)
         defaults: dict[str, Any] = {item.name: {} if item.default_factory is dict else item.default for item in fields}
         shown = {key: value for key, value in self.params.items() if key in always or value != defaults[key]}
-        return Plugin(name=self.name, params=shown).label
+        return self.model_copy(update={"params": shown})
+
+    def title(self, own: str) -> str:
+        """As papers write it: ``FedProx, μ = 0.1`` where `own` is "FedProx"."""
+        return ", ".join([own, *(f"{symbol(key)} = {write_value(value)}" for key, value in self.params.items())])
 
     def make(self, registry: Registry[Any], beta: float | None = None) -> Any:
         """An instance of the class of that name, of that beta if it takes one.
@@ -42,6 +51,12 @@ class Plugin(Section):
         """
         cls = registry.load(self.name)
         return TypeAdapter(cls).validate_python(self.params | ({"beta": beta} if takes_beta(cls) else {}))
+
+
+def symbol(name: str) -> str:
+    """A hyper-parameter's name for people: Greek where it is a Greek letter, ``beta1`` with its digit."""
+    letter = name.rstrip("0123456789")
+    return GREEK[letter] + name[len(letter) :] if letter in GREEK else name.replace("_", " ")
 
 
 def takes_beta(cls: type) -> bool:

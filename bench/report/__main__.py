@@ -6,6 +6,7 @@ Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +31,12 @@ def work(options: argparse.Namespace) -> int:
     root = find_root(options.results, options.grid)
     from rich.console import Console
 
-    from bench.report.write import show, write_report, writing  # pandas and matplotlib, seconds
+    from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
 
     console = Console(highlight=False)
+    wishes = Wishes(options.baseline, options.metrics, options.width, options.siunitx, options.claims)
     with writing(root):
-        report = write_report(root, options.baseline, options.siunitx)
+        report = write_report(root, wishes)
     show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
     return command.DONE
 
@@ -48,8 +50,32 @@ def parser() -> argparse.ArgumentParser:
         "--baseline", default="centralized", metavar="STRATEGY",
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
+    p.add_argument(
+        "--metrics",
+        type=metric_keys,
+        default=(),
+        metavar="KEY,KEY",
+        help="columns of the tables, e.g. fid,heldout_loss",
+    )
+    p.add_argument(
+        "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"
+    )
+    p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
     return p
+
+
+def metric_keys(text: str) -> tuple[str, ...]:
+    """Of argparse: the metrics of a list."""
+    from bench.report.metrics import METRICS
+
+    found = tuple(part.strip() for part in text.split(","))
+    for key in found:
+        if key not in METRICS:
+            near = difflib.get_close_matches(key, METRICS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise argparse.ArgumentTypeError(f"no metric {key!r}{hint} allowed: {', '.join(METRICS)}")
+    return found
 
 
 def find_root(results: Path, grid: str) -> Path:

@@ -156,14 +156,35 @@ _ALL = (
         parts=("train_seconds", "sample_seconds", "evaluate_seconds"),
         optional_parts=("autoencoder_seconds", "likelihood_seconds"),
     ),
-    *map(
-        Metric,
-        (
-            "fid_bias", "fid_images_sd", "fid_images_bias", "is_std", "kid_std", "mean_confidence", "drift", "skew_tv",
-            "samples", "train_seconds", "heldout_loss_raw", "heldout_client_mean", "heldout_client_sd",
-            "heldout_client_max", "fid_client_sd", "fid_client_max", "update_cosine", "stragglers", "dropped",
-            "failed", "gradient_steps", "sequential_steps", "bytes_up", "bytes_down", "reconstruction_mse",
-        ),
+    *(
+        Metric(key, about=about)
+        for key, about in {
+            "fid_bias": "bias by the closed form for Gaussian features with the reference's covariance",
+            "fid_images_sd": "standard deviation over resampled images",
+            "fid_images_bias": "bias by a bootstrap over images",
+            "is_std": "standard deviation of the inception score over its splits",
+            "kid_std": "standard deviation of KID over its subsets",
+            "mean_confidence": "mean over generated images of the classifier's largest probability",
+            "drift": "Euclidean distance of clients' models from where local training started, mean of the last round",
+            "skew_tv": "total variation between a client's classes and all data's, mean over clients",
+            "samples": "images seen in training",
+            "train_seconds": "seconds of training",
+            "heldout_loss_raw": "loss on held-out images of the global model without any moving average",
+            "heldout_client_mean": "loss on each client's mix of classes, mean over clients",
+            "heldout_client_sd": "loss on each client's mix of classes, standard deviation over clients",
+            "heldout_client_max": "loss on each client's mix of classes, of the worst client",
+            "fid_client_sd": "FID to each client's images, standard deviation over clients",
+            "fid_client_max": "FID to each client's images, of the worst client",
+            "update_cosine": "cosine between clients' updates, mean over pairs in the last round",
+            "stragglers": "participants that had no time for all local steps, over all rounds",
+            "dropped": "stragglers whose work the strategy does not take, over all rounds",
+            "failed": "participants whose update was lost, over all rounds",
+            "gradient_steps": "optimizer steps of all clients",
+            "sequential_steps": "optimizer steps that had to wait for one another",
+            "bytes_up": "bytes of tensors sent by clients",
+            "bytes_down": "bytes of tensors sent to clients",
+            "reconstruction_mse": "mean squared error of the autoencoder's reconstructions of held-out images",
+        }.items()
     ),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}

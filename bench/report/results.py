@@ -4,14 +4,15 @@ Each record is read once, when something of it is first asked for; what is writt
 """
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from bench.config.names import AXES, CENTRALIZED, hashable, shared_key, split_name
+from bench.config.names import AXES, CENTRALIZED, cell_name, hashable, shared_key, split_name
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
@@ -28,10 +29,14 @@ class Cell:
     """A planned cell with what its files say.
 
     A damaged record is as if it were not there, with a warning; damaged images are an error to who asks for them.
+
+    Attributes:
+        titles: of its grid, see `Results`.
     """
 
     planned: PlannedCell
     folder: CellFolder
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cell_id(self) -> str:
@@ -45,6 +50,11 @@ class Cell:
     @property
     def strategy(self) -> str:
         return str(self.labels["strategy"])
+
+    @property
+    def name(self) -> str:
+        """For people, with its labels but for those that it lacks."""
+        return cell_name(self.labels, titles=self.titles)
 
     @property
     def central(self) -> bool:
@@ -168,7 +178,7 @@ class Group:
     @cached_property
     def split(self) -> str:
         """The text of n_clients, beta and further axes, "" where there is none."""
-        return split_name(self.labels)
+        return split_name(self.labels, self.cells[0].titles)
 
     @cached_property
     def done(self) -> tuple[Cell, ...]:
@@ -205,6 +215,9 @@ class Results:
         root: the grid's folder.
         extra_axes: dotted names of the axes beside strategy, n_clients, beta and seed.
         cells: in the plan's order.
+        titles: what people read for labels of strategies, names of axes and texts of their values; what has none is
+            written as it is.
+        claims: whether the grid asks for the paper's claims.
     """
 
     root: Path
@@ -212,6 +225,8 @@ class Results:
     description: str
     extra_axes: tuple[str, ...]
     cells: tuple[Cell, ...]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    claims: bool = False
 
     @classmethod
     def read(cls, root: Path) -> Self:
@@ -224,13 +239,19 @@ class Results:
         store = Store(root)
         plan = store.plan()
         planned = [PlannedCell(**cell) for cell in plan["cells"]]
-        cells = tuple(Cell(cell, store.cell(cell.cell_id)) for cell in planned)
-        return cls(root, plan["name"], plan["description"], tuple(plan["extra_axes"]), cells)
+        titles = plan.get("titles", {})
+        cells = tuple(Cell(cell, store.cell(cell.cell_id), titles) for cell in planned)
+        axes = tuple(plan["extra_axes"])
+        return cls(root, plan["name"], plan["description"], axes, cells, titles, plan.get("claims", False))
 
     @property
     def axes(self) -> tuple[str, ...]:
         """All axes but the seed."""
         return (*AXES, *self.extra_axes)
+
+    def title(self, name: str) -> str:
+        """What people read for a strategy's label, or for an axis's name or value."""
+        return self.titles.get(name, name)
 
     @property
     def done(self) -> list[Result]:

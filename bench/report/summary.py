@@ -12,7 +12,7 @@ import pandas as pd
 from bench.config.names import AXES, CENTRALIZED, hashable, shared_key
 from bench.fidelity.bootstrap import bootstrap_interval
 from bench.report import curves, stats
-from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS
+from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS, Metric
 from bench.report.results import Cell, Results
 
 
@@ -306,27 +306,26 @@ def ranks(rows: Rows, metric: str, better: int) -> pd.DataFrame:
     return pd.DataFrame(ranked).sort_values("mean_rank", kind="stable", ignore_index=True)
 
 
-def best_and_ties(rows: Rows, metric: str, better: int) -> pd.DataFrame:
-    """Which federated row of each (n_clients, beta, further axes) is best, and which the seeds cannot tell from it.
+def marks(rows: Rows, means: pd.DataFrame, metric: Metric, digits: int) -> list[str]:
+    """How each row of `summarise` stands in its block, the federated rows of one n_clients, beta and further axes.
 
-    Args:
-        better: -1 if lower is better, 1 if higher is.
-    Returns:
-        The axes, `best` (the best mean over finished seeds; none where fewer than two rows have one) and `tied`: the
-        95 % t interval of the differences to the best, paired by seed, includes 0. Below two common seeds nothing ties.
+    "best": no other row shows a better number, with so many `digits`; "tied": the 95 % t interval of the differences
+    to a best one, paired by seed, includes 0; "untested": it shares fewer than two seeds with each of the best; ""
+    otherwise, for centralized training, where fewer than two rows have the number, and where neither way is better.
     """
-    found = []
-    for axes, block in _blocks(rows, metric):
-        means = block.mean() * better
-        compared = means.notna().sum() > 1
-        top = means.idxmax() if compared else None
-        for name in block.columns:
-            best = compared and bool(means[name] == means[top])
-            apart = stats.paired_interval(block[name], block[top]) if compared and not best else None
-            tied = apart is not None and apart.low <= 0 <= apart.high
-            found.append({"strategy": name, **axes, "best": best, "tied": tied})
-    table = pd.DataFrame(found, columns=[*rows.axes, "best", "tied"])
-    return table.astype({"n_clients": "Int64", "best": bool, "tied": bool})
+    found: dict[tuple[Any, ...], str] = {}
+    for axes, block in _blocks(rows, metric.key) if metric.better else []:
+        shown = (block.mean() * metric.scale).round(digits).dropna() * metric.better
+        top = block[shown.index[shown == shown.max()]] if len(shown) > 1 else block.iloc[:, :0]
+        for name in shown.index:
+            pairs = [stats.paired_interval(block[name], top[best]) for best in top]
+            tested = [pair for pair in pairs if pair.n > 1]
+            tied = any(pair.low <= 0 <= pair.high for pair in tested)
+            mark = "best" if name in top else "tied" if tied else "" if tested or not pairs else "untested"
+            found[(name, *axes.values())] = mark
+    plain = Rows(means, rows.extra_axes).plain
+    keys = plain[rows.axes].astype(object).itertuples(index=False, name=None)
+    return [found.get(key, "") for key in keys]
 
 
 # --------------------------------------------------------------------------------------------------- pairs, blocks

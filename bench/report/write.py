@@ -18,8 +18,9 @@ from bench.report.figures.every import draw_all
 from bench.report.page.write import write_page
 from bench.report.results import Results
 from bench.report.summary import baselines
+from bench.report.tables.caption import row_warnings
 from bench.report.tables.contents import Contents, contents
-from bench.report.tables.terminal import claims_table, terminal_table
+from bench.report.tables.terminal import claim_lines, terminal_table
 from bench.report.tables.write import write_tables
 from bench.store.files import Damaged, read_json, remove, write_json
 
@@ -51,13 +52,30 @@ def writing(root: Path) -> FileLock:
     return FileLock(root / ".tables")
 
 
-def write_report(root: Path, baseline: str = CENTRALIZED, siunitx: bool = False, pictures: bool = True) -> Report:
+@dataclass(frozen=True)
+class Wishes:
+    """What a report is to be like.
+
+    Attributes:
+        baseline: label of the strategy that the others' differences are to.
+        metrics: keys of those that tables show, in this order; () for all that there are.
+        width: a key of `bench.report.tables.latex.WIDTHS`.
+        siunitx: whether LaTeX tables have that package's columns.
+        claims: whether the paper's claims are answered, whether or not the grid asks for them.
+        pictures: whether figures and the page are written, too.
+    """
+
+    baseline: str = CENTRALIZED
+    metrics: tuple[str, ...] = ()
+    width: str = "text"
+    siunitx: bool = False
+    claims: bool = False
+    pictures: bool = True
+
+
+def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
     """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
-    Args:
-        baseline: label of the strategy that the others' differences are to.
-        siunitx: whether LaTeX tables have that package's columns.
-        pictures: whether figures and the page are written, too.
     Raises:
         ConfigError: if no cell uses the baseline.
         Damaged: if grid.json is.
@@ -66,17 +84,17 @@ def write_report(root: Path, baseline: str = CENTRALIZED, siunitx: bool = False,
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         results = Results.read(root)
-        if baseline not in baselines(results):
+        if (baseline := wishes.baseline) not in baselines(results):
             raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(results))}")
-        made = contents(results, baseline)
-        files = write_tables(made, root / TABLES, siunitx)
+        made = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
+        files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
-        if pictures:
+        if wishes.pictures:
             figures, left_out = draw_all(results, root / FIGURES)
             files += [*figures, write_page(results, made, root / PAGE, root / TABLES, root / FIGURES)]
         _forget_others(root, files)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *made.warnings), made)
+    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)
 
 
 def _forget_others(root: Path, made: Iterable[Path]) -> None:
@@ -96,8 +114,8 @@ def _forget_others(root: Path, made: Iterable[Path]) -> None:
 def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
     """Print the summary, what the claims came to, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
-    print_whole(console, claims_table(report.contents))
-    console.print(report.contents.caption, style="dim", highlight=False, markup=False)
+    for line in claim_lines(report.contents):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for warning in report.warnings:
         warn(warning)
     for line in report.left_out:

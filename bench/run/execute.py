@@ -20,7 +20,7 @@ from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION
 from bench.config.names import cell_name
 from bench.report.tracking.tracker import Tracker
-from bench.report.write import show, write_report, writing
+from bench.report.write import Wishes, show, write_report, writing
 from bench.run import pool
 from bench.run.plan import Plan
 from bench.run.progress import View, Watcher, clock, make_view
@@ -175,7 +175,7 @@ def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pi
         with writing(plan.store.root):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
             try:
-                show(write_report(plan.store.root, pictures=pictures), console, view.warn)
+                show(write_report(plan.store.root, Wishes(pictures=pictures)), console, view.warn)
             except ODD as odd:
                 told = f"{type(odd).__name__}: {odd}"
                 view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")

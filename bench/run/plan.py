@@ -16,7 +16,7 @@ from bench.config.cell import DataConfig, EvaluationConfig
 from bench.config.errors import ConfigError
 from bench.config.grid_file import Grid
 from bench.config.ids import cell_id, likelihood_id, train_id
-from bench.config.names import cell_name, labels
+from bench.config.names import cell_name, labels, titles
 from bench.data.sets import Dataset
 from bench.fidelity.extractors import Extractor
 from bench.run import cost
@@ -95,6 +95,8 @@ class Plan:
             "description": self.grid.description,
             "axes": self.grid.axes,
             "extra_axes": self.grid.extra_axes,
+            "titles": titles(self.grid),
+            "claims": self.grid.claims,
             "cells": cells,
         }
 

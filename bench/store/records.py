@@ -251,6 +251,10 @@ class Numbered(Record):
         value = self.__dict__.get(key, self.__pydantic_extra__.get(key))
         return math.nan if value is None else float(value)
 
+    def numbers(self) -> dict[str, float]:
+        """What is known beside the fields."""
+        return {key: float(value) for key, value in self.__pydantic_extra__.items() if isinstance(value, int | float)}
+
 
 class Scores(Numbered):
     """The scores of the images drawn after a round."""

@@ -17,12 +17,11 @@ from rich.console import Console
 
 from bench.report import summary
 from bench.report.metrics import Metric
-from bench.report.summary import Rows
+from bench.report.summary import Rows, marks
 from bench.report.tables import markdown
-from bench.report.tables.caption import _seeds
+from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
 from bench.report.tables.markdown import markdown_table
-from bench.report.tables.shown import _digits, best_rows, number, prepare
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from tests import fake_store, reports
@@ -34,8 +33,11 @@ METRICS = (
     "train_roughness", "rounds_to_centralized", "samples_to_centralized", "megabytes_to_centralized", "megabytes",
     "seconds",
 )  # fmt: skip
-TABLES = {f"{name}.csv" for name in ("cells", *COMPARED)}
-TEXTS = {f"{name}.tex" for name in (*COMPARED, *METRICS)} | {"summary.md", "claims.md"}
+TABLES = {f"{name}.csv" for name in ("cells", "curves", *COMPARED)}
+BODIES = {*COMPARED, *METRICS}
+TEXTS = {f"{name}{end}.tex" for name in BODIES for end in ("", "_caption")} | {
+    "summary.md", "claims.md", "setup.md", "setup.tex", "columns.md",
+}  # fmt: skip
 WITH_SIUNITX = ("summary.tex", "fid.tex", "differences.tex")
 
 
@@ -196,7 +198,7 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
     assert latex(store, "fid.tex").count(r"\textbf") == 4
-    assert "ancestral sampling in 5 steps, ancestral in 10;" in reports.caption_of(store)
+    assert "steps several" in reports.setting_of(store)["sampler"]
 
 
 def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
@@ -204,7 +206,7 @@ def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_pat
     table = table_of(store)
     assert list(table["strategy"]).count("centralized") == 1
     assert table["fid_minus_centralized"][1:].notna().all()
-    assert "participation 0.5" in reports.caption_of(store)
+    assert "participation several" in reports.setting_of(store)["training"]
 
 
 def test_axes_of_lists_and_plugins(tmp_path):
@@ -225,19 +227,37 @@ def test_the_best_of_each_split_is_bold(store):
         ("fedprox(mu=0.1)", "3", "0.1"),
         ("fedprox(mu=0.1)", "3", "1"),
         ("fedprox(mu=0.1)", "5", "1"),  # n = 5 and beta = 0.1 has one finished strategy: none is best
-        ("fedprox(mu=0.1)", "3", "0.1"),  # the losses
+        ("fedprox(mu=0.1)", "3", "0.1"),  # further metrics below
         ("fedprox(mu=0.1)", "3", "1"),
         ("fedprox(mu=0.1)", "5", "1"),
     ]
-    assert [line.count(r"\textbf") for line in bold] == [4, 4, 4, 1, 1, 1]
+    assert [line.count(r"\textbf") for line in bold] == [2, 2, 2, 3, 3, 3]
 
 
-def test_higher_is_better_for_some_and_what_shows_equal_ties():
-    frame = pd.DataFrame({"n_clients": [pd.NA, 3, 3, 3], "beta": [None, 1.0, 1.0, 1.0], "m": [0.0, 1.001, 1.002, 2.0]})
-    assert best_rows(frame, Metric("m", "m", "m", better=-1), 2, []) == {1, 2}
-    assert best_rows(frame, Metric("m", "m", "m", better=-1), 3, []) == {1}
-    assert best_rows(frame, Metric("m", "m", "m", better=1), 2, []) == {3}
-    assert best_rows(frame, Metric("m", "m", "m", better=0), 2, []) == set()
+@pytest.mark.parametrize(
+    ("better", "digits", "found"),
+    [(-1, 2, "bb-"), (-1, 3, "b--"), (1, 2, "--b"), (0, 2, "---")],
+)
+def test_higher_is_better_for_some_and_what_shows_equal_ties(better, digits, found):
+    """Of one seed nothing is tested."""
+    frame = pd.DataFrame(
+        {
+            "strategy": ["centralized", "a", "b", "c"], "n_clients": pd.array([None, 3, 3, 3], dtype="Int64"),
+            "beta": [None, 1.0, 1.0, 1.0], "seed": 0, "state": "done", "m": [0.0, 1.001, 1.002, 2.0],
+        }
+    )  # fmt: skip
+    names = {"b": "best", "-": "untested" if better else ""}
+    made = marks(Rows(frame), frame, Metric("m", "m", "m", better=better), digits)
+    assert made == ["", *(names[letter] for letter in found)]
+
+
+@pytest.mark.parametrize(("shift", "mark"), [(0.05, "tied"), (2.0, "")])
+def test_what_the_seeds_cannot_tell_from_the_best_is_tied(shift, mark):
+    seeds = [{"seed": seed, "strategy": name, "m": noise + more} for name, more in (("a", 0.0), ("b", shift))
+             for seed, noise in enumerate((1.0, 1.3, 0.8) if name == "a" else (1.2, 0.9, 1.1))]  # fmt: skip
+    frame = pd.DataFrame(seeds).assign(n_clients=pd.array([3] * 6, dtype="Int64"), beta=1.0, state="done")
+    means = frame.groupby(["strategy", "n_clients", "beta"], as_index=False)["m"].mean()
+    assert marks(Rows(frame), means, Metric("m", "m", "m", better=-1), 3) == ["best", mark]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +266,7 @@ def test_higher_is_better_for_some_and_what_shows_equal_ties():
 )
 def test_digits_follow_the_values(values, digits):
     frame = pd.DataFrame({"fid": values})
-    assert _digits(frame, Metric("fid", "FID", "FID")) == digits
+    assert digits_of(frame, Metric("fid", "FID", "FID")) == digits
 
 
 def test_numbers():
@@ -277,13 +297,11 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
     assert "underlined" not in "".join(printed(fake_store.planned_store(store.root / "empty"), 120))
 
 
-def test_the_claims_fit_the_terminal(store):
-    console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(reports.claims_table(store))
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
-    assert max(map(len, lines)) <= 120
-    assert sum(line.startswith(("paper", "fair")) for line in lines) == 10
-    assert any("1. FedAvg's loss falls more slowly" in line for line in lines)
+def test_the_claims_are_a_line_each_on_the_terminal(store):
+    lines = reports.claim_lines(store)
+    assert [line.split(",")[0] for line in lines] == [f"claim {number}" for number in (1, 2, 3, 4, 5)]
+    assert all("(paper)" in line and "(fair)" in line for line in lines)
+    assert lines[0].startswith("claim 1, FedAvg's loss falls more slowly than centralized training's at first: ")
 
 
 def test_a_floor_that_differs_is_not_shown(tmp_path):
@@ -363,12 +381,26 @@ def test_markdown_marks_best_and_tied(store):
 # ------------------------------------------------------------------------------------------ caption
 
 
-def test_the_caption_tells_how_the_numbers_came_about(store):
-    assert reports.caption_of(store) == (
-        "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, batch 32, adam, "
-        "lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine noise, "
-        "eps-prediction, simple loss, small variance, no EMA; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); seeds 0, 1"
+def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(store):
+    text = (store.root / "tables" / "fid_caption.tex").read_text()
+    assert text == (
+        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
+        "Bold: best of its split; underlined: the seeds do not tell it from the best.}\n\\label{tab:fake-fid}\n"
     )
+
+
+def test_the_setting_is_told_whole_and_once(store):
+    told = reports.setting_of(store)
+    assert told["training"] == (
+        "rounds 3, local_epochs 1, batch_size 32, participation 1, sampling fixed, stragglers 0, failures 0"
+    )
+    assert told["data"].startswith("name mnist5k, size 16, fit pad-pool, heldout 100, limit 200")
+    assert told["data"].endswith("digest dddddddddddd, n_train 200, n_heldout 100")
+    assert "test_accuracy 0.99" in told["extractor"]
+    text = (store.root / "tables" / "setup.md").read_text()
+    assert "Seeds: 0, 1." in text
+    assert "Δ: mean difference to centralized training" in text
+    assert (store.root / "tables" / "setup.tex").read_text().startswith(r"\paragraph{Setting.} data: name mnist5k")
 
 
 def without(tree: dict, *paths: str) -> dict:
@@ -390,110 +422,42 @@ def older(store: Store, *paths: str) -> Store:
 
 
 def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
-    first = (
-        "floor", "config.ema", "config.latent", "config.training.stragglers", "config.training.failures",
-        "config.training.sampling", "config.model.class_conditional", "config.sampler.guidance_scale",
-        "config.sampler.spacing", "config.evaluation.nll", "config.evaluation.nll_steps",
-        *(f"config.diffusion.{key}" for key in ("prediction", "variance", "loss", "timesteps", "min_snr_gamma")),
-    )  # fmt: skip
-    store = older(one_seed(tmp_path), *first)
-    assert reports.caption_of(store) == (
-        "mnist5k (dddddddd) at 16x16 (pad-pool), 200 training and 100 held-out images; 3 rounds of 1 local epoch, "
-        "batch 32, adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; T = 100, cosine "
-        "noise; 100 samples by ancestral sampling in 5 steps; features of mnist-cnn (01234567, test accuracy 0.99); "
-        "seed 0"
-    )
-    assert "real held-out" not in latex(store)
+    store = older(one_seed(tmp_path), "floor", "extractor", "config.ema", "config.training.stragglers")
+    told = reports.setting_of(store)
+    assert "ema" not in told
+    assert "extractor" not in told
+    assert "stragglers" not in told["training"]
+    assert "rounds 3" in told["training"]
+    assert "real held-out" not in latex(store, "setup.tex")
     assert not any("real" in line for line in printed(store, 120))
 
 
-@pytest.mark.parametrize(
-    ("lost", "told"),
-    [
-        (("data", "extractor", "config"), "no setting is recorded"),
-        (("config",), "mnist5k (dddddddd) at 16x16, 200 training and 100 held-out images; "
-         "features of mnist-cnn (01234567, test accuracy 0.99)"),
-        (("data.digest", "extractor", "config"), "mnist5k at 16x16, 200 training and 100 held-out images"),
-        (("data", "extractor", "config.training", "config.diffusion", "config.sampler", "config.ema"),
-         "(pad-pool); adam, lr 0.002 (cosine), clients' optimizer state: reset; dirichlet partition; "
-         "100 samples; seed 0"),
-    ],
-)  # fmt: skip
-def test_what_no_record_tells_is_left_out_of_the_caption(tmp_path, lost, told):
-    assert reports.caption_of(older(one_seed(tmp_path), *lost)) == told
+def test_without_any_setting_there_are_tables(tmp_path):
+    store = older(one_seed(tmp_path), "data", "extractor", "config")
+    assert reports.setting_of(store) == {}
+    assert "FID, lower is better" in latex(store, "fid_caption.tex")
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
     store = one_seed(tmp_path)
     folder = store.cell(store.planned()[0].cell_id)
-    write_json(
-        folder.path / "result.json",
-        without(read_json(folder.path / "result.json"), "config.training.rounds", "floor.n_generated"),
-    )
-    assert "several rounds of 1 local epoch" in reports.caption_of(store)
+    write_json(folder.path / "result.json", without(read_json(folder.path / "result.json"), "config.training.rounds"))
+    assert "rounds several" in reports.setting_of(store)["training"]
 
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
     store = older(one_seed(tmp_path), "floor.n_generated")
-    assert "For comparison, real held-out images score FID 1.25" in latex(store)
+    assert "For comparison, real held-out images score FID 1.25" in latex(store, "setup.tex")
     assert any(line.startswith("real images") for line in printed(store, 120))
 
 
-def caption_of(results: Path, name: str = "other", **sections: dict) -> str:
-    """The caption of a grid whose sections are the usual ones but for some fields."""
-    changed = {key: {**fake_store.SETTINGS[key], **fields} for key, fields in sections.items()}
-    return reports.caption_of(one_seed_of(results, name, **changed))
-
-
-def one_seed_of(results: Path, name: str, **settings) -> Store:
-    return fake_store.finished_store(results, {"seed": [0], "n_clients": [3]}, name=name, **settings)
-
-
-@pytest.mark.parametrize(
-    ("sections", "told"),
-    [
-        ({"diffusion": {"prediction": "v"}}, "v-prediction, simple loss"),
-        ({"diffusion": {"variance": "large"}}, "simple loss, large variance, no EMA;"),
-        ({"diffusion": {"loss": "hybrid", "variance": "learned"}}, "hybrid loss, learned variance, no EMA;"),
-        ({"diffusion": {"loss": "min-snr", "min_snr_gamma": 3.0}}, "min-snr loss (gamma 3)"),
-        ({"diffusion": {"timesteps": "loss-aware"}}, "loss-aware timesteps"),
-        ({"ema": {"mode": "server", "decay": 0.99}}, "small variance, EMA (server, decay 0.99);"),
-        ({"latent": {"mode": "federated"}}, "diffusion of latents, federated autoencoder;"),
-        ({"model": {"class_conditional": True}, "sampler": {"guidance_scale": 2.5}}, "class-conditional, guidance scale 2.5"),
-        ({"sampler": {"name": "ddim", "eta": 0.5}}, "by ddim sampling in 5 steps (DDIM's eta 0.5);"),
-        ({"sampler": {"spacing": "integer"}}, "by ancestral sampling in 5 steps (integer spacing);"),
-        ({"evaluation": {"nll": 8, "nll_rounded": True}}, "bits/dim of 8 held-out images over 100 timesteps, of images rounded to 8 bits after resizing: they compare with nothing published;"),
-        ({"evaluation": {"nll": 8, "nll_steps": 20}, "data": {"fit": "pad", "size": 32}}, "bits/dim of 8 held-out images over 20 timesteps;"),
-    ],
-)  # fmt: skip
-def test_the_caption_tells_the_recipe(tmp_path, sections, told):
-    made = caption_of(tmp_path, **sections)
-    assert told in made
-    assert not re.search("EMA \\(|latent|guidance|eta|spacing|bits|rounded|aware", made.replace(told, ""))
-
-
-def test_what_differs_between_recipes_is_not_told_as_common(recipes):
-    made = reports.caption_of(recipes)
-    assert (
-        "T = 100, by recipe: noise schedule, prediction, loss, variance, EMA, classes, guidance, latents, autoencoder;"
-        in made
-    )
-    assert "by ancestral sampling in 5 steps, ddim in 10, dpm-solver++ in 15" in made
-    assert made.endswith("; held-out losses compare within one noise schedule, and not between pixels and latents")
-    assert not re.search("eps-|v-pred|hybrid|learned|scale 2|federated auto|decay", made)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "told"),
-    [([3], "seed 3"), ([0, 2], "seeds 0, 2"), ([0, 1, 2, 3, 4], "seeds 0 to 4"), ([0, 1, 2, 9], "seeds 0, 1, 2, 9")],
-)
-def test_seeds_are_told_briefly(seeds, told):
-    assert _seeds(seeds) == told
-
-
-def test_settings_that_differ_without_recipes_are_named(tmp_path):
-    made = reports.caption_of(one_seed(tmp_path, **{"diffusion.prediction": ["eps", "v"]}))
-    assert "cosine noise, simple loss, small variance, no EMA, several values of: prediction;" in made
+def test_what_may_not_be_compared_is_told(recipes, store):
+    text = latex(recipes, "setup.tex")
+    assert "Held-out losses compare within one noise schedule." in text
+    assert "Held-out losses do not compare between pixels and latents." in text
+    assert "they compare with nothing published" in text
+    assert "schedule several" in reports.setting_of(recipes)["diffusion"]
+    assert "compare with" not in (store.root / "tables" / "setup.tex").read_text()
 
 
 # ------------------------------------------------------------------------------------------ recipes
@@ -508,19 +472,19 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_columns_stand_where_any_row_has_a_number(store, recipes):
     new = {"bits_per_dim", "label_accuracy", "reconstruction_fid"}
-    shown = prepare(reports.rows_of(recipes))
-    assert new <= {column.key for column in shown.columns}
-    assert not new & {column.key for column in prepare(reports.rows_of(store)).columns}
+    made = reports.contents_of(recipes)
+    assert new <= {metric.key for metric in made.metrics}
+    assert not new & {metric.key for metric in reports.contents_of(store).metrics}
     head = " ".join(printed(recipes, 180)[1:3])
     assert all(part in head for part in ("rec.", "asked", "bits/"))
     for recipe, key in (("cosine_hybrid", "bits_per_dim"), ("cosine-guided", "label_accuracy")):
-        block = shown.table[(shown.table["recipe"] == recipe) & shown.table["n_clients"].notna()]
+        block = made.means[(made.means["recipe"] == recipe) & made.means["n_clients"].notna()]
         assert block[key].notna().all()
         wanted = block[key].idxmin() if key == "bits_per_dim" else block[key].idxmax()
-        assert shown.best[key] == {wanted}
-        assert shown.table[key].notna().sum() == 3
-    assert shown.best["reconstruction_fid"] == set()
-    assert (shown.digits["bits_per_dim"], shown.digits["label_accuracy"]) == (3, 3)
+        assert [index for index, mark in enumerate(made.marks[key]) if mark == "best"] == [wanted]
+        assert made.means[key].notna().sum() == 3
+    assert "best" not in made.marks["reconstruction_fid"]
+    assert (made.digits["bits_per_dim"], made.digits["label_accuracy"]) == (3, 3)
 
 
 def test_totals_include_the_autoencoder(recipes):
@@ -546,8 +510,8 @@ def test_clients_losses_and_those_without_averaging_are_summarised(recipes):
 def test_names_of_recipes_are_escaped(recipes):
     text = latex(recipes)
     assert r"cosine\_hybrid &" in text
-    assert r"strategy & $n$ & $\beta$ & recipe & seeds" in text
-    assert r"of each (n, $\beta$) and recipe in bold" in text
+    assert r"strategy & n & $\beta$ & recipe & seeds" in text
+    assert r"of each (n, $\beta$) and recipe in bold" in latex(recipes, "setup.tex")
 
 
 def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):

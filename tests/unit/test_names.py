@@ -1,10 +1,17 @@
 """Names of cells, splits and axis values."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench.config.names import axis_key, cell_name, exact_text, split_name, value_text
+import strategies
+from bench.config.errors import ConfigError
+from bench.config.grid_file import parse_grid
+from bench.config.names import axis_key, cell_name, exact_text, split_name, titles, value_text
+from strategies.fedavg import FedAvg
+from strategies.fedprox import FedProx
 
 LABELS = {"strategy": "fedavg", "n_clients": 5, "beta": 0.1, "seed": 0, "model.widths": [8, 16], "latent.mode": None}
 
@@ -43,3 +50,74 @@ def test_partners_are_found_by_values_that_compare():
     assert axis_key("beta", float("nan")) is None
     assert axis_key("latent.mode", "federated") == "central"
     assert axis_key("latent.mode", "federated", baseline="fedavg") == "federated"
+
+
+def grid_of(strategies, **more):
+    """A grid of these strategies."""
+    axes = {"strategy": strategies, "n_clients": [3], "beta": [0.1], "seed": [0]}
+    return parse_grid({"axes": axes, **more}, "grid.toml", "titles")
+
+
+@dataclass(frozen=True)
+class Nudge(FedProx):
+    """A user's strategy, which is not FedProx for people either."""
+
+
+class Twin(FedAvg):
+    """A user's strategy with another's title."""
+
+    title = "FedAvg"
+
+
+def test_strategies_have_titles_as_papers_write_them():
+    asked = ["centralized", "fedavg", "fedprox(mu=0.1)", "fedadam(beta1=0.9, server_lr=0.01)", f"{__name__}:Nudge"]
+    assert list(titles(grid_of(asked)).values()) == [
+        "Centralized", "FedAvg", "FedProx, μ = 0.1", "FedAdam, server lr = 0.01, β1 = 0.9", "Nudge, μ = 0.1",
+    ]  # fmt: skip
+
+
+def test_no_two_shipped_strategies_share_a_title():
+    own = {name: vars(strategies.load(name))["title"] for name in strategies.registry.names()}
+    assert all(own.values())
+    assert len(set(own.values())) == len(own)
+
+
+def test_strategies_of_one_title_keep_their_labels():
+    found = titles(grid_of(["fedavg", f"{__name__}:Twin"]))
+    assert found == {}
+
+
+def test_titles_stand_for_strategies_axes_and_values_in_names():
+    known = {"fedavg": "FedAvg", "model.widths": "widths", "n_clients": "K", "small": "few steps"}
+    labels = {"strategy": "fedavg", "n_clients": 5, "beta": 0.1, "seed": 0, "model.widths": [8], "recipe": "small"}
+    assert cell_name(labels, titles=known) == "FedAvg K=5 beta=0.1 seed=0 widths=[8] recipe=few steps"
+    text = split_name(labels, known).replace("\N{NO-BREAK SPACE}", " ")
+    assert text == "K = 5, β = 0.1, widths = [8], recipe = few steps"
+
+
+def test_a_grids_labels_stand_before_titles_and_take_strategies_as_the_grid_writes_them():
+    labels = {"fedprox": "FedProx (ours)", "beta": "α", "fedavg": "baseline"}
+    found = titles(grid_of(["fedavg", "fedprox", "centralized"], labels=labels))
+    assert found == {
+        "fedavg": "baseline", "fedprox(mu=0.1)": "FedProx (ours)", "centralized": "Centralized", "beta": "α",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (
+            {"fedprx": "x"},
+            "grid.toml: labels: 'fedprx' is no strategy, axis or recipe of this grid; .*did you mean 'fedprox'",
+        ),
+        (
+            {"fedavg": "one", "fedprox": "one"},
+            "labels: fedprox: got 'one'; it must be a text that nothing else is called by",
+        ),
+        ({"fedavg": " "}, "labels: fedavg: got ' '"),
+        ({"fedavg": 3}, "labels"),
+    ],
+)
+def test_a_label_of_nothing_or_of_two_things_is_refused(labels, told):
+    with pytest.raises(ConfigError, match=told):
+        grid_of(["fedavg", "fedprox"], labels=labels)

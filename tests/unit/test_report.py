@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bench.report.__main__ import main
-from bench.report.write import FIGURES, PAGE, TABLES, write_report
+from bench.report.write import FIGURES, PAGE, TABLES, Wishes, write_report
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
 from tests import fake_store
@@ -54,9 +54,13 @@ def test_tables_figures_and_page_lie_in_the_grids_folder(written):
         "summary.csv",
         "differences.csv",
         "ranks.csv",
-        "claims.csv",
+        "curves.csv",
+        "columns.md",
         "summary.tex",
+        "summary_caption.tex",
         "summary.md",
+        "setup.tex",
+        "setup.md",
     } <= tables
     pictures = {path.name for path in written if path.parts[0] == FIGURES}
     assert {path for path in pictures if path.endswith(".pdf")} == {
@@ -70,13 +74,89 @@ def test_a_report_removes_what_only_the_last_one_wrote_and_nothing_else(tmp_path
     store = fake_store.finished_store(tmp_path, AXES)
     write_report(store.root)
     write_bytes(store.root / TABLES / "mine.tex", b"by hand")
-    made = write_report(store.root, pictures=False)  # an older page would contradict the new tables
+    made = write_report(store.root, Wishes(pictures=False))  # an older page would contradict the new tables
     assert files(store.root) == {path.relative_to(store.root) for path in made.files} | {Path(TABLES) / "mine.tex"}
     assert {path.parent.name for path in made.files} == {TABLES}
 
 
+def test_the_papers_claims_are_answered_where_the_grid_or_the_command_asks(tmp_path, capsys):
+    store = fake_store.finished_store(tmp_path, AXES)
+    tables = store.root / TABLES
+
+    def report(*more: str) -> tuple[bool, str]:
+        assert main(["--grid", "fake", "--results", str(tmp_path), "--figures", "none", *more]) == 0
+        page = "Claims of" in (store.root / PAGE).read_text()
+        assert page is (tables / "claims.csv").exists() is (tables / "claims.tex").exists()
+        return page, capsys.readouterr().out
+
+    shown, text = report()
+    assert (shown, text.count("\nclaim ")) == (False, 0)
+    shown, text = report("--claims")
+    assert (shown, text.count("\nclaim ")) == (True, 5)
+    store.write_plan(store.plan() | {"claims": True})
+    shown, text = report()
+    assert (shown, text.count("\nclaim ")) == (True, 5)
+
+
+def test_metrics_are_chosen_and_stand_in_the_order_asked_for(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES)
+    write_report(store.root, Wishes(metrics=("heldout_loss", "fid"), pictures=False))
+    head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
+    assert head == "| strategy | n | β | seeds | held-out ↓ | FID ↓ |"
+    assert not (store.root / TABLES / "kid.tex").exists()
+    assert "kid_mean" in pd.read_csv(store.root / TABLES / "summary.csv")  # for people alone fewer are better
+
+
+def test_strategies_are_called_by_their_titles_in_all_that_people_read(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES)
+    titles = {"fedprox(mu=0.1)": "FedProx, μ = 0.1", "fedavg": "FedAvg", "beta": "alpha"}
+    store.write_plan(store.plan() | {"titles": titles, "claims": True})
+    assert main(["--grid", "fake", "--results", str(tmp_path), "--figures", "none"]) == 0
+    tables = store.root / TABLES
+    for name in ("fid", "summary", "differences", "ranks"):
+        text = (tables / f"{name}.tex").read_text()
+        assert r"FedProx, $\mu$ = 0.1" in text
+        assert "fedprox" not in text
+    assert "| FedProx, μ = 0.1 | 3 |" in (tables / "summary.md").read_text()
+    assert "| alpha |" in (tables / "summary.md").read_text()
+    assert "FedProx, μ = 0.1, n 3, alpha 0.1, seed 0" in (store.root / PAGE).read_text()
+    assert set(pd.read_csv(tables / "cells.csv")["strategy"]) == {"centralized", "fedavg", "fedprox(mu=0.1)"}
+
+
+def test_curves_have_a_row_a_cell_round_and_metric(tmp_path):
+    store = fake_store.finished_store(tmp_path, AXES)
+    fake_store.tell_more(store)
+    write_report(store.root, Wishes(pictures=False))
+    curves = pd.read_csv(store.root / TABLES / "curves.csv")
+    keys = ["cell_id", "round", "metric"]
+    assert list(curves) == ["cell_id", "strategy", "n_clients", "beta", "seed", "round", "metric", "value"]
+    assert not curves.duplicated(keys).any()
+    cells = pd.read_csv(store.root / TABLES / "cells.csv").set_index("cell_id")
+    last = curves[curves["metric"] == "heldout_loss"].groupby("cell_id").last()
+    assert last["value"].to_dict() == cells["heldout_loss"].to_dict()
+    assert {"train_loss", "drawn_fid"} <= set(curves["metric"])
+
+
+def test_every_column_of_the_csvs_is_explained(store):
+    made = write_report(store.root, Wishes(claims=True, pictures=False))
+    text = (store.root / TABLES / "columns.md").read_text()
+    parts = dict(part.split(".csv\n", 1) for part in text.split("## ")[1:])
+    files = [path for path in made.files if path.suffix == ".csv"]
+    assert (
+        {path.stem for path in files} == set(parts) == {"cells", "curves", "summary", "differences", "ranks", "claims"}
+    )
+    for path in files:
+        lines = [line for line in parts[path.stem].splitlines() if line.startswith("- `")]
+        told = {line.split("`")[1]: line.split("`: ")[1] for line in lines}
+        for name in pd.read_csv(path):
+            key = next(
+                (f"METRIC{end}" for end in ("_sd", "_low", "_high") if name.endswith(end) and name not in told), name
+            )
+            assert told[key].strip()
+
+
 def test_differences_are_to_the_baseline_asked_for(store):
-    write_report(store.root, "fedavg", pictures=False)
+    write_report(store.root, Wishes("fedavg", pictures=False))
     table = pd.read_csv(store.root / TABLES / "differences.csv")
     assert set(table["baseline"]) == {"fedavg"}
     assert "fedavg" not in set(table["strategy"])
@@ -91,11 +171,17 @@ def test_differences_are_to_the_baseline_asked_for(store):
             "--baseline fedsgd: no cell is of it; there are centralized, fedavg",
         ),
         (["--grid", "fake\0"], "holds no results"),
+        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout'; did you mean heldout_loss?"),
+        (["--grid", "fake", "--width", "page"], "invalid choice: 'page'"),
     ],
 )
 def test_a_mistake_is_one_message(store, capsys, arguments, told):
-    assert main([*arguments, "--results", str(store.root.parent)]) == 2
+    try:
+        code = main([*arguments, "--results", str(store.root.parent)])
+    except SystemExit as error:  # of argparse
+        code = error.code
     said = capsys.readouterr()
+    assert code == 2
     assert told in said.err
     assert said.out == ""
 
@@ -109,7 +195,7 @@ def test_a_damaged_result_is_told_and_counts_as_missing(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
     path = store.cell(store.planned()[0].cell_id).path / "result.json"
     path.write_bytes(path.read_bytes()[:-100])
-    (told,) = write_report(store.root, pictures=False).warnings
+    (told,) = write_report(store.root, Wishes(pictures=False)).warnings
     assert f"{path} is damaged" in told
     rows = pd.read_csv(store.root / TABLES / "cells.csv")
     assert (rows["state"] != "done").sum() == 1
@@ -126,7 +212,7 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
 
 def test_a_grid_without_a_finished_cell_has_a_report_that_says_so(tmp_path):
     store = fake_store.planned_store(tmp_path, AXES | {"seed": [0]})
-    write_report(store.root, pictures=False)
+    write_report(store.root, Wishes(pictures=False))
     assert "missing" in (store.root / TABLES / "summary.md").read_text()
     for cell in store.planned():
         fake_store.fail(fake_store.begin(store, cell))

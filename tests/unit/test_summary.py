@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config.names import AXES
 from bench.report import curves, metrics, summary
+from bench.report.metrics import METRICS, Metric
 from bench.report.summary import Rows
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
@@ -163,7 +164,7 @@ def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
     assert list(summary.summarise(Rows(rows))["n"]) == [0, 0]
     assert summary.differences(Rows(rows), list(metrics.SUMMARY)).empty
     assert summary.ranks(Rows(rows), "fid", -1).empty
-    assert not summary.best_and_ties(Rows(rows), "fid", -1)[["best", "tied"]].any(axis=None)
+    assert list(marked(rows)["mark"]) == ["", ""]
 
 
 # -------------------------------------------------------------------------------------------- means over seeds
@@ -352,7 +353,7 @@ def test_the_order_of_the_rows_does_not_matter():
         lambda r: summary.differences(Rows(r), ["fid"]),
         lambda r: summary.differences(Rows(r), ["fid"], "fedavg"),
         lambda r: summary.summarise(Rows(r)).dropna(axis=1, how="all"),
-        lambda r: summary.best_and_ties(Rows(r), "fid", -1),
+        lambda r: marked(r)[[*by, "mark"]],
     ):
         one, other = (compare(r).sort_values(by, ignore_index=True) for r in (rows, mixed))
         pd.testing.assert_frame_equal(one, other)
@@ -461,8 +462,8 @@ def test_who_reaches_centralized_training_in_one_seed_only_has_no_cost_to_be_com
         {("a", 3, 0.1): [2.0, 9.0, 9.0], ("b", 3, 0.1): [4.0, 5.0, 6.0], ("c", 3, 0.1): [5.0, 6.0, 6.0]}, metric
     )
     rows.loc[(rows["strategy"] == "a") & (rows["seed"] > 0), metric] = math.nan
-    found = summary.best_and_ties(Rows(rows), metric, -1).set_index("strategy")
-    assert found["best"].to_dict() == {"a": False, "b": True, "c": False}
+    found = marked(rows, METRICS[metric]).set_index("strategy")["mark"]
+    assert found.to_dict() == {"a": "", "b": "best", "c": "tied"}
     assert list(summary.ranks(Rows(rows), metric, -1)["strategy"]) == ["b", "c"]
     assert summary.differences(Rows(rows), [metric], "b").empty
 
@@ -476,9 +477,19 @@ def test_mean_ranks_are_those_of_scipy(blocks):
     assert [found.loc[f"s{k}", "mean_rank"] for k in range(3)] == pytest.approx(list(oracle))
 
 
-def marks(rows: pd.DataFrame, better: int = -1) -> dict[str, str]:
-    found = summary.best_and_ties(Rows(rows), "fid", better)
-    return {row.strategy: "best" if row.best else "tied" if row.tied else "" for row in found.itertuples()}
+def marked(
+    frame: pd.DataFrame, metric: Metric = METRICS["fid"], digits: int = 6, extra_axes: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """Means over seeds with their marks."""
+    rows = Rows(frame, extra_axes)
+    means = summary.summarise(rows)
+    return means.assign(mark=summary.marks(rows, means, metric, digits))
+
+
+def marks(rows: pd.DataFrame, better: int = -1, digits: int = 6) -> dict[str, str]:
+    """By federated strategy, of one split."""
+    found = marked(rows, replace(METRICS["fid"], better=better), digits).dropna(subset="n_clients")
+    return dict(zip(found["strategy"], found["mark"], strict=True))
 
 
 def test_what_the_seeds_cannot_tell_from_the_best_ties_with_it():
@@ -502,9 +513,17 @@ def test_equal_rows_are_both_best():
     assert marks(rows_of({("a", 3, 0.1): [1.0, 2.0], ("b", 3, 0.1): [2.0, 1.0]})) == {"a": "best", "b": "best"}
 
 
-def test_one_common_seed_ties_nothing():
-    assert marks(rows_of({("a", 3, 0.1): [1.0], ("b", 3, 0.1): [1.0001]})) == {"a": "best", "b": ""}
-    assert marks(rows_of({("a", 3, 0.1): [1.0, None, 1.2], ("b", 3, 0.1): [1.1, 1.3, None]})) == {"a": "best", "b": ""}
+def test_what_shows_the_same_digits_as_the_best_is_best():
+    rows = rows_of({("a", 3, 0.1): [1.0, 2.0], ("b", 3, 0.1): [1.006, 1.998], ("c", 3, 0.1): [1.1, 2.2]})
+    assert marks(rows, digits=3)["b"] == "tied"
+    assert marks(rows, digits=2) == {"a": "best", "b": "best", "c": "tied"}
+
+
+def test_with_one_common_seed_it_is_not_tested():
+    one = rows_of({("a", 3, 0.1): [1.0], ("b", 3, 0.1): [1.0001]})
+    assert marks(one) == {"a": "best", "b": "untested"}
+    other = rows_of({("a", 3, 0.1): [1.0, None, 1.2], ("b", 3, 0.1): [1.1, 1.3, None]})
+    assert marks(other) == {"a": "best", "b": "untested"}
 
 
 def test_alone_in_a_block_nobody_is_best():
@@ -514,19 +533,16 @@ def test_alone_in_a_block_nobody_is_best():
         ("a", 5, 0.1): [1.0, 2.0],
         ("b", 5, 0.1): [2.0, 2.5],
     }
-    found = summary.best_and_ties(Rows(rows_of(numbers)), "fid", -1)
-    assert list(found["best"]) == [False, False, True, False]
+    found = marked(rows_of(numbers))
+    assert list(found["mark"]) == ["", "", "best", "tied"]
     assert list(found["n_clients"]) == [3, 3, 5, 5]
 
 
 def test_rows_with_lists_as_axes_are_blocks_too(tmp_path):
     store = fake_store.finished_store(tmp_path, {"model.widths": [[8, 16], [16, 16]], "n_clients": [3]})
     rows, axes = reports.rows_of(store).frame, ["model.widths"]
-    found = summary.best_and_ties(Rows(rows, tuple(axes)), "fid", -1)
+    found = marked(rows, extra_axes=tuple(axes)).dropna(subset="n_clients")
     assert list(found["model.widths"]) == [json.dumps(w) for w in ([8, 16], [8, 16], [16, 16], [16, 16])]
-    assert list(found["best"]) == [False, True, False, True]
+    assert list(found["mark"] == "best") == [False, True, False, True]
     assert set(summary.differences(Rows(rows, tuple(axes)), ["fid"])["n"]) == {2}
     assert list(summary.ranks(Rows(rows, tuple(axes)), "fid", -1)["blocks"]) == [2, 2]
-    table = summary.summarise(Rows(rows, tuple(axes)))
-    merged = table.merge(found, on=[*AXES, *axes], how="left")
-    assert merged["best"].notna().sum() == 4

@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
-from bench.config.names import cell_name, value_text
+from bench.config.names import axis_value, cell_name
 from bench.pictures.style import COLOURS, DASHES
-from bench.report.claims import COLUMNS
+from bench.report.claims import COLUMNS, pooled
 from bench.report.curves import column, running_loss
-from bench.report.page.results import main_table
 from bench.report.page.sheets import sheet
 from bench.report.results import Cell, Results
+from bench.report.tables.caption import floor_note, row_warnings, setup
 from bench.report.tables.contents import Contents
+from bench.report.tables.means import page_cells, page_means
 
 REASON = 1000  # letters that are shown of an error
 POINTS = 400  # at most so many rounds of a curve
 DIGITS = 5
+FIRST = ("fid", "fid_minus_centralized", "is_mean", "class_tv", "bits_per_dim", "heldout_loss", "megabytes", "seconds")
 
 _DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}  # plotly's names
 
@@ -35,17 +37,28 @@ def page_data(results: Results, contents: Contents) -> dict[str, Any]:
         "description": results.description,
         "states": dict(Counter(cell["state"] for cell in cells)),
         "latest": max((cell["time"] for cell in cells if cell["time"]), default=None),
-        "caption": contents.caption,
-        "warnings": contents.warnings,
-        "floor": contents.floor,
+        "setup": setup(contents),
+        "warnings": row_warnings(results),
+        "floor": floor_note(contents),
         "axes": [*results.axes, "seed"],
         "looks": looks(results.cells),
         "cells": cells,
         "results": main_table(contents),
-        "claims": contents.claims[list(COLUMNS)].to_dict("records"),
+        "claims": [] if contents.answers is None else pooled(contents.answers)[list(COLUMNS)].to_dict("records"),
         "environments": environments.values,
         "partitions": partitions.values,
     }
+
+
+def main_table(contents: Contents) -> dict[str, Any]:
+    """`columns`, and `means` and `seeds`, rows of [value, text, note, mark]; `first`: keys of the columns that are
+    shown until all are asked for.
+    """
+    means, cells = page_means(contents).as_json(), page_cells(contents).as_json()
+    axes = [*contents.axes, "seeds"]
+    known = [column["key"] for column in means["columns"]]
+    first = [key for key in known if key in axes or key in FIRST]
+    return {"columns": means["columns"], "means": means["rows"], "seeds": cells["rows"], "first": first}
 
 
 class Distinct:
@@ -78,8 +91,8 @@ def cell_data(cell: Cell, cells: int, environments: Distinct, partitions: Distin
     of_the_run = {"data": data.known() if data else {}, "extractor": extractor.known() if extractor else {}}
     return {
         "id": cell.cell_id,
-        "label": cell_name(cell.labels, "page"),
-        "labels": {name: value_text(value) for name, value in cell.labels.items()},
+        "label": cell_name(cell.labels, "page", cell.titles),
+        "labels": {name: axis_value(value, cell.titles) for name, value in cell.labels.items()},
         "state": cell.state,
         "reason": "" if cell.done or cell.failure is None else cell.failure.error[:REASON],
         "round": last.round if last else 0,

@@ -3,7 +3,7 @@
 
 (function differences() {
   const selects = [byId("differences-a"), byId("differences-b")], all = byId("differences-all");
-  const text = (value) => (value === undefined ? "--" : typeof value === "string" ? value : JSON.stringify(value));
+  const text = (value) => (value === undefined || value === null ? "--" : typeof value === "string" ? value : JSON.stringify(value));
   const table = sortable(byId("differences-table"), [
     { key: "setting", head: "setting", kind: "text" }, { key: "first", head: "first", kind: "long" }, { key: "second", head: "second", kind: "long" },
   ]);

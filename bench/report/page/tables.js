@@ -67,9 +67,8 @@ function rowTest(text, columns) {
 const count = (n, what, all) => `${n} of ${all} ${what}`;
 
 (function results() {
-  const { columns: all, means, seeds } = page.results;
+  const { columns: all, means, seeds, first } = page.results;
   const filter = byId("results-filter"), further = byId("results-further"), told = byId("results-count");
-  const arrows = { "-1": " ↓", 1: " ↑", 0: "" };
   const selects = all.flatMap((column, place) => (column.kind === "axis" ? [axisSelect(column, place)] : []));
   byId("results-axes").append(...selects.map(({ made }) => made));
   let table, kept;
@@ -82,11 +81,11 @@ const count = (n, what, all) => `${n} of ${all} ${what}`;
   }
 
   function build() {
-    kept = all.map((column, place) => place).filter((place) => further.checked || !all[place].further);
+    kept = all.map((column, place) => place).filter((place) => further.checked || first.includes(all[place].key));
     const heads = kept.map((place) => {
       const column = all[place];
       const kind = ["number", "seeds"].includes(column.kind) || ["n_clients", "beta"].includes(column.key) ? "number" : "text";
-      return { ...column, kind, head: column.head + (arrows[column.better] || "") };
+      return { ...column, kind };
     });
     table = sortable(byId("results-table"), heads);
     show();
@@ -105,16 +104,10 @@ const count = (n, what, all) => `${n} of ${all} ${what}`;
   further.addEventListener("change", build);
   document.querySelectorAll("input[name=rows]").forEach((radio) => radio.addEventListener("change", show));
   build();
-  if (page.floor) byId("floor").textContent = floorText(all);
 })();
 
-function floorText(columns) {
-  const known = columns.filter(({ key, further }) => !further && typeof page.floor[key] === "number");
-  const texts = known.map(({ head, key, scale }) => `${head} ${Number((page.floor[key] * (scale || 1)).toPrecision(3))}`);
-  return `For comparison, ${page.floor.n_generated} real held-out images score ${texts.join(", ")}.`;
-}
-
 (function claims() {
+  if (!page.claims.length) return;
   const order = ["claim", "statement", "measure", "verdict", "value", "low", "high", "n"];
   const others = Object.keys(page.claims[0] || {}).filter((key) => !order.includes(key));
   const keys = [...order, ...others];

@@ -1,15 +1,18 @@
-"""What a reader must know of a grid's numbers, told from its cells' configs and results."""
+"""What a reader must know of a grid's numbers: a caption a table, and once the whole setting, for an appendix."""
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.report.metrics import Metric
+from bench.config.cell import flatten
+from bench.config.names import value_text
+from bench.report.claims import MEASURES, STATEMENTS
+from bench.report.metrics import METRICS
 from bench.report.results import Results
-from bench.report.tables.shown import Shown
+from bench.report.tables.contents import Contents
+from bench.report.tables.table import Table
 
 
 def row_warnings(results: Results) -> list[str]:
@@ -44,180 +47,39 @@ def floor_of(results: Results) -> dict[str, Any] | None:
     return floor if floor and not others else None
 
 
-DATA = (
-    "{data.name}", " ({data.digest})", " at {data.size}x{data.size}", " ({config.data.fit})",
-    ", {data.n_train} training and {data.n_heldout} held-out images",
-)  # fmt: skip
-TRAINING = (
-    "{config.training.rounds} rounds", " of {config.training.local_epochs} local epochs",
-    ", batch {config.training.batch_size}", ", {config.client.optimizer}", ", lr {config.client.lr}",
-    " ({config.client.lr_schedule})",
-)  # fmt: skip
-FEATURES = ("features of {extractor.name}", " ({extractor.digest}, test accuracy {extractor.test_accuracy})")
-
-
-def caption(results: Results) -> str:
-    """What a reader must know of the numbers: data, budget, optimizer, diffusion, sampler, extractor, samples, seeds.
-
-    Settings in which the finished cells differ read "several", those of the diffusion are named as such. What no cell's
-    record tells, as those of an earlier version may not, is left out.
-    """
-    made = [result.model_dump(include={"config", "data", "extractor"}) for result in results.done]
-    if not made:
-        return "no cell is finished"
-    training = _phrases(TRAINING, made).replace(" of 1 local epochs", " of 1 local epoch")
-    parts = [
-        _phrases(DATA, made),
-        training + _client_policy(made),
-        _recipe(made, "recipe" in results.extra_axes),
-        _phrases(["{config.evaluation.n_samples} samples"], made) + _samplers(made),
-        _likelihoods(made),
-        _phrases(FEATURES, made),
-        _seeds({seed for result in made if (seed := _at(result, "config.seed")) is not None}),
-        _loss_scales(made),
-    ]
-    return "; ".join(part.strip(" ,;") for part in parts if part) or "no setting is recorded"
-
-
-def _phrases(templates: Sequence[str], trees: Sequence[Mapping[str, Any]]) -> str:
-    """The templates whose {paths} all lead somewhere, filled with what is there."""
-    values = {
-        path: _common(_at(tree, path) for tree in trees) for template in templates for path in _PATHS.findall(template)
-    }
-    known = [t for t in templates if all(values[path] is not None for path in _PATHS.findall(t))]
-    return _PATHS.sub(lambda found: _text(found[1], values[found[1]]), "".join(known))
-
-
-_PATHS = re.compile(r"\{([\w.]+)\}")
-
-
-def _text(path: str, value: Any) -> str:
-    if path.endswith("digest") and value != SEVERAL:
-        return str(value)[:8]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    """The seeds in order, many that follow one another as "0 to 9"."""
-    known = sorted(seeds)
-    if not known:
-        return ""
-    if len(known) > 3 and known == list(range(known[0], known[-1] + 1)):
-        return f"seeds {known[0]} to {known[-1]}"
-    return f"seed{'' if len(known) == 1 else 's'} {', '.join(map(str, known))}"
-
-
-def _loss_scales(results: Sequence[Mapping[str, Any]]) -> str:
-    """A warning where held-out losses of rows are on different scales."""
-    scales = {
-        (_at(result, "config.diffusion.schedule"), _at(result, "config.diffusion.T"), _first_stage(result) == "")
-        for result in results
-    }
-    told = "held-out losses compare within one noise schedule, and not between pixels and latents"
-    return told if len(scales) > 1 else ""
-
-
-def _client_policy(results: Sequence[Mapping[str, Any]]) -> str:
-    """How clients take part, which is nothing to centralized training."""
-    federated = [result["config"] for result in results if _at(result, "config.n_clients") is not None]
-
-    def used(path: str, *usual: Any) -> str:
-        found = {value for config in federated if (value := _at(config, path)) is not None}
-        return " and ".join(_text(path, value) for value in sorted(found - set(usual)))
-
-    states, names, shares = used("client.optimizer_state"), used("partition.name"), used("training.participation", 1.0)
-    told = f", clients' optimizer state: {states}" if states else ""
-    told += f"; {names} partition" if names else ""
-    told += f", participation {shares}" if shares else ""
-    if shares and used("training.sampling") == "poisson":
-        told += " by Poisson sampling"
-    losses = {name: used(f"training.{name}", 0.0) for name in ("stragglers", "failures")}
-    return told + "".join(f", {name} {found}" for name, found in losses.items() if found)
-
+# ------------------------------------------------------------------------------------------------------------- setting
 
 SEVERAL = "several"
+DIGEST = 12  # digits of one that are told
+LEFT_OUT = ("extractor_weights", "device")  # of a machine, not of an experiment
+
+
+def setting(results: Results) -> list[tuple[str, str]]:
+    """All settings of the finished cells, a text a section of their configuration; what differs between cells is named.
+
+    A plugin's hyper-parameters and axes stand in the tables.
+    """
+    made = [result.model_dump(include={"config", "data", "extractor"}) for result in results.done]
+    trees = [(tree["config"] or {}) | {key: tree[key] or {} for key in ("extractor",)} | _images(tree) for tree in made]
+    sections: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for tree in trees for key, _ in flatten(tree)):
+        section, _, name = key.partition(".")
+        if name and name not in LEFT_OUT and section not in ("strategy", "partition"):
+            text = value_text(_common(_at(tree, key) for tree in trees))
+            sections.setdefault(section, []).append(f"{name} {text[:DIGEST] if name == 'digest' else text}")
+    return [(section, ", ".join(texts)) for section, texts in sections.items()]
+
+
+def _images(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its data beside the configuration."""
+    found = {key: value for key, value in (tree["data"] or {}).items() if key in ("digest", "n_train", "n_heldout")}
+    return {"data": _at(tree, "config.data") | found} if _at(tree, "config.data") else {}
 
 
 def _common(values: Iterable[Any]) -> Any:
     """The one value that all have, else `SEVERAL`."""
     found = {json.dumps(value) for value in values}
     return json.loads(found.pop()) if len(found) == 1 else SEVERAL
-
-
-def _recipe(results: Sequence[Mapping[str, Any]], named: bool) -> str:
-    """What is diffused and learned: first what all cells have in common, then the names of what differs.
-
-    Guidance, latents and importance sampling are told where any cell uses them. `named`: whether cells
-    belong to recipes, which tell them apart.
-    """
-    told: dict[str, list[str]] = {}
-    for result in results:
-        for name, text in _recipe_parts(result["config"]).items():
-            told.setdefault(name, []).append(text)
-    common = {name: _common(texts) for name, texts in told.items()}
-    parts = [text for text in common.values() if text not in ("", SEVERAL)]
-    differing = [name for name, text in common.items() if text == SEVERAL]
-    if differing:
-        parts.append(f"{'by recipe' if named else 'several values of'}: {', '.join(differing)}")
-    return ", ".join(parts)
-
-
-def _recipe_parts(config: Mapping[str, Any]) -> dict[str, str]:
-    """A cell's diffusion by name of the setting; "" for what it does not use, and for what is not known."""
-
-    def told(template: str) -> str:
-        return _phrases([template], [config])
-
-    conditional, first_stage = _at(config, "model.class_conditional"), _first_stage({"config": config})
-    gamma = told(" (gamma {diffusion.min_snr_gamma})") if _at(config, "diffusion.loss") == "min-snr" else ""
-    no_ema, uniform = _at(config, "ema.mode") == "off", _at(config, "diffusion.timesteps") == "uniform"
-    federated = {} if config.get("n_clients") is None else {"autoencoder": first_stage}  # centralized has one way
-    return {
-        "steps of the diffusion": told("T = {diffusion.T}"),
-        "noise schedule": told("{diffusion.schedule} noise"),
-        "prediction": told("{diffusion.prediction}-prediction"),
-        "loss": told("{diffusion.loss} loss") + gamma,
-        "variance": told("{diffusion.variance} variance"),
-        "timesteps": "" if uniform else told("{diffusion.timesteps} timesteps"),
-        "EMA": "no EMA" if no_ema else told("EMA ({ema.mode}, decay {ema.decay})"),
-        "classes": "class-conditional" if conditional else "",
-        "guidance": told("guidance scale {sampler.guidance_scale}") if conditional else "",
-        "latents": "diffusion of latents" if first_stage else "",
-    } | federated
-
-
-def _first_stage(result: Mapping[str, Any]) -> str:
-    """Whose autoencoder makes a cell's latents; "" where it diffuses pixels."""
-    mode = _at(result, "config.latent.mode")
-    return "" if mode in (None, "off") else f"{mode} autoencoder"
-
-
-def _samplers(results: Sequence[Mapping[str, Any]]) -> str:
-    """Each sampler with its steps, eta where DDIM is used, and the spacing where it is not the usual one."""
-    samplers = [sampler for result in results if (sampler := _at(result, "config.sampler"))]
-    if not samplers:
-        return ""
-    used = list(dict.fromkeys((sampler.get("name"), sampler.get("steps")) for sampler in samplers))
-    (first, steps), rest = used[0], used[1:]
-    names = f" by {first} sampling in {steps} steps" + "".join(f", {name} in {number}" for name, number in rest)
-    etas = sorted({sampler["eta"] for sampler in samplers if sampler.get("name") == "ddim" and "eta" in sampler})
-    spacings = sorted({sampler.get("spacing", "fractional") for sampler in samplers})
-    told = [f"DDIM's eta {' and '.join(f'{eta:g}' for eta in etas)}"] if etas else []
-    told += [f"{' and '.join(spacings)} spacing"] if spacings != ["fractional"] else []
-    return names + (f" ({', '.join(told)})" if told else "")
-
-
-def _likelihoods(results: Sequence[Mapping[str, Any]]) -> str:
-    """Of what bits/dim are, where any cell has them."""
-    configs = [result["config"] for result in results if _at(result, "config.evaluation.nll")]
-    if not configs:
-        return ""
-    images = " or ".join(f"{count}" for count in sorted({config["evaluation"]["nll"] for config in configs}))
-    steps = sorted({_at(config, "evaluation.nll_steps") or _at(config, "diffusion.T") for config in configs})
-    told = f"bits/dim of {images} held-out images over {' or '.join(map(str, steps))} timesteps"
-    if any(_at(c, "evaluation.nll_rounded") and _at(c, "data.fit") not in ("none", "pad") for c in configs):
-        told += ", of images rounded to 8 bits after resizing: they compare with nothing published"
-    return told
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -227,71 +89,87 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-# ------------------------------------------------------------------------------------------------------------- notes
+# ------------------------------------------------------------------------------------------------------------ captions
 
 
-def notes(shown: Shown, columns: Sequence[Metric], floor: Mapping[str, Any] | None) -> list[str]:
-    """Sentences on what stands in these columns: marks, differences and names, each where it occurs.
+def caption(contents: Contents, table: Table) -> str:
+    """A table's title, with the data, the number of samples and the seeds, and what its marks are: a few lines."""
+    made = [result.model_dump(include={"config"}) for result in contents.results.done]
+    if not made:
+        return f"{table.title}. No cell is finished."
+    seeds = len({_at(result, "config.seed") for result in made} - {None})
+    places = [place for row in table.rows for place in row.places]
+    name, size, samples = (
+        value_text(_common(_at(result, f"config.{key}") for result in made))
+        for key in ("data.name", "data.size", "evaluation.n_samples")
+    )
+    spread = " (mean ± sd)" if any("±" in place.beside for place in places) else ""
+    facts = f"{name} at {size}×{size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}{spread}."
+    return " ".join([f"{table.title}.", facts, *_marks(contents, table)])
 
-    Args:
-        floor: of `floor_of`.
-    """
-    table = shown.table
-    told = ["Means ± standard deviations over seeds."] if (table["n"] > 1).any() else []
-    if (table["n"] < table["planned"]).any():
+
+def _marks(contents: Contents, table: Table) -> list[str]:
+    """What bold and underlined numbers are, where there are any."""
+    marks = {place.mark for row in table.rows for place in row.places}
+    told = ["Bold: best of its split"] if "best" in marks else []
+    told += ["underlined: the seeds do not tell it from the best"] if "tied" in marks else []
+    if "best" in marks and (contents.means["n"] <= 1).all():
+        told.append("of one seed nothing tells whether it is better")
+    return ["; ".join(told) + "."] if told else []
+
+
+def setup(contents: Contents) -> list[tuple[str, str]]:
+    """The whole setting, and how to read the tables: paragraphs with a title each, for an appendix."""
+    parts = [("Setting", "; ".join(f"{section}: {text}" for section, text in setting(contents.results)))]
+    parts.append(("Numbers", " ".join(_numbers(contents))))
+    scores = [f"{metric.name}: {metric.about}." for metric in contents.metrics if metric.about]
+    parts.append(("Metrics", " ".join([*scores, *_of_images(contents), floor_note(contents)]).strip()))
+    parts.append(("Comparisons", " ".join(_comparisons(contents))))
+    return [(title, text) for title, text in parts if text]
+
+
+def _numbers(contents: Contents) -> list[str]:
+    """What stands in the tables."""
+    means = contents.means
+    seeds = sorted({cell.labels["seed"] for cell in contents.results.cells if cell.done})
+    told = [f"Seeds: {', '.join(map(str, seeds))}."] if seeds else []
+    told += ["Means ± standard deviations over seeds."] if (means["n"] > 1).any() else []
+    if (means["n"] < means["planned"]).any():
         told.append("Seeds as k/m: only k of m are finished.")
-    told += _marks(shown, columns) + untested_note(shown, columns)
-    if any(column.signed for column in columns):
-        told.append("Δ: mean difference to centralized training of the same seed.")
-    told += [f"{column.name}: {column.about}." for column in columns if column.about]
-    if any(column.goal for column in columns):
-        told.append("A row has a mean where all its seeds get there, else it says how many do.")
-        told += _unknown_note(shown)
-    told += _image_notes(shown, columns)
-    return told + _floor_note(columns, floor)
-
-
-def _marks(shown: Shown, columns: Sequence[Metric]) -> list[str]:
-    """What bold and underlined numbers are."""
-    told = []
-    if any(shown.best[column.key] for column in columns):
-        further = "".join(f" and {axis}" for axis in shown.extra_axes)
+    marks = {mark for of_rows in contents.marks.values() for mark in of_rows}
+    if "best" in marks:
+        further = "".join(f" and {axis}" for axis in contents.results.extra_axes)
         told.append(f"Best federated strategy of each (n, β){further} in bold.")
-    if any(shown.tied[column.key] for column in columns):
+    if "tied" in marks:
         told.append(
             "Underlined: not told apart from the best, as the 95 % interval of the differences by seed includes 0."
         )
+    told += untested_note(contents)
+    if any(metric.minus for metric in contents.metrics):
+        told.append("Δ: mean difference to centralized training of the same seed.")
+    if any(metric.goal for metric in contents.metrics):
+        told.append(REACHED)
+        known = zip(contents.records, contents.seeds["reached_centralized"], strict=True)
+        if any(0 < count < row["n"] for row, count in known):
+            told.append("Known: of seeds whose centralized training is finished.")
     return told
 
 
-def untested_note(shown: Shown, columns: Sequence[Metric]) -> list[str]:
+def untested_note(contents: Contents) -> list[str]:
     """Where too few seeds are shared to tell the best from others."""
-    if not any(shown.untested[column.key] for column in columns):
+    if not any("untested" in marks for marks in contents.marks.values()):
         return []
-    if (shown.table["n"] <= 1).all():
+    if (contents.means["n"] <= 1).all():
         return ["One seed: nothing tells whether the best is better than the others."]
     return ["Where a row shares fewer than two seeds with the best, nothing tells whether the best is better."]
 
 
-def _unknown_note(shown: Shown) -> list[str]:
-    pairs = zip(shown.rows, shown.reach_known, strict=True)
-    told = "Known: of seeds whose centralized training is finished."
-    return [told] if any(0 < known < row["n"] for row, known in pairs) else []
-
-
-IMAGES = {
-    "fid_bias": "bias by the closed form for Gaussian features with the reference's covariance",
-    "fid_images_bias": "bias by a bootstrap over images",
-    "fid_images_sd": "standard deviation over resampled images",
-}
-
-
-def _image_notes(shown: Shown, columns: Sequence[Metric]) -> list[str]:
+def _of_images(contents: Contents) -> list[str]:
     """How far FIDs can be trusted, for the number of images that they are of."""
-    if not any(column.key == "fid" for column in columns):
+    if not any(metric.key == "fid" for metric in contents.metrics):
         return []
-    spans = {key: _span(shown.table[key]) for key in IMAGES if key in shown.table}
-    told = [f"{IMAGES[key]} {span}" for key, span in spans.items() if span]
+    keys = [key for key in ("fid_bias", "fid_images_bias", "fid_images_sd") if key in contents.means]
+    told = [f"{METRICS[key].about} {span}" for key in keys if (span := _span(contents.means[key]))]
     return [f"FID, for its number of images: {'; '.join(told)}."] if told else []
 
 
@@ -301,14 +179,51 @@ def _span(values: Iterable[float]) -> str:
     return " to ".join(dict.fromkeys(f"{value:.2g}" for value in (min(known), max(known)))) if known else ""
 
 
-def _floor_note(columns: Sequence[Metric], floor: Mapping[str, Any] | None) -> list[str]:
-    if not floor:
-        return []
-    scores = [(column, floor[column.key]) for column in columns if floor.get(column.key) is not None]
-    texts = [f"{column.name} {value * column.scale:.3g}" for column, value in scores]
-    return [f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}."] if texts else []
+def floor_note(contents: Contents) -> str:
+    """What real held-out images score, "" where that is not known."""
+    floor = floor_of(contents.results)
+    known = [(metric, floor[metric.key]) for metric in contents.metrics if floor and floor.get(metric.key) is not None]
+    texts = [f"{metric.name} {value * metric.scale:.3g}" for metric, value in known]
+    return f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}." if floor and texts else ""
 
 
 def real_images(floor: Mapping[str, Any], which: str = "") -> str:
     """What the floor is of."""
     return f"{floor['n_generated']} real {which}images" if "n_generated" in floor else f"real {which}images"
+
+
+def _comparisons(contents: Contents) -> list[str]:
+    """How rows were compared."""
+    table = contents.differences
+    told = ["Mean differences with 95 % t intervals over seeds."] if table["low"].notna().any() else []
+    if table["p_holm"].notna().any():
+        told.append("p: two-sided sign-flip test, after Holm's adjustment over all comparisons of a metric.")
+    if table["images_low"].notna().any():
+        told.append(
+            "Of images: 95 % bootstrap interval of the difference between the models' expected FIDs at as many images."
+        )
+    told += list(CLAIMS) if contents.answers is not None else []
+    return told + _caveats(contents.results)
+
+
+def _caveats(results: Results) -> list[str]:
+    """What may not be compared."""
+    configs = [result.config for result in results.done]
+    scales = {tuple(_at(config, f"diffusion.{key}") for key in ("schedule", "T")) for config in configs}
+    spaces = {_at(config, "latent.mode") in (None, "off") for config in configs}
+    told = ["Held-out losses compare within one noise schedule."] if len(scales) > 1 else []
+    told += ["Held-out losses do not compare between pixels and latents."] if len(spaces) > 1 else []
+    if any(_at(c, "evaluation.nll_rounded") and _at(c, "data.fit") not in ("none", "pad") for c in configs):
+        told.append("Bits/dim are of images rounded to 8 bits after resizing: they compare with nothing published.")
+    return told
+
+
+REACHED = (
+    "Of what it costs to reach centralized training a row has a mean where all its seeds get there, else it says how "
+    "many do."
+)
+CLAIMS = (
+    "Claims: the measure paper is the running training loss, fair the global model's loss on held-out images; values "
+    f"with t intervals over seeds, {len(STATEMENTS) * len(MEASURES)} answers, each at 95 % by itself and not adjusted "
+    "for their number.",
+)

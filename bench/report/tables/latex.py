@@ -1,16 +1,31 @@
-"""What tables in LaTeX are made of, for pdflatex with booktabs, graphicx and multirow, and siunitx where asked for."""
+"""Tables in LaTeX, for pdflatex with booktabs, array and graphicx, and siunitx where asked for.
+
+A table's file holds its body alone, and another one its caption, so that a paper's own float goes around both. No body
+is wider than the place it is made for: columns that do not fit go below the others, and a row that fits nowhere is
+turned. A body that is longer than a page goes on in another file.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
-from typing import Any
+from itertools import combinations, groupby
+from typing import Self
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from matplotlib.font_manager import findfont, get_font
 
-PACKAGES = ("array", "booktabs", "graphicx", "multirow")
-MOST_LINES = 32  # of a table that shall fit on a page with its caption, which may take a third of it
+from bench.report.tables.table import NOTHING, Head, Place, Row, Table
+
+Block = tuple[Row, ...]
+WIDTHS = {"column": 234.0, "text": 397.0}  # points: of the narrowest column, and of the narrowest page, of usual styles
+TURNED = 460.0  # points that a turned body may be long
+MOST_LINES = 40  # of a body
+TURNED_LINES = 24  # of one that is turned
+# Points of a letter 1 point wide: in \footnotesize, and in \scriptsize, whose letters are wide for their size.
+_SIZE, _SMALL = 8.5, 8.0
+_GAP = 4.0  # points on each side of a column
+_LONG, _LEAST = 100.0, 80.0  # points from which on a text may be broken, and that it keeps
+_BOLD = 1.15  # bold against upright
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,17 +38,14 @@ _LATEX = {
     **{character: f"{{{character}}}" for character in "[]*"},  # which a line's end before them would take as its own
     **dict.fromkeys("\t\n\v\f\r", " "),
 }
+_GREEK = "alpha beta gamma delta epsilon eta lambda mu rho sigma tau"
 _SYMBOLS = {
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "β": r"$\beta$",
-    "ε": r"$\epsilon$",
-    "∞": r"$_\infty$",
-    "·": r"$\cdot$",
-    "³": "$^3$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-}
+    "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "∞": r"$_\infty$", "·": r"$\cdot$", "³": "$^3$", "×": r"$\times$",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηλμρστ", _GREEK.split(), strict=True)},
+}  # fmt: skip
+_RAGGED = r">{\raggedright\arraybackslash}"
+_MARKS = {"": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}"}
 
 
 def escape(text: str) -> str:
@@ -46,180 +58,296 @@ def typeset(text: str) -> str:
     return "".join(_SYMBOLS.get(c) or escape(c) for c in text)
 
 
-@dataclass(frozen=True)
-class Tabular:
-    """A tabular environment: its column types, heads, and blocks of rows, all of them LaTeX.
+def label(grid: str, table: str) -> str:
+    """Of a grid's table, in letters that every package takes."""
+    plain = "".join(c for c in grid if (c.isascii() and c.isalnum()) or c == "-")
+    return f"tab:{plain}-{table.replace('_', '-')}"
 
-    Attributes:
-        rules: how many of the blocks have a rule above; others have some space.
+
+def caption(text: str, name: str) -> str:
+    """A file of a caption and its label."""
+    return f"\\caption{{{typeset(text)}}}\n\\label{{{name}}}\n"
+
+
+def paragraphs(parts: Iterable[tuple[str, str]]) -> str:
+    """A file of paragraphs with titles."""
+    return "\n".join(f"\\paragraph{{{typeset(title)}.}} {typeset(text)}\n" for title, text in parts)
+
+
+# ---------------------------------------------------------------------------------------------------------------- body
+
+
+def bodies(table: Table, width: float, siunitx: bool = False) -> list[str]:
+    """The bodies of a table, each of which fits in a float.
+
+    Args:
+        width: points that there are for it.
+        siunitx: whether numbers stand in columns of that package.
     """
-
-    columns: str
-    heads: list[str]
-    blocks: list[list[str]]
-    rules: int
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What all tables of a grid have in common.
-
-    Attributes:
-        name: the grid's.
-        siunitx: whether numbers stand in siunitx's columns.
-    """
-
-    name: str
-    siunitx: bool = False
-
-    def table(self, tabulars: Sequence[Tabular], caption: str, label: str = "") -> str:
-        """A float, or several that follow one another where it were longer than a page."""
-        plain = "".join(c for c in self.name if (c.isascii() and c.isalnum()) or c == "-")
-        return _template("table.tex.jinja").render(
-            packages=[*PACKAGES, "siunitx"] if self.siunitx else PACKAGES,
-            siunitx=self.siunitx,
-            caption=typeset(caption),
-            label=f"{plain}-{label.replace('_', '-')}" if label else plain,
-            floats=_floats(tabulars),
-        )
+    if not table.rows:
+        return [_body([], ["Nothing to show."], width, False, False)]
+    panels = _panels(table, width)
+    turned = any(sum(_widths(panel, width)) > width for panel in panels)
+    panels = _panels(table, TURNED) if turned else panels
+    most = TURNED_LINES if turned else MOST_LINES
+    room = TURNED if turned else width
+    parts = [replace(panel, blocks=page) for panel in panels for page in pages(panel.blocks, most, _lines(panel, room))]
+    groups = [[part] for part in parts] if turned else _together(parts, most, room)
+    return [_body(group, table.notes, room, turned, siunitx) for group in groups]
 
 
-def _floats(tabulars: Sequence[Tabular]) -> list[list[Tabular]]:
-    """Tabulars that fit on one page go together."""
-    floats: list[list[Tabular]] = []
-    for tabular in tabulars:
-        if floats and sum(map(_length, [*floats[-1], tabular])) <= MOST_LINES:
-            floats[-1].append(tabular)
-        else:
-            floats.append([tabular])
-    return floats
+def _panels(table: Table, width: float) -> list[Table]:
+    """The table in parts below one another, each with the leading columns and some of the others, that are as wide."""
+    widths = _widths(table, width)
+    leads, rest = sum(widths[: table.leads]), widths[table.leads :]
+    return [
+        _columns(table, [*range(table.leads), *(table.leads + place for place in part)])
+        for part in runs(rest, width - leads)
+    ]
 
 
-def _length(tabular: Tabular) -> int:
-    return len(tabular.heads) + sum(map(len, tabular.blocks))
+def runs(sizes: Sequence[float], room: float) -> list[list[int]]:
+    """Places of sizes in the fewest runs that fit into the room, of which the longest is as short as can be."""
+    filled = _filled(sizes, room)
+    sums = sorted({sum(sizes[a:b]) for a, b in combinations(range(len(sizes) + 1), 2)})
+    return next((found for size in sums if len(found := _filled(sizes, size)) <= len(filled)), filled)
+
+
+def _filled(sizes: Sequence[float], room: float) -> list[list[int]]:
+    """Runs as long as the room allows; what does not fit at all stands alone."""
+    found: list[list[int]] = [[]]
+    for place, size in enumerate(sizes):
+        if found[-1] and sum(sizes[k] for k in found[-1]) + size > room + 1e-9:
+            found.append([])
+        found[-1].append(place)
+    return found
+
+
+def _columns(table: Table, kept: Sequence[int]) -> Table:
+    """Some columns of a table; a row that spans them does so still."""
+    blocks = tuple(
+        tuple(row if row.spans else Row(tuple(row.places[k] for k in kept)) for row in block) for block in table.blocks
+    )
+    return replace(table, heads=tuple(table.heads[k] for k in kept), blocks=blocks)
+
+
+def pages(blocks: Iterable[Block], most: int, lines: Callable[[Row], int]) -> list[tuple[Block, ...]]:
+    """Blocks by page of so many lines; only one that is longer than a page is taken apart."""
+    found: list[list[Block]] = [[]]
+    for block in blocks:
+        room = most - sum(lines(row) for each in found[-1] for row in each)
+        if room < sum(map(lines, block)):
+            found.append([])
+            room = most
+        part: list[Row] = []
+        for row in block:
+            if part and sum(map(lines, [*part, row])) > room:
+                found[-1].append(tuple(part))
+                found.append([])
+                part, room = [], most
+            part.append(row)
+        found[-1].append(tuple(part))
+    return [tuple(page) for page in found if page]
+
+
+def _together(parts: Iterable[Table], most: int, width: float) -> list[list[Table]]:
+    """Parts that fit on one page go together."""
+    groups: list[list[Table]] = []
+    room = 0
+    for part in parts:
+        needed = sum(map(_lines(part, width), part.rows)) + 3
+        if room < needed:
+            groups.append([])
+            room = most
+        groups[-1].append(part)
+        room -= needed
+    return groups
+
+
+# -------------------------------------------------------------------------------------------------------------- widths
+
+
+def _widths(table: Table, width: float) -> list[float]:
+    """Points of each column. Long texts share what the others leave."""
+    found = [max([_points(head.text, _SIZE), *map(_place, _of_column(table, k))]) for k, head in enumerate(table.heads)]
+    long = [k for k, head in enumerate(table.heads) if head.kind in ("axis", "text") and found[k] > _LONG]
+    room = width - sum(size + 2 * _GAP for k, size in enumerate(found) if k not in long) - 2 * _GAP * len(long)
+    total = sum(found[k] for k in long)
+    for k in long:
+        found[k] = max(_LEAST, _longest_word(table, k), min(found[k], room * found[k] / total))
+    return [size + 2 * _GAP for size in found]
+
+
+def _longest_word(table: Table, number: int) -> float:
+    """Points of the longest part of a column's texts that TeX does not break."""
+    texts = [table.heads[number].text, *(place.text for place in _of_column(table, number))]
+    return max(_points(word, _SIZE) for text in texts for word in ["", *text.split()])
+
+
+def _of_column(table: Table, number: int) -> list[Place]:
+    return [row.places[number] for row in table.rows if not row.spans or number < table.leads]
+
+
+def _lines(part: Table, width: float) -> Callable[[Row], int]:
+    """How many lines a row takes: a long text is broken in its column, one that spans columns in all of them."""
+    widths = [size - 2 * _GAP for size in _widths(part, width)]
+
+    def count(row: Row) -> int:
+        rooms = [*widths[: part.leads], width - 2 * _GAP] if row.spans else widths
+        return max(math.ceil(_place(place) / room - 0.01) for place, room in zip(row.places, rooms, strict=True))
+
+    return count
+
+
+def _place(place: Place) -> float:
+    small = f"{place.beside}{place.raised}"
+    bold = _BOLD if place.mark == "best" else 1.0
+    return bold * _points(place.text, _SIZE) + (_points(small, _SMALL) + 2.0 if small else 0.0)
+
+
+def _points(text: str, size: float) -> float:
+    return size * sum(map(_advance, text))
 
 
 @cache
-def _template(name: str) -> Template:
-    """A template of this folder; its delimiters, << >> and <% %>, leave LaTeX's braces alone."""
-    made = Environment(
-        loader=PackageLoader("bench.report.tables", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        keep_trailing_newline=True,
-    )
-    return made.get_template(name)
+def _advance(letter: str) -> float:
+    """Width of a letter at 1 point in Computer Modern; as an M where that has none, or another one in its place."""
+    font = get_font(findfont("cmr10"))
+    font.set_size(64, 72)
+    number = 0 if letter in "\\{}<>|_^~" else font.get_char_index(ord(letter))
+    number = number or font.get_char_index(ord("M"))
+    return float(font.load_glyph(number).linearHoriAdvance) / 65536 / 64
 
 
-def panels(columns: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """Columns in parts of about the same size that are narrow enough."""
-    count = max(1, math.ceil(len(columns) / most))
-    borders = [round(i * len(columns) / count) for i in range(count + 1)]
-    return [columns[a:b] for a, b in pairwise(borders)]
+# -------------------------------------------------------------------------------------------------------------- source
 
 
-def pages(blocks: Iterable[Sequence[Any]]) -> list[list[Sequence[Any]]]:
-    """Blocks page by page; only one that is longer than a page is taken apart."""
-    found: list[list[Sequence[Any]]] = [[]]
-    for block in blocks:
-        rest = block
-        while len(rest):
-            room = MOST_LINES - sum(map(len, found[-1]))
-            if room == 0 or room < len(rest) <= MOST_LINES:
-                found.append([])
-                room = MOST_LINES
-            found[-1].append(rest[:room])
-            rest = rest[room:]
-    return [page for page in found if page]
+def _body(parts: Sequence[Table], notes: Sequence[str], width: float, turned: bool, siunitx: bool) -> str:
+    """Tabulars below one another, and what has to be known of them."""
+    packages = ["array", "booktabs", *(["graphicx"] if turned else []), *(["siunitx"] if siunitx else [])]
+    lines = [
+        rf"% needs \usepackage{{{','.join(packages)}}}",
+        r"\begingroup\centering\footnotesize\setlength{\tabcolsep}{4pt}%",
+    ]
+    lines += [r"\sisetup{detect-weight,retain-explicit-plus}%"] if siunitx else []
+    for number, part in enumerate(parts):
+        lines += [r"\par\medskip"] if number else []
+        inside = _tabular(part, width, siunitx)
+        lines += [r"\rotatebox{90}{%", *inside, "}%"] if turned else inside
+    if notes:
+        lines.append(rf"\par\smallskip{{\raggedright\scriptsize {typeset(' '.join(notes))}\par}}")
+    return "\n".join([*lines, r"\par\endgroup", ""])
 
 
-# ------------------------------------------------------------------------------------------------ columns of numbers
+def _tabular(part: Table, width: float, siunitx: bool) -> list[str]:
+    places = [_of_column(part, k) for k in range(len(part.heads))]
+    widths = _widths(part, width)
+    columns = [
+        _Column.of(head, of, widths[k] - 2 * _GAP, k, part.leads, siunitx)
+        for k, (head, of) in enumerate(zip(part.heads, places, strict=True))
+    ]
+    lines = [rf"\begin{{tabular}}{{{''.join(column.types for column in columns)}}}", r"\toprule"]
+    lines += [*_heads(part, columns), r"\midrule"]
+    for number, block in enumerate(part.blocks):
+        lines += [r"\midrule" if number == 1 and _is_central(part.blocks[0]) else r"\addlinespace"] if number else []
+        lines += [
+            rf"{_row(row, part, columns, above, width - 2 * _GAP)} \\"
+            for row, above in zip(block, (None, *block), strict=False)
+        ]
+    return [*lines, r"\bottomrule", r"\end{tabular}%"]
 
 
-@dataclass(frozen=True)
-class Place:
-    """What stands in one place of a column of numbers.
-
-    Attributes:
-        number: as `columns.number` writes it; "" if there is none.
-        why: the text instead.
-        beside: LaTeX right of the number.
-        mark: as of an `Entry`.
-    """
-
-    number: str = ""
-    why: str = ""
-    beside: str = ""
-    mark: str = ""
+def _is_central(block: Sequence[Row]) -> bool:
+    """Whether a block is of centralized training, whose place spans the others' or which has no clients."""
+    return all(row.spans or (len(row.places) > 1 and row.places[1].text == NOTHING.text) for row in block)
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A column of numbers, right-aligned or siunitx's, and one beside it where anything stands there."""
+class _Column:
+    """A column of LaTeX, and one beside it where anything stands there."""
 
-    siunitx: str
+    types: str
+    siunitx: bool
     beside: bool
+
+    @classmethod
+    def of(cls, head: Head, places: Sequence[Place], width: float, number: int, leads: int, siunitx: bool) -> Self:
+        beside = any(place.beside or place.raised for place in places)
+        texts = [place.text for place in places if place.is_number]
+        if head.kind in ("axis", "text") and max(map(_place, places), default=0.0) > width + 0.1:
+            return cls(rf"{_RAGGED}p{{{width:.1f}pt}}", False, False)
+        if head.kind == "number" and siunitx and texts:
+            return cls(f"S[table-format={_table_format(texts)}]" + beside * "@{}l", True, beside)
+        left = head.kind == "text" or (number == 0 and leads > 0) or head.key == "strategy"
+        return cls(("l" if left else "r") + beside * "@{}l", False, beside)
 
     @property
     def width(self) -> int:
         """Number of LaTeX's columns."""
         return 1 + self.beside
 
-    @property
-    def columns(self) -> str:
-        """Their types."""
-        return (f"S[table-format={self.siunitx}]" if self.siunitx else "r") + ("@{}l" if self.beside else "")
-
     def head(self, text: str) -> str:
-        """The column's head."""
         if self.beside:
             return rf"\multicolumn{{2}}{{c}}{{{typeset(text)}}}"
         return f"{{{typeset(text)}}}" if self.siunitx else typeset(text)
 
     def cell(self, place: Place) -> str:
         """A row's cells."""
-        text = self._in_siunitx(place) if self.siunitx else inline(replace(place, beside=""))
-        return f"{text} & {place.beside}" if self.beside else text
+        return f"{self._text(place)} & {_beside(place)}" if self.beside else self._text(place)
 
-    def _in_siunitx(self, place: Place) -> str:
-        if place.mark == "best":
-            return rf"\bfseries {place.number}"
-        return place.number if place.number and not place.mark else f"{{{inline(replace(place, beside=''))}}}"
-
-
-def numbers(places: Iterable[Place], siunitx: bool, beside: bool | None = None) -> Numbers:
-    """The column for these places; `beside`: whether there is one beside it, by default if any place needs it."""
-    found = list(places)
-    if beside is None:
-        beside = any(place.beside for place in found)
-    return Numbers(_table_format(place.number for place in found) if siunitx else "", beside)
+    def _text(self, place: Place) -> str:
+        if not self.siunitx:
+            return _text(place)
+        if place.is_number and place.mark in ("", "best"):
+            return (r"\bfseries " if place.mark else "") + place.text
+        return f"{{{_text(place)}}}"
 
 
 def _table_format(texts: Iterable[str]) -> str:
     """siunitx's table-format that holds all of these numbers."""
-    known = [text for text in texts if text]
+    known = list(texts)
     parts = [text.lstrip("+-").partition(".") for text in known]
     sign = "+" if any(text[0] in "+-" for text in known) else ""
     before, after = (max((len(part[i]) for part in parts), default=0) for i in (0, 2))
     return f"{sign}{max(before, 1)}.{after}"
 
 
-def inline(place: Place) -> str:
-    """A place in running text, marked and with what stands beside it."""
-    text = {"": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}"}[place.mark]
-    return text.format(place.number.replace("-", "$-$") or typeset(place.why)) + place.beside
+def _text(place: Place) -> str:
+    text = place.text.replace("-", "$-$") if place.is_number else typeset(place.text)
+    return _MARKS[place.mark].format(text) if text else ""
 
 
-def row(cells: Iterable[str]) -> str:
-    """A row without its end."""
-    return " & ".join(cells)
+def _beside(place: Place) -> str:
+    small = rf"\,{{\scriptsize {typeset(place.beside).replace('-', '$-$')}}}" if place.beside else ""
+    return small + (rf"\textsuperscript{{{typeset(place.raised)}}}" if place.raised else "")
 
 
-def line(cells: Iterable[str]) -> str:
-    """A row with its end."""
-    return rf"{row(cells)} \\"
+def _row(row: Row, part: Table, columns: Sequence[_Column], above: Row | None, total: float) -> str:
+    """A row without its end; of the columns that stand once for a block, what the row above does not say already.
+
+    Args:
+        total: points that there are for all columns together.
+    """
+    known = [place.text for place in above.places[: part.once]] if above else []
+    first = ["" if known[: k + 1] == [place.text for place in row.places[: k + 1]] else columns[k].cell(row.places[k])
+             for k in range(part.leads)]  # fmt: skip
+    rest = columns[part.leads :]
+    if not row.spans:
+        return " & ".join([*first, *map(_Column.cell, rest, row.places[part.leads :])])
+    (place,) = row.places[part.leads :]
+    width, align = sum(column.width for column in rest), "c" if part.leads else rf"{_RAGGED}p{{{total:.1f}pt}}"
+    return " & ".join([*first, rf"\multicolumn{{{width}}}{{{align}}}{{{_text(place)}{_beside(place)}}}"])
+
+
+def _heads(part: Table, columns: Sequence[_Column]) -> list[str]:
+    """The line of headings, and above it the headings that neighbours share."""
+    line = " & ".join(column.head(head.text) for head, column in zip(part.heads, columns, strict=True))
+    if not any(head.group for head in part.heads):
+        return [rf"{line} \\"]
+    upper, rules, at = [], [], 1
+    for group, found in groupby(zip(part.heads, columns, strict=True), key=lambda pair: pair[0].group):
+        width = sum(column.width for _, column in found)
+        upper.append(rf"\multicolumn{{{width}}}{{c}}{{{typeset(group)}}}")
+        rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if group else []
+        at += width
+    return [rf"{' & '.join(upper)} \\", "".join(rules), rf"{line} \\"]

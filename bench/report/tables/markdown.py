@@ -7,9 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config.names import value_text
-from bench.report.metrics import Metric
-from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
-from bench.report.tables.shown import Entry, Shown, seeds_text
+from bench.report.tables.table import Place, Row, Table
 
 _MARKS = {"": "{}", "best": "**{}**", "tied": "<ins>{}</ins>"}
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>|~&#$!])")
@@ -22,46 +20,42 @@ def escape(text: str) -> str:
     return _LINKS.sub(lambda found: "\\".join(part for part in found.groups() if part), _ACTIVE.sub(r"\\\1", plain))
 
 
-def summary(name: str, shown: Shown, caption: str, notes: Sequence[str]) -> str:
-    """All metrics, with what a reader must know of them below."""
-    axes = ["strategy", "n", "β", *shown.extra_axes, "seeds"]
-    heads = [*map(escape, axes), *(f"{column.name}{column.arrow()}" for column in shown.together)]
-    rows = [
-        [
-            *map(escape, shown.axis_texts(index)),
-            seeds_text(shown.rows[index]),
-            *(_entry(*pair) for pair in zip(shown.entries(index), shown.together, strict=True)),
-        ]
-        for index in range(len(shown.rows))
-    ]
-    below = escape(f"Grid {name}: {caption}. {' '.join(notes)}")
-    return f"### Grid {escape(name)}\n\n{_table(heads, rows, left=1)}\n{below}\n"
+def markdown(table: Table, caption: str) -> str:
+    """A table below its title, with its caption and its notes below."""
+    heads = [escape(f"{head.group}, {head.text}" if head.group else head.text) for head in table.heads]
+    left = [head.kind == "text" or number == 0 or head.key == "strategy" for number, head in enumerate(table.heads)]
+    rows = (_places(row, len(heads)) for row in table.rows)
+    below = "\n\n".join(map(escape, [caption, *table.notes]))
+    return f"### {escape(table.title)}\n\n{_table(heads, rows, left)}\n{below}\n"
 
 
-def _entry(entry: Entry, column: Metric) -> str:
-    sd = f" ± {entry.sd}" if entry.sd and column.spread else ""
-    return _MARKS[entry.mark].format(entry.mean or entry.why) + sd
+def _places(row: Row, columns: int) -> list[str]:
+    """Of a row that spans columns the last place stands in the first of them."""
+    return [*map(_place, row.places), *[""] * (columns - len(row.places))]
 
 
-def claims(name: str, answers: pd.DataFrame, caption: str) -> str:
-    """The claims with their answers, of `bench.report.claims.claims`; the caption below."""
-    rows = [map(escape, row) for block in claim_blocks(answers) for row in block]
-    return (
-        f"### Claims, grid {escape(name)}\n\n{_table(CLAIM_HEADS, rows, left=3)}\n{escape(f'Grid {name}: {caption}')}\n"
-    )
+def _place(place: Place) -> str:
+    beside = f" {escape(place.beside)}" if place.beside else ""
+    raised = f"<sup>{escape(place.raised)}</sup>" if place.raised else ""
+    text = place.text if place.is_number else escape(place.text)
+    return (_MARKS[place.mark].format(text) if text else "") + beside + raised
+
+
+def paragraphs(parts: Iterable[tuple[str, str]]) -> str:
+    """Paragraphs with titles."""
+    return "\n".join(f"**{escape(title)}.** {escape(text)}\n" for title, text in parts)
 
 
 def markdown_table(table: pd.DataFrame) -> str:
     """Any table, with numbers to six digits."""
     rows = ([escape(_six_digits(value)) for value in row] for row in table.itertuples(index=False, name=None))
-    return _table([escape(str(name)) for name in table.columns], rows, left=1)
+    return _table([escape(str(name)) for name in table.columns], rows, [True, *[False] * (len(table.columns) - 1)])
 
 
 def _six_digits(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and not pd.isna(value) else value_text(value)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], left: int) -> str:
-    """Cells as a table, the first `left` columns aligned left and the others right."""
-    rules = ["---"] * left + ["---:"] * (len(heads) - left)
+def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], left: Sequence[bool]) -> str:
+    rules = ["---" if is_left else "---:" for is_left in left]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, rules, *rows))

@@ -1,90 +1,73 @@
-"""The summary and the claims on a terminal."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Tables on a terminal."""
 
 from rich import box
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.command import terminal_text
 from bench.config.names import AXES
-from bench.report.metrics import Metric
-from bench.report.tables.caption import real_images, untested_note
-from bench.report.tables.claims import CLAIM_HEADS, claim_blocks
-from bench.report.tables.contents import Contents
-from bench.report.tables.shown import Entry, Shown, number, seeds_text
+from bench.report.claims import pooled
+from bench.report.tables.caption import floor_of, real_images, untested_note
+from bench.report.tables.contents import Contents, number
+from bench.report.tables.means import summary
+from bench.report.tables.table import Head, Place, Table
 
 STYLES = {"best": "bold", "tied": "underline", "": ""}
 
 
-def terminal_table(contents: Contents) -> Table:
+def terminal_table(contents: Contents) -> RichTable:
     """All metrics: the best of each (n_clients, beta) bold, what ties underlined, the real images' floor below."""
-    shown = contents.shown
-    made = _table(f"grid {contents.name}")
-    made.caption = _legend(shown)
-    for name in ("strategy", "n", "beta", *shown.extra_axes, "seeds"):
-        made.add_column(terminal_text(name), justify="left" if name == "strategy" else "right", no_wrap=True)
-    for column in shown.together:
-        made.add_column(f"{column.head}{column.arrow()}", justify="right", no_wrap=True)
-    last = None
-    for index, row in enumerate(shown.rows):
-        axes = shown.axis_texts(index)
-        if last is not None and axes[1:3] != last:
+    table = summary(contents)
+    made = RichTable(
+        title=terminal_text(f"grid {contents.results.name}"), title_justify="left", title_style="bold",
+        caption=_legend(contents, table), caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for head in table.heads:
+        name = terminal_text(head.short or head.text) if head.kind == "axis" else head.short or head.text
+        made.add_column(name, justify="left" if head.key == "strategy" else "right", no_wrap=True)
+    for number_, block in enumerate(table.blocks):
+        if number_:
             made.add_section()
-        last = axes[1:3]
-        entries = zip(shown.entries(index), shown.together, strict=True)
-        made.add_row(*map(terminal_text, axes), seeds_text(row), *(_entry(*pair) for pair in entries))
-    _add_floor(made, contents.floor, shown)
+        for row in block:
+            made.add_row(*(_text(*pair) for pair in zip(row.places, table.heads, strict=True)))
+    _add_floor(made, contents)
     return made
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=terminal_text(title),
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+def _text(place: Place, head: Head) -> Text:
+    beside = place.beside.replace(" ", "") if head.spread else ""
+    return Text.assemble((terminal_text(place.text).plain, STYLES[place.mark]), beside)
 
 
-def _legend(shown: Shown) -> Text | None:
+def _legend(contents: Contents, table: Table) -> Text | None:
     """What marks are, where there are any."""
+    marks = {place.mark for row in table.rows for place in row.places}
     told = []
-    if any(shown.best.values()):
+    if "best" in marks:
         told.append(Text.assemble(("bold", "bold"), ": best federated strategy of its split"))
-    if any(shown.tied.values()):
+    if "tied" in marks:
         told.append(Text.assemble(("underlined", "underline"), ": not told apart from it by the seeds"))
-    told += map(Text, untested_note(shown, shown.together))
+    told += map(Text, untested_note(contents))
     return Text("; ").join(told) if told else None
 
 
-def _entry(entry: Entry, column: Metric) -> Text:
-    sd = f"±{entry.sd}" if entry.sd and column.spread == "both" else ""
-    return Text.assemble((entry.why or entry.mean, STYLES[entry.mark]), sd)
+def _add_floor(made: RichTable, contents: Contents) -> None:
+    floor = floor_of(contents.results)
+    if floor is None:
+        return
+    values = [(floor.get(metric.key), metric) for metric in contents.together]
+    texts = ["" if v is None else number(v * m.scale, contents.digits[m.key]) for v, m in values]
+    made.add_section()
+    made.add_row(real_images(floor), *[""] * (len(contents.axes) - len(AXES) + 3), *texts, style="dim")
 
 
-def _add_floor(made: Table, floor: Mapping[str, Any] | None, shown: Shown) -> None:
-    if floor:
-        values = [(floor.get(column.key), column) for column in shown.together]
-        texts = ["" if v is None else number(v * c.scale, shown.digits[c.key]) for v, c in values]
-        made.add_section()
-        blanks = [""] * (len(shown.axes) - len(AXES) + 3)
-        made.add_row(real_images(floor), *blanks, *texts, style="dim")
-
-
-def claims_table(contents: Contents) -> Table:
-    """The claims with their answers."""
-    made = _table("claims")
-    for head, most in zip(CLAIM_HEADS[1:], (None, 46, None, None, 30), strict=True):
-        made.add_column(head, overflow="fold", max_width=most)
-    for (claim, *first), *others in claim_blocks(contents.claims):
-        made.add_row("", Text(claim, style="bold"), "", "", "")
-        for cells in (first, *(rest for _, *rest in others)):
-            made.add_row(*map(terminal_text, cells))
-        made.add_section()
-    return made
+def claim_lines(contents: Contents) -> list[str]:
+    """A line a claim: its verdicts by the paper's measure and by the fair one."""
+    if contents.answers is None:
+        return []
+    found = pooled(contents.answers).groupby(["claim", "statement"], sort=False)
+    return [
+        f"claim {claim}, {statement}: {'; '.join(f'{told.verdict} ({told.measure})' for told in group.itertuples())}"
+        for (claim, statement), group in found
+    ]

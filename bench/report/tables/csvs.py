@@ -1,0 +1,105 @@
+"""What is written as CSV beside the rows and their means: curves, and what every column is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.report.metrics import METRICS
+from bench.report.results import Cell, Results
+
+
+def curves(results: Results) -> pd.DataFrame:
+    """A row a cell, round and metric: the axes, seed, cell_id, round, metric, value.
+
+    Metrics are those of metrics.jsonl, and ``drawn_fid`` and the like, of the images drawn along training.
+    """
+    rows = [row for cell in results.cells for row in _course(cell)]
+    return pd.DataFrame(rows, columns=["cell_id", *results.axes, "seed", "round", "metric", "value"])
+
+
+def _course(cell: Cell) -> list[dict[str, Any]]:
+    about = {"cell_id": cell.cell_id, **cell.labels}
+    found = [(line.round, key, value) for line in cell.rounds for key, value in line.numbers().items()]
+    found += [(line.round, f"drawn_{key}", value) for line in cell.drawn for key, value in line.numbers().items()]
+    return [about | {"round": number, "metric": key, "value": value} for number, key, value in found]
+
+
+ABOUT = {
+    "cell_id": "name of the cell's folder",
+    "state": "done; running, partial (begun), todo; or how it failed: failed, diverged, timeout, killed",
+    "strategy": "label of the strategy, with the hyper-parameters that are not its defaults",
+    "n_clients": "number of clients; empty for centralized training",
+    "beta": "concentration of the Dirichlet distribution of labels; empty where there is none",
+    "seed": "of the repetition",
+    "round": "number of the round, from 1",
+    "metric": "key of a metric",
+    "value": "its value",
+    "participants": "clients drawn in the last round",
+    "rounds": "of training",
+    "n_generated": "number of generated images that scores are of",
+    "n_reference": "number of real images that they are held against",
+    "sample_seconds": "seconds of drawing the samples",
+    "evaluate_seconds": "seconds of scoring and pictures",
+    "likelihood_seconds": "seconds of the bits/dim",
+    "cell_seconds": "seconds from the data to the last picture",
+    "autoencoder_seconds": "seconds of training the autoencoder",
+    "autoencoder_bytes_up": "bytes of its tensors sent by clients",
+    "autoencoder_bytes_down": "bytes of its tensors sent to clients",
+    "weight_hash": "SHA-256 of the trained weights",
+    "commit": "of the code that made the cell",
+    "dirty": "whether the working tree had changes that were not committed",
+    "device": "that the cell ran on",
+    "error": "why the cell failed",
+    "n": "finished seeds; of a difference pairs of them; of a claim those that answer",
+    "planned": "planned seeds",
+    "unfinished": "what became of the other seeds",
+    "baseline": "label of the strategy that the difference is to",
+    "mean": "mean difference over pairs",
+    "sd": "standard deviation of the differences, divisor n - 1",
+    "low": "lower end of the 95 % t interval",
+    "high": "upper end of the 95 % t interval",
+    "p": "exact two-sided sign-flip test",
+    "p_holm": "p after Holm's adjustment; empty where no p of so many pairs could be at most 0.05",
+    "note": "why there is no p_holm",
+    "images_low": "lower end of what the images alone leave open of a FID's difference, 95 %",
+    "images_high": "upper end of that",
+    "blocks": "of one n_clients, beta and further axes in which all strategies have the number",
+    "mean_rank": "over blocks; 1 is best, ties share",
+    "wins": "blocks in which no other strategy is better",
+    "claim": "number of the claim", "statement": "what is claimed",
+    "measure": "paper: running training loss; fair: held-out loss",
+    "block": "n_clients, beta and further axes; all for the pooled answer",
+    "quantity": "what the value is", "verdict": "holds, does not hold, undecided, or why there is no answer",
+}  # fmt: skip
+ENDS = {
+    "_sd": "standard deviation over seeds of {}",
+    "_low": "lower end of the 95 % t interval of the mean of {}",
+    "_high": "upper end of the 95 % t interval of the mean of {}",
+}
+
+
+def columns(files: Mapping[str, Sequence[str]]) -> str:
+    """columns.md: for each file what its columns are, from the list of metrics."""
+    parts = []
+    for name, keys in files.items():
+        rows = [(key, about(key)) for key in keys if not key.endswith(tuple(ENDS)) or key in ABOUT]
+        spreads = "".join(f"- `METRIC{end}`: {text.format('METRIC')}\n" for end, text in ENDS.items())
+        more = spreads if any(key.endswith(tuple(ENDS)) and key not in ABOUT for key in keys) else ""
+        lines = "".join(f"- `{key}`: {what}\n" for key, what in rows)
+        parts.append(f"## {name}.csv\n\n{lines}{more}")
+    return "\n".join(parts)
+
+
+def about(key: str) -> str:
+    """What a column is."""
+    if key in ABOUT:
+        return ABOUT[key]
+    if key.startswith("floor_"):
+        return f"what real held-out images score: {about(key.removeprefix('floor_'))}"
+    metric = METRICS.get(key)
+    if metric is None:
+        return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")
+    if metric.minus:
+        return f"difference to centralized training of the same seed: {METRICS[metric.minus].name}"
+    return metric.about or metric.name or key.replace("_", " ")
