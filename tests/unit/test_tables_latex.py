@@ -358,7 +358,9 @@ def test_claims_say_that_their_intervals_are_not_adjusted_for_their_number(golde
 
 def test_every_claim_is_answered_by_both_measures(golden):
     text = (golden / "claims.tex").read_text()
-    found = re.findall(r"\\multicolumn\{3\}\{>\{\\raggedright\\arraybackslash\}p\{[\d.]+pt\}\}\{(\d\.|paper|fair)", text)
+    found = re.findall(
+        r"\\multicolumn\{3\}\{>\{\\raggedright\\arraybackslash\}p\{[\d.]+pt\}\}\{(\d\.|paper|fair)", text
+    )
     assert found == [part for claim in "12345" for part in (f"{claim}.", "paper", "fair")]
 
 

@@ -653,6 +653,16 @@ def test_long_values_are_cut_to_what_mlflow_takes(small):
     assert run.data.tags["error"] == "y" * 5000
 
 
+def test_runs_are_called_by_titles_and_found_by_labels(results):
+    store = fake_store.finished_store(results, {"n_clients": [3], "seed": [0], "strategy": ["fedprox(mu=0.1)"]})
+    store.write_plan(store.plan() | {"titles": {"fedprox(mu=0.1)": "FedProx, μ = 0.1"}})
+    Tracker(store).sync(running=False)
+    (run,) = children(store, "tags.strategy = 'fedprox(mu=0.1)'")
+    assert run.info.run_name == "FedProx, μ = 0.1 n=3 beta=0.1 seed=0"
+    (mean,) = means(store)
+    assert mean.info.run_name == "FedProx, μ = 0.1 n=3 beta=0.1 (1 seed)"
+
+
 def test_extra_axes_are_tags(results):
     axes = {"n_clients": [3], "seed": [0], "strategy": ["fedavg"]}
     store = fake_store.finished_store(results, axes | {"sampler.steps": [5, 10], "model.widths": [[8, 16]]})

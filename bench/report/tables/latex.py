@@ -214,9 +214,8 @@ def _advance(letter: str) -> float:
     """Width of a letter at 1 point in Computer Modern; as an M where that has none, or another one in its place."""
     font = get_font(findfont("cmr10"))
     font.set_size(64, 72)
-    number = 0 if letter in "\\{}<>|_^~" else font.get_char_index(ord(letter))
-    number = number or font.get_char_index(ord("M"))
-    return float(font.load_glyph(number).linearHoriAdvance) / 65536 / 64
+    known = letter not in "\\{}<>|_^~" and font.get_char_index(ord(letter))
+    return float(font.load_char(ord(letter if known else "M")).linearHoriAdvance) / 65536 / 64
 
 
 # -------------------------------------------------------------------------------------------------------------- source

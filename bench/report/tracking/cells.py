@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.config.cell import flatten
-from bench.config.names import cell_name
 from bench.report.metrics import OF_IMAGES
 from bench.report.results import Cell, Group
 from bench.report.tracking.images import send_sheets
@@ -84,12 +83,12 @@ class CellRuns:
     runs: dict[str, CellRun]
     seen: dict[str, Fingerprint] = field(default_factory=dict)
 
-    def update(self, cells: Sequence[PlannedCell]) -> dict[str, str]:
-        """Send all that is new; returns the state of each cell."""
+    def update(self, cells: Sequence[PlannedCell], titles: Mapping[str, str]) -> dict[str, str]:
+        """Send all that is new; returns the state of each cell. For `titles` see `bench.report.results.Results`."""
         for cell in cells:
             look = self._look(cell.cell_id)
             if self.seen.get(cell.cell_id) != look:
-                self._update_cell(cell, look.state)
+                self._update_cell(Cell(cell, self.store.cell(cell.cell_id), titles), look.state)
                 self.seen[cell.cell_id] = look
         states = {cell.cell_id: self.seen[cell.cell_id].state for cell in cells}
         self._end_left(states)
@@ -103,12 +102,11 @@ class CellRuns:
             return known
         return Fingerprint(files, folder.state())
 
-    def _update_cell(self, cell: PlannedCell, on_disk: str) -> None:
-        found = Cell(cell, self.store.cell(cell.cell_id))
-        manifest = found.manifest
+    def _update_cell(self, found: Cell, on_disk: str) -> None:
+        cell, manifest = found.planned, found.manifest
         if manifest is None:
             return
-        run = self.runs.get(manifest.attempt) or self._create(cell, manifest)
+        run = self.runs.get(manifest.attempt) or self._create(found, manifest)
         self._supersede(run)
         state = on_disk if on_disk in STATUS else "stopped"
         if run.deleted or run.state == state:
@@ -122,19 +120,19 @@ class CellRuns:
         failed = found.failure.time if found.failure else None
         self._set_state(run, state, found.result.finished if found.result else failed or last_seen)
 
-    def _create(self, cell: PlannedCell, manifest: Manifest) -> CellRun:
+    def _create(self, cell: Cell, manifest: Manifest) -> CellRun:
         """A new run for an attempt at a cell."""
         tags = {
             "kind": "cell",
             "in_plan": "true",
             "mlflow.source.git.commit": manifest.environment.commit,
             "cell_id": cell.cell_id,
-            "train_id": cell.train_id,
+            "train_id": cell.planned.train_id,
             "attempt": manifest.attempt,
             "state": "running",
             "device": manifest.environment.device,
         }
-        run_id = self.sender.create(cell_name(cell.labels), tags | filter_tags(cell), manifest.started)
+        run_id = self.sender.create(cell.name, tags | filter_tags(cell.planned), manifest.started)
         made = CellRun(run_id, cell.cell_id, manifest.attempt, in_plan="true")
         self.runs[made.attempt] = made
         return made

@@ -27,7 +27,7 @@ class Mirror:
 
     def update(self, plan: Mapping[str, Any], running: bool) -> None:
         """Send all that is new in the store; means over seeds at the end."""
-        states = self.cells.update([PlannedCell(**cell) for cell in plan["cells"]])
+        states = self.cells.update([PlannedCell(**cell) for cell in plan["cells"]], plan.get("titles", {}))
         if not running:
             self.summaries.update((plan, dict(self.cells.seen)))
         self.grid.update(list(states.values()), running)
