@@ -78,6 +78,26 @@ def test_words_comparisons_and_axes_filter_the_results(still_page):
     assert len(rows(still_page, "results-table")) == 5
 
 
+def test_few_columns_are_seen_at_first_and_all_when_asked_for(page):
+    """The held-out loss is among them, without scrolling on a small laptop's screen."""
+    heads = page.locator("#results-table thead th")
+    few = heads.count()
+    assert few <= 12
+    box = page.locator("#results-table th[data-key=heldout_loss]").bounding_box()
+    assert box["x"] + box["width"] <= 1280
+    page.get_by_label("all metrics").check()
+    assert heads.count() > few + 10
+    assert "bytes_up" in heads.evaluate_all("heads => heads.map(head => head.dataset.key)")
+
+
+def test_at_first_some_sheets_are_shown_and_nothing_is_null(page):
+    assert 0 < page.locator("#samples-sheets figure").count() <= 6
+    page.get_by_label("equal settings, too").check()
+    page.get_by_label("all metrics").check()
+    page.get_by_role("radio", name="every seed").check()
+    assert "null" not in page.locator("body").inner_text()
+
+
 def test_a_head_sorts_up_then_down_then_not_at_all_and_missing_numbers_stand_last(page):
     page.get_by_role("radio", name="every seed").check()
     before = column(page, "results-table", "fid")
