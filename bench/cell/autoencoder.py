@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from torch import Tensor
 from bench.config.cell import ClientConfig, TrainingConfig
 from bench.config.ids import TRAINING_VERSION, digest, identity
 from bench.data.pixels import to_model_range
-from bench.data.sets import Dataset
 from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
-from bench.federation.checkpoint import Checkpoint
+from bench.federation.drive import Checkpoint, Watcher, drive
 from bench.federation.ledger import RoundRecord
 from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import AutoencoderTask, Diverged
 from bench.federation.tensors import copy_into
 from bench.seeds import derive
-from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
-from bench.store.states import read_tensors, write_tensors
+from bench.store.states import State, read_tensors, write_tensors
 from strategies.base import Strategy
 from strategies.centralized import Centralized
 
@@ -38,12 +36,13 @@ _ENCODED_AT_ONCE = 250
 
 @dataclass(frozen=True)
 class FirstStage:
-    """A latent space on the CPU and what making it measured.
+    """A latent space on the CPU and what training it measured.
 
     Attributes:
         metrics: autoencoder_loss (held-out), autoencoder_seconds, autoencoder_bytes_down, autoencoder_bytes_up.
     """
 
+    FILE: ClassVar[str] = "autoencoder.safetensors"  # in a cell's folder
     space: LatentSpace
     metrics: dict[str, float]
 
@@ -62,7 +61,7 @@ class FirstStage:
 
 
 def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
-    """The cell's autoencoder, trained; a centrally trained one is kept for the other cells that use it.
+    """The cell's autoencoder, trained, and written to its folder; a centrally trained one is kept for other cells, too.
 
     Its own root seed is derived from the cell's, so its draws have nothing to do with those of the diffusion. With
     `latent.mode` "federated" the cell's strategy and clients train it. The channels' means and deviations, a few
@@ -74,17 +73,25 @@ def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoi
         ValueError: if a latent channel collapsed.
     """
     if setting.config.latent.mode == "federated" and not setting.config.centralized:
-        return _train(setting, True, tick, point)
-    path = setting.results / CACHE / f"{_central_id(setting)}.safetensors"
+        stage = _train(setting, True, tick, point)
+    else:
+        path = setting.results / CACHE / f"{_central_id(setting)}.safetensors"
+        cached = _cached(path)
+        stage = cached or _train(setting, False, tick, point)
+        if cached is None:
+            write_tensors(path, stage.state())
+    write_tensors(setting.folder.path / FirstStage.FILE, stage.state())
+    return stage
+
+
+def _cached(path: Path) -> FirstStage | None:
+    """The stage that another cell left there; None if there is none or, with a warning, if it is damaged."""
     try:
         kept = read_tensors(path)
-        if kept is not None:
-            return FirstStage.from_state(kept)
+        return None if kept is None else FirstStage.from_state(kept)
     except ValueError as error:  # Damaged, or a whole file that is no first stage
         warnings.warn(f"{path} is damaged ({error}); the autoencoder is trained anew", stacklevel=2)
-    made = _train(setting, False, tick, point)
-    write_tensors(path, made.state())
-    return made
+        return None
 
 
 def _central_id(setting: "Setting") -> str:
@@ -99,19 +106,37 @@ def _central_id(setting: "Setting") -> str:
 
 
 def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
-    """Train it by the cell's strategy and clients, or in one place."""
+    """Train it by the cell's strategy and clients, or in one place, from where an earlier attempt stands."""
+    run = _training(setting, federated, tick)
+    try:
+        metrics = _drive(run, point, point.load(setting.device))
+    except Damaged as error:  # the checkpoint, or a client's state
+        if not point.path.exists():
+            raise
+        setting.folder.quarantine(point.path.name, str(error))
+        run = _training(setting, federated, tick)
+        metrics = _drive(run, point, None)
+    copy_into(dict(run.net.state_dict()), run.evaluated())
+    assert isinstance(run.task, AutoencoderTask)
+    assert isinstance(run.net, Autoencoder)
+    images = to_model_range(run.task.images, setting.config.data.range)
+    return FirstStage(fit_latent_space(run.net, images, _ENCODED_AT_ONCE).to("cpu"), metrics)
+
+
+def _training(setting: "Setting", federated: bool, tick: Callable[[int], None]) -> FederatedTraining:
+    """The training, ready to yield its rounds: a local epoch each."""
     cell, s, side = setting.config, setting.config.latent, latent_side(setting.config.data.size)
     strategy: Strategy = Centralized()
     data, training = setting.data, TrainingConfig()
     parts = [np.arange(len(data.train_images))]
     if federated:
-        data, strategy, training, parts = setting.seen, cell.make_strategy(), cell.training, setting.parts
+        data, strategy, training, parts = setting.seen, setting.strategy, cell.training, setting.parts
     seed, device = derive(cell.seed, "autoencoder"), setting.device
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(seed, "init"))
         net = Autoencoder(data.channels, s.width, s.channels).to(device)
     images, heldout = data.train_images.to(device), data.heldout_images.to(device)
-    run = FederatedTraining(
+    return FederatedTraining(
         strategy,
         net,
         AutoencoderTask(images, heldout, (s.channels, side, side), s.kl_weight, cell.data.range),
@@ -122,46 +147,34 @@ def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], poi
         setting.folder.path / CLIENTS / "autoencoder",
         tick,
     )
+
+
+def _drive(run: FederatedTraining, point: Checkpoint, stand: State | None) -> dict[str, float]:
+    """Train to the end from where an earlier attempt stands; what the last round measured."""
+    last = _Last()
     try:
-        last = _run_rounds(run, point)
+        drive(run, point, [last], stand)
     except Diverged as error:
         raise Diverged(f"the autoencoder diverged: {error}") from error
-    copy_into(dict(net.state_dict()), run.evaluated())
-    space = fit_latent_space(net, to_model_range(images, cell.data.range), _ENCODED_AT_ONCE)
-    return FirstStage(space.to("cpu"), last)
+    return last.metrics
 
 
-def _run_rounds(run: FederatedTraining, point: Checkpoint) -> dict[str, float]:
-    """All rounds from where the training stands; what the last one measured."""
-    last: dict[str, float] = {}
-    try:
-        stand = point.load(str(run.task.device))
-        if stand is not None:
-            run.restore(stand["run"])
-            last = stand["kept"]["last"]
-    except Damaged as error:
-        CellFolder(point.path.parent).quarantine(point.path.name, str(error))
-    for record in run.rounds():
-        last = _metrics(record)
-        if point.due(record.round, run.training.rounds):
-            point.save(run, {"last": last})
-    return last
+class _Last(Watcher):
+    """The last round as the first stage's metrics."""
 
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
 
-def _metrics(last: RoundRecord) -> dict[str, float]:
-    return {
-        "autoencoder_loss": last.heldout_loss,
-        "autoencoder_seconds": last.seconds,
-        "autoencoder_bytes_down": float(last.bytes_down),
-        "autoencoder_bytes_up": float(last.bytes_up),
-    }
+    def restore(self, kept: State) -> None:
+        self.metrics = kept["last"]
 
+    def after_round(self, run: FederatedTraining, record: RoundRecord) -> None:
+        self.metrics = {
+            "autoencoder_loss": record.heldout_loss,
+            "autoencoder_seconds": record.seconds,
+            "autoencoder_bytes_down": float(record.bytes_down),
+            "autoencoder_bytes_up": float(record.bytes_up),
+        }
 
-def encoded(data: Dataset, space: LatentSpace, pixel_range: str, device: str) -> tuple[Tensor, Tensor]:
-    """Standardised latents (N, c, h, w) of the training and of the held-out images, float32 on `device`."""
-    there = space.to(device)
-    train, heldout = (
-        there.encode(to_model_range(images.to(device), pixel_range))  # in batches
-        for images in (data.train_images, data.heldout_images)
-    )
-    return train, heldout
+    def kept(self) -> State:
+        return {"last": self.metrics}

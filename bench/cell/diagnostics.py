@@ -1,8 +1,7 @@
 """Where a model's held-out loss comes from: by timestep, by class, and on each client's mix of classes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,88 +10,62 @@ from torch import Tensor, nn
 from bench.federation import mixture
 from bench.federation.mixture import Personal
 from bench.federation.tasks import DiffusionTask, in_evaluation
+from bench.store.records import Diagnostics
 
 DRAWS = 8  # of timestep and noise for each held-out image, one from each eighth of the timesteps
 BINS = 10
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """Mean squared errors of the predicted noise, by groups; all from the same fixed timesteps and noise.
-
-    Attributes:
-        draws: passes of each held-out image.
-        t_edges: (BINS + 1,) timesteps; bin k holds t_edges[k] <= t < t_edges[k + 1].
-        t_loss: (BINS,), None for a bin without a timestep.
-        class_names, class_loss: of the images' classes, None for a class without held-out images.
-        client_loss: (n,), the loss on each client's own mix of classes, None for a client none of whose classes is held
-            out; [] for centralized training.
-    """
-
-    draws: int
-    t_edges: list[int]
-    t_loss: list[float | None]
-    class_names: list[str]
-    class_loss: list[float | None]
-    client_loss: list[float | None]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    def metrics(self) -> dict[str, float]:
-        """Mean, standard deviation (over clients, not a sample of them) and maximum of the clients' losses."""
-        losses = np.asarray([loss for loss in self.client_loss if loss is not None])
-        if not len(losses):
-            return {}
-        told = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
-        return {f"heldout_client_{key}": float(value) for key, value in told.items()}
+Views = Callable[[int], DiffusionTask]
 
 
 def diagnose(
     task: DiffusionTask,
     net: nn.Module,
-    labels: Tensor,
     class_names: Sequence[str],
     mixes: np.ndarray,
     personal: Personal | None = None,
-    views: Callable[[int], DiffusionTask] | None = None,
+    views: Views | None = None,
 ) -> Diagnostics:
-    """Measure the network in evaluation mode.
+    """Measure the network in evaluation mode: errors of the predicted noise, all from the same timesteps and noise.
 
     A client's loss is the mean over classes of the class's loss, weighted by the client's shares: the same held-out
     images for all clients, so that a difference between clients is one of their classes, and of their noise or models
     where they have their own. With those only `mixture.judged` clients have a loss.
 
     Args:
-        labels: classes (M,) of the task's held-out images.
+        task: with the classes of its held-out images.
+        class_names: K names.
         mixes: (n, K) label histograms of the clients, counts or shares; (0, K) for none.
         personal: clients' own models, which are put into `net`; losses by timestep and class are their mixture's.
         views: the task with a client's own kind of held-out images, by its number, where those differ.
     """
-    K = len(class_names)
-    if personal is None:
-        found = _measure(task, net)
-        by_client = {}
-        if views is not None:
-            seen = {number: _measure(views(number), net) for number in mixture.judged(len(mixes))}
-            by_client = {number: _by_class(one, labels, K) for number, one in seen.items()}
+    K, T, clients = len(class_names), task.process.schedule.T, range(len(mixes))
+    by_client: Mapping[int, np.ndarray]
+    if personal is not None:
+        passes, by_client = _measure_personal(task, net, K, personal, views)
     else:
-        found, by_client = _measure_personal(task, net, labels, K, personal, views)
-    by_class = _by_class(found, labels, K)
-    T = task.process.schedule.T
+        passes = _measure(task, net)
+        if views is not None:
+            by_client = {i: _measure(views(i), net).by_class(K) for i in mixture.judged(len(mixes))}
+        else:
+            by_client = dict.fromkeys(clients, passes.by_class(K))
     edges = np.linspace(0, T, BINS + 1).round().astype(int)
-    if personal is None and views is None:
-        by_client = dict.fromkeys(range(len(mixes)), by_class)
-    client_losses = [mixture.of_classes(by_client[i], mix) if i in by_client else None for i, mix in enumerate(mixes)]
     return Diagnostics(
         draws=DRAWS,
-        t_edges=edges.tolist(),
-        t_loss=_plain(_means(found.losses, np.searchsorted(edges, found.t, side="right") - 1, BINS)),
-        class_names=list(class_names),
-        class_loss=_plain(by_class),
-        client_loss=client_losses,
+        t_edges=tuple(edges.tolist()),
+        t_loss=_known(_means(passes.losses, np.searchsorted(edges, passes.t, side="right") - 1, BINS)),
+        class_names=tuple(class_names),
+        class_loss=_known(passes.by_class(K)),
+        client_loss=tuple(mixture.of_classes(by_client[i], mixes[i]) if i in by_client else None for i in clients),
     )
+
+
+def client_spread(client_loss: Sequence[float | None]) -> dict[str, float]:
+    """Mean, standard deviation (over clients, not a sample of them) and maximum of the clients' known losses."""
+    losses = np.asarray([loss for loss in client_loss if loss is not None])
+    if not len(losses):
+        return {}
+    spread = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
+    return {f"heldout_client_{key}": float(value) for key, value in spread.items()}
 
 
 def heldout_by_group(errors: Tensor, labels: Tensor, mixes: np.ndarray) -> dict[str, list[float | None]]:
@@ -103,39 +76,38 @@ def heldout_by_group(errors: Tensor, labels: Tensor, mixes: np.ndarray) -> dict[
         mixes: as for `diagnose`.
     """
     by_class = _means(errors.numpy(), labels.numpy(), max(mixes.shape[1], int(labels.max()) + 1))
-    return {"class_loss": _plain(by_class), "client_loss": [mixture.of_classes(by_class, mix) for mix in mixes]}
+    return {"class_loss": list(_known(by_class)), "client_loss": [mixture.of_classes(by_class, mix) for mix in mixes]}
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """Losses (R,) of passes, their timesteps and the numbers of their held-out images."""
+class _Passes:
+    """Losses (R,) of passes, their timesteps and their images' classes."""
 
     losses: np.ndarray
     t: np.ndarray
-    images: np.ndarray
+    classes: np.ndarray
+
+    def by_class(self, K: int) -> np.ndarray:
+        return _means(self.losses, self.classes, K)
 
 
-def _measure(task: DiffusionTask, net: nn.Module, only: Tensor | None = None) -> _Measured:
-    def passes() -> _Measured:
+def _measure(task: DiffusionTask, net: nn.Module, only: Tensor | None = None) -> _Passes:
+    def measure() -> _Passes:
         found = []
         for batch in task.heldout_batches(DRAWS, only=only):
-            assert batch.indices is not None
-            found.append((task.noise_errors(net, batch).double().cpu(), batch.t, batch.indices))
-        return _Measured(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
+            assert task.heldout_labels is not None
+            losses = task.noise_errors(net, batch).double().cpu()
+            found.append((losses, batch.t, task.heldout_labels[batch.indices]))
+        return _Passes(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
 
-    return in_evaluation(net, passes)
+    return in_evaluation(net, measure)
 
 
 def _measure_personal(
-    task: DiffusionTask,
-    net: nn.Module,
-    labels: Tensor,
-    K: int,
-    personal: Personal,
-    views: Callable[[int], DiffusionTask] | None,
-) -> tuple[_Measured, dict[int, np.ndarray]]:
+    task: DiffusionTask, net: nn.Module, K: int, personal: Personal, views: Views | None
+) -> tuple[_Passes, dict[int, np.ndarray]]:
     """The passes of the mixture, and the judged clients' losses by class (K,)."""
-    whose = mixture.assigned(personal.sizes, len(labels))
+    whose = mixture.assigned(personal.sizes, task.n_heldout)
     judged = mixture.judged(len(personal.sizes))
     parts, by_client = [], {}
     for number, weights in enumerate(personal.models()):
@@ -144,13 +116,9 @@ def _measure_personal(
         if len(own):
             parts.append(_measure(task, net, own))
         if number in judged:
-            by_client[number] = _by_class(_measure(views(number) if views else task, net), labels, K)
-    joined = (np.concatenate(same) for same in zip(*((p.losses, p.t, p.images) for p in parts), strict=True))
-    return _Measured(*joined), by_client
-
-
-def _by_class(found: _Measured, labels: Tensor, K: int) -> np.ndarray:
-    return _means(found.losses, labels.numpy()[found.images], K)
+            by_client[number] = _measure(views(number) if views else task, net).by_class(K)
+    joined = (np.concatenate(same) for same in zip(*((p.losses, p.t, p.classes) for p in parts), strict=True))
+    return _Passes(*joined), by_client
 
 
 def _means(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
@@ -160,5 +128,5 @@ def _means(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     return np.divide(sums, sizes, out=np.full(count, np.nan), where=sizes > 0)
 
 
-def _plain(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
+def _known(values: np.ndarray) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in values)

@@ -10,6 +10,7 @@ import numpy as np
 import partitions
 from bench.cell.sample import Generated
 from bench.cell.setting import Model, Setting
+from bench.config.ids import likelihood_id
 from bench.data.pixels import to_model_range
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedule import timesteps
@@ -17,19 +18,40 @@ from bench.federation.mixture import judged
 from bench.fidelity.extractors import Extractor
 from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
-from bench.pictures.sheets import pairs_sheet
 from bench.seeds import numpy_stream
 from bench.store.cell_folder import Heartbeat
+from bench.store.files import write_json
+from bench.store.grid_folder import Store
+from bench.store.records import Curve, Diagnostics, Likelihood
 from bench.store.states import read_tensors
 
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 
 
 def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
-    """Scores of the samples and the floor that real images reach.
+    """Scores of the samples and the floor that real images reach, as the result has them.
 
-    For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor.
+    For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor. Scores of
+    the images drawn along training are written to curve.json.
+
+    Raises:
+        FileNotFoundError: if what training left of held-out losses was removed since.
+        Damaged: if that, or the images drawn along training, are not what was written.
     """
+    folder = setting.folder.path
+    diagnostics = Diagnostics.read(folder)
+    if diagnostics is None:
+        raise FileNotFoundError(f"{folder / Diagnostics.FILE} is not there any more")
+    result = _judge_samples(setting, model, made, extractor)
+    spread, clients = _judge_clients(setting, made, extractor, diagnostics.client_loss)
+    if curve := _judge_curve(setting, extractor):
+        write_json(folder / Curve.FILE, {"curve": curve})
+    result["metrics"] |= spread
+    return result | {"clients": clients, "diagnostics": diagnostics.known()}
+
+
+def _judge_samples(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+    """Scores, floor, classes and bootstrap; writes reconstructions.png where there is an autoencoder."""
     cell, data, device = setting.config, setting.data, setting.device
     known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
     shares, n = data.class_shares, len(made.images)
@@ -38,6 +60,7 @@ def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor)
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     floor.pop("class_histogram")
     if model.space is not None:
+        _draw_reconstructions(setting, model)
         originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
         scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, device)["fid"]
@@ -45,7 +68,7 @@ def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor)
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
-def judge_clients(
+def _judge_clients(
     setting: Setting, made: Generated, extractor: Extractor, losses: Sequence[float | None]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
@@ -55,7 +78,7 @@ def judge_clients(
     if setting.config.centralized:
         return {}, []
     data, device = setting.data, setting.device
-    mixes, levels = setting.mixes, setting.config.noise_levels()
+    mixes, levels = setting.mixes, setting.noise
     references = {}
     for number in judged(len(mixes)):
         level, name, images = float(levels[number]), data.digest, data.train_images
@@ -81,7 +104,7 @@ def judge_clients(
     return fid_spread(list(fids.values())), clients
 
 
-def judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
+def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
     data, device = setting.data, setting.device
     drawn = read_tensors(setting.folder.path / "curve.safetensors", sealed=False)
@@ -94,15 +117,32 @@ def judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     ]
 
 
-def draw_reconstructions(setting: Setting, model: Model) -> None:
+def _draw_reconstructions(setting: Setting, model: Model) -> None:
     """Write reconstructions.png: held-out images and what the autoencoder makes of them."""
+    from bench.pictures.sheets import pairs_sheet  # matplotlib: half a second
+
     heldout = setting.data.heldout_images
     originals = heldout[fixed_draw(len(heldout), 16)]
     decoded = model.reconstruct(originals, setting.config.data.range, setting.device)
     pairs_sheet(originals, decoded, setting.folder.path / "reconstructions.png")
 
 
-def bound(setting: Setting, model: Model) -> dict[str, Any]:
+def judge_likelihood(setting: Setting, model: Model, store: Store) -> Likelihood | None:
+    """Bits/dim of held-out images, where the cell asks for them, also written to likelihood.json.
+
+    Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
+    """
+    if not setting.config.evaluation.nll:
+        return None
+    wanted = likelihood_id(setting.config, setting.data.digest, setting.device)
+    known = store.find_likelihood(wanted)
+    if known is None:
+        known = Likelihood(likelihood_id=wanted, **_bound(setting, model))
+    write_json(setting.folder.path / Likelihood.FILE, known.known())
+    return known
+
+
+def _bound(setting: Setting, model: Model) -> dict[str, Any]:
     """Bits/dim with its terms, as likelihood.json has them."""
     started, cell, data = time.perf_counter(), setting.config, setting.data
     e, T = cell.evaluation, cell.diffusion.T

@@ -1,12 +1,11 @@
-"""A trained model's samples: drawn in batches, decoded where they are latents, written with their pictures.
+"""A trained model's samples: drawn in batches, decoded where they are latents.
 
 Where clients keep models of their own, the samples are a mixture (`bench.federation.mixture`), and some clients'
 models draw every image, too, to be judged by themselves.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,11 +14,8 @@ from bench.cell.setting import Model, Setting
 from bench.diffusion import samplers
 from bench.diffusion.guidance import Network, asked_labels, guided
 from bench.federation import mixture
-from bench.pictures.film import save_film
-from bench.pictures.sheets import class_sheet, rows_sheet, sample_sheet
 from bench.store.states import write_tensors
 
-SHEET = 64  # images on the sample sheet
 FILM_IMAGES, FILM_FRAMES = 16, 50
 ROW = 10  # images of each client on their sheet
 
@@ -32,24 +28,27 @@ class Generated:
         images: uint8 (N, C, H, W) on the CPU.
         labels: the classes (N,) asked for, None without any.
         by_client: for personal models the images (N, C, H, W) of each judged client's own model; {} otherwise.
+        film: the first images along the reverse chain, uint8 (at most `FILM_IMAGES`, C, H, W) each.
     """
 
     images: Tensor
     labels: Tensor | None
-    by_client: dict[int, Tensor]
+    by_client: dict[int, Tensor] = field(default_factory=dict)
+    film: list[Tensor] = field(default_factory=list)
 
 
 def generate(setting: Setting, model: Model, tick: Callable[[int], None]) -> Generated:
-    """The cell's samples, also written with sheets of the first ones and a film of how they came to be."""
+    """The cell's samples, written to its folder with what is drawn of them and of nothing that is kept: a film of how
+    the first ones came to be, and a sheet of those of clients' own models.
+    """
+    from bench.pictures.film import save_film  # matplotlib: half a second
+    from bench.pictures.sheets import rows_sheet
+
     folder = setting.folder.path
-    made = draw(setting, model, setting.config.evaluation.n_samples, tick, folder / "film.gif", each=True)
+    made = draw(setting, model, setting.config.evaluation.n_samples, tick, final=True)
     kept = {"images": made.images} | ({} if made.labels is None else {"labels": made.labels})
     write_tensors(folder / "samples.safetensors", kept)
-    if made.labels is None:
-        sample_sheet(made.images[:SHEET], folder / "samples.png")
-    else:
-        class_sheet(made.images, made.labels, setting.data.class_names, folder / "samples.png")
-    sample_sheet(made.images[:SHEET], folder / "samples_viridis.png", colours="viridis")
+    save_film(made.film, folder / "film.gif")
     if made.by_client:
         rows = {f"client {number}": images[:ROW] for number, images in made.by_client.items()}
         rows_sheet(rows, folder / "samples_clients.png")
@@ -57,26 +56,22 @@ def generate(setting: Setting, model: Model, tick: Callable[[int], None]) -> Gen
 
 
 def draw(
-    setting: Setting,
-    model: Model,
-    count: int,
-    tick: Callable[[int], None] = lambda _: None,
-    film: Path | None = None,
-    each: bool = False,
+    setting: Setting, model: Model, count: int, tick: Callable[[int], None] = lambda _: None, final: bool = False
 ) -> Generated:
     """`count` samples, those of the same number from the same noise whatever the strategy.
 
     Args:
-        film: where a film of the first images is written, None for none.
-        each: whether personal models draw all images for each of the judged clients, too.
+        final: whether the first images are filmed, and personal models draw all images for each of the judged clients,
+            too.
     """
     asked = asked_labels(setting.data.class_shares, 0, count)
     labels = asked if setting.config.model.class_conditional else None
     if model.personal is None:
-        return Generated(_draw_all(setting, model, torch.arange(count), asked, tick, film), labels, {})
+        images, film = _draw_all(setting, model, torch.arange(count), asked, tick, final)
+        return Generated(images, labels, film=film)
     whose = mixture.assigned(model.personal.sizes, count)
-    judged = mixture.judged(len(model.personal.sizes)) if each else []
-    images = torch.empty(0)
+    judged = mixture.judged(len(model.personal.sizes)) if final else []
+    images, film = torch.empty(0), []
     by_client: dict[int, Tensor] = {}
     for number, weights in enumerate(model.personal.models()):
         own = (whose == number).nonzero().flatten()
@@ -84,27 +79,27 @@ def draw(
         if not len(numbers):
             continue
         model.net.load_state_dict(weights)
-        made = _draw_all(setting, model, numbers, asked, tick, film if 0 in own else None)
+        made, frames = _draw_all(setting, model, numbers, asked, tick, final and 0 in own)
+        film = film or frames
         images = images if len(images) else made.new_empty(count, *made.shape[1:])
         images[own] = made[own] if number in judged else made
         if number in judged:
             by_client[number] = made
-    return Generated(images, labels, by_client)
+    return Generated(images, labels, by_client, film)
 
 
 def _draw_all(
-    setting: Setting, model: Model, numbers: Tensor, asked: Tensor, tick: Callable[[int], None], film: Path | None
-) -> Tensor:
-    """Images of these numbers in batches."""
+    setting: Setting, model: Model, numbers: Tensor, asked: Tensor, tick: Callable[[int], None], filmed: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Images of these numbers in batches, and the film of the first batch; [] unless it is filmed."""
     parts: list[Tensor] = []
+    film: list[Tensor] = []
     for chosen in numbers.split(setting.config.sampler.batch_size):
-        filmed = film is not None and not parts
-        images, frames = _draw_batch(setting, model, chosen, asked[chosen], filmed)
+        images, frames = _draw_batch(setting, model, chosen, asked[chosen], filmed and not parts)
         parts.append(images)
-        if film is not None and frames:
-            save_film(frames, film)
+        film += frames
         tick(len(chosen))
-    return torch.cat(parts)
+    return torch.cat(parts), film
 
 
 def _draw_batch(

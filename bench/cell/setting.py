@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import partitions
-from bench.cell.autoencoder import CLIENTS, FirstStage, encoded
+from bench.cell.autoencoder import CLIENTS, FirstStage
 from bench.config.cell import CellConfig
 from bench.data.pixels import to_model_range, to_uint8
 from bench.data.sets import Dataset, load_dataset
@@ -27,6 +27,7 @@ from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
 from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
+from strategies.base import Strategy
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
 
@@ -41,7 +42,7 @@ class Model:
         personal: None for one global model. Else `net` is where clients' models are put in turn.
     """
 
-    net: UNet
+    net: nn.Module
     space: LatentSpace | None = None
     personal: Personal | None = None
 
@@ -117,6 +118,10 @@ class Setting:
     results: Path
 
     @cached_property
+    def strategy(self) -> Strategy:
+        return self.config.make_strategy()
+
+    @cached_property
     def parts(self) -> list[np.ndarray]:
         """Per client the indices of its training images."""
         return split(self.config, self.data.train_labels)
@@ -129,27 +134,39 @@ class Setting:
         return np.array(mixes, dtype=np.int64).reshape(-1, K)
 
     @cached_property
-    def noisy(self) -> bool:
-        """Whether any client's images have noise of their own."""
-        return any(self.config.noise_levels())
+    def noise(self) -> list[float]:
+        """Standard deviation of the noise on each client's images, 0 for none; [] for centralized training."""
+        return self.config.noise_levels()
 
     @property
     def seen(self) -> Dataset:
         """The data with each client's noise on its training images, a copy of them where there is noise."""
-        if not self.noisy:
+        if not any(self.noise):
             return self.data
         stream = numpy_stream(self.config.seed, "feature-noise")
-        noisy = partitions.add_noise(self.data.train_images, self.parts, self.config.noise_levels(), stream)
+        noisy = partitions.add_noise(self.data.train_images, self.parts, self.noise, stream)
         return dataclasses.replace(self.data, train_images=noisy)
 
     def seen_by(self, client: int) -> Dataset:
         """The data with one client's noise on all held-out images; of the training images one, which stands for their
         shape.
         """
-        images, level = self.data.heldout_images, self.config.noise_levels()[client]
+        images = self.data.heldout_images
         stream = numpy_stream(0, "heldout-noise", client)
-        noisy = partitions.add_noise(images, [np.arange(len(images))], [level], stream)
+        noisy = partitions.add_noise(images, [np.arange(len(images))], [self.noise[client]], stream)
         return dataclasses.replace(self.data, heldout_images=noisy, train_images=self.data.train_images[:1])
+
+    @cached_property
+    def space(self) -> LatentSpace | None:
+        """The latent space that was trained for the cell, on `device`; None for diffusion of the images themselves.
+
+        Raises:
+            FileNotFoundError: if its file is not there.
+            Damaged: if that is not what was written.
+        """
+        if not self.config.is_latent:
+            return None
+        return FirstStage.from_state(_read(self.folder.path / FirstStage.FILE, "cpu")).space.to(self.device)
 
     @cached_property
     def process(self) -> Process:
@@ -169,18 +186,17 @@ class Setting:
             net = unet(self.config, self.data.channels, self.data.n_classes)
         return net.to(self.device)
 
-    def task(self, space: LatentSpace | None, client: int | None = None) -> DiffusionTask:
-        """What the clients learn: diffusion of the images, or of their latents in `space`.
+    def task(self, client: int | None = None) -> DiffusionTask:
+        """What the clients learn: diffusion of the images, or of their latents.
 
         Args:
             client: whose noise the held-out images have; None for none.
         """
         cell, d = self.config, self.config.diffusion
         data = self.seen if client is None else self.seen_by(client)
-        if space is None:
-            train, heldout = data.train_images.to(self.device), data.heldout_images.to(self.device)
-        else:
-            train, heldout = encoded(data, space, cell.data.range, self.device)
+        train, heldout = data.train_images.to(self.device), data.heldout_images.to(self.device)
+        if self.space is not None:
+            train, heldout = (self.space.encode(to_model_range(x, cell.data.range)) for x in (train, heldout))
         return DiffusionTask(
             self.process,
             train,
@@ -196,11 +212,15 @@ class Setting:
             dtype=cell.dtype,
         )
 
-    def training(self, task: DiffusionTask, net: UNet, tick: Callable[[int], None]) -> FederatedTraining:
-        """The training, ready to yield its rounds."""
+    def training(self, tick: Callable[[int], None]) -> FederatedTraining:
+        """The training, ready to yield its rounds; errors as `space`.
+
+        Args:
+            tick: called with numbers of images as they are trained on.
+        """
         cell, clients = self.config, [torch.from_numpy(part) for part in self.parts]
         return FederatedTraining(
-            cell.make_strategy(), net, task, clients, cell.training, cell.client, cell.seed,
+            self.strategy, self.network(), self.task(), clients, cell.training, cell.client, cell.seed,
             self.folder.path / CLIENTS, tick, cell.ema,
         )  # fmt: skip
 
@@ -212,22 +232,19 @@ class Setting:
             Damaged: if one is not what was written.
         """
         path, net = self.folder.path, self.network()
-        shared = _trained(path / "weights.safetensors", self.device)
+        shared = _read(path / "weights.safetensors", self.device)
         net.load_state_dict(shared)
-        space = None
-        if self.config.is_latent:
-            space = FirstStage.from_state(_trained(path / "autoencoder.safetensors", "cpu")).space.to(self.device)
-        if not self.config.make_strategy().personal:
-            return Model(net.eval(), space)
+        if not self.strategy.personal:
+            return Model(net.eval(), self.space)
 
         def models() -> Iterator[dict[str, Tensor]]:
             for number in range(len(self.parts)):
-                yield shared | _trained(path / PERSONAL / f"{number}.safetensors", self.device)
+                yield shared | _read(path / PERSONAL / f"{number}.safetensors", self.device)
 
-        return Model(net.eval(), space, Personal([len(part) for part in self.parts], models))
+        return Model(net.eval(), self.space, Personal([len(part) for part in self.parts], models))
 
 
-def _trained(path: Path, device: str) -> dict[str, Tensor]:
+def _read(path: Path, device: str) -> dict[str, Tensor]:
     """Tensors that training left in a cell's folder.
 
     Raises:

@@ -1,36 +1,31 @@
 """The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
 
-from functools import partial
+import warnings
 from typing import Any
-
-import numpy as np
-import torch
 
 import partitions
 from bench.cell import environment
 from bench.cell.autoencoder import CLIENTS, FirstStage, first_stage
-from bench.cell.diagnostics import Diagnostics, diagnose, heldout_by_group
+from bench.cell.diagnostics import client_spread, diagnose, heldout_by_group
 from bench.cell.sample import draw
 from bench.cell.setting import PERSONAL, Model, Setting
-from bench.diffusion.autoencoder import LatentSpace
-from bench.federation.checkpoint import Checkpoint
-from bench.federation.ledger import Visit
+from bench.federation.drive import Checkpoint, Watcher, drive
+from bench.federation.ledger import RoundRecord
 from bench.federation.mixture import Personal
 from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.federation.tensors import copy_into, weight_hash
-from bench.pictures.of_a_cell import partition_heatmap
 from bench.store.cell_folder import LOGS, CellFolder, Heartbeat
-from bench.store.files import Damaged, file_hash, remove, write_json
+from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
+from bench.store.grid_folder import Store
 from bench.store.records import Trained
 from bench.store.states import State, write_tensors
 
-# What training leaves, beside train.json, which is written last.
+# What training leaves, beside clients' own parts and train.json, which is written last.
 TRAINED_FILES = (
     "partition.json",
-    "partition.png",
     *LOGS,
-    "autoencoder.safetensors",
+    FirstStage.FILE,
     "diagnostics.json",
     "curve.safetensors",
     "weights.safetensors",
@@ -75,6 +70,38 @@ def forget_checkpoints(folder: CellFolder) -> None:
         remove(folder.path / name)
 
 
+def find_damage(folder: CellFolder) -> str | None:
+    """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
+    trained = folder.trained()
+    if trained is None:
+        return f"{folder.path / 'weights.safetensors'} is missing"
+    for name in trained.files:
+        if not (folder.path / name).exists():
+            return f"{folder.path / name} is missing"
+    for name, why in folder.changed(trained.files).items():
+        return f"{folder.path / name} is damaged ({why})"
+    return None
+
+
+def reuse(store: Store, train_id: str, folder: CellFolder) -> Trained | None:
+    """What training measured, if a cell of this grid was trained by the same settings; its files are copied."""
+    for source in store.find_trained(train_id):
+        if (damage := find_damage(source)) is not None:
+            warnings.warn(f"{damage}; its training is not used again", stacklevel=2)
+            continue
+        record = source.trained()
+        assert record is not None  # it was found
+        names = [name for name in record.files if not name.endswith(".png")]  # older records list a picture, too
+        if source.path != folder.path:
+            for name in names:
+                write_bytes(folder.path / name, (source.path / name).read_bytes())
+        record = record.model_copy(update={"files": {name: record.files[name] for name in names}})
+        write_json(folder.path / Trained.FILE, record.known())
+        forget_checkpoints(folder)
+        return record
+    return None
+
+
 def train(setting: Setting, train_id: str, every: int = 0, stand: State | None = None) -> Trained:
     """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter.
 
@@ -92,9 +119,9 @@ def train(setting: Setting, train_id: str, every: int = 0, stand: State | None =
             folder.quarantine(CLIENTS, str(error))
         _forget_rounds(folder)
         trained = _train(setting, every, None)
-    files = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
-    there = {name: digest for name in files if (digest := file_hash(folder.path / name)) is not None}
-    made = {"train_id": train_id, **trained, "environment": environment.describe(setting.device), "files": there}
+    names = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
+    files = {name: digest for name in names if (digest := file_hash(folder.path / name)) is not None}
+    made = {"train_id": train_id, **trained, "environment": environment.describe(setting.device), "files": files}
     record = Trained.model_validate(made)
     write_json(folder.path / Trained.FILE, record.known())
     forget_checkpoints(folder)
@@ -103,100 +130,116 @@ def train(setting: Setting, train_id: str, every: int = 0, stand: State | None =
 
 def _train(setting: Setting, every: int, stand: State | None) -> dict[str, Any]:
     """Train to the weights' file; what train.json tells of it."""
-    skew = _report_partition(setting)
-    first = _first_stage(setting, every)
-    space = first.space if first else None
-    run, known = _run_rounds(setting, space, every, stand)
-    personal = _keep_personal(run, setting.folder)
-    copy_into(dict(run.net.state_dict()), run.evaluated())
-    live = run.net.state_dict()  # where clients' own models are put in turn when they are diagnosed
-    weights = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in live.items()
-    }
-    diagnostics = _diagnose(setting, space, run)
-    write_tensors(setting.folder.path / "weights.safetensors", weights)
-    metrics = {key: value for key, value in known.items() if key not in ("round", "seconds", "time")}
+    folder = setting.folder
+    metrics = _describe_split(setting)
+    autoencoder = _train_autoencoder(setting, every)
+    run, last = _train_rounds(setting, every, stand)
+    personal = _keep_personal(run, folder)
+    evaluated = run.evaluated()
+    weights = {name: evaluated[name] for name in run.net.state_dict()}
+    metrics |= _diagnose(setting, run) | run.report() | autoencoder
+    write_tensors(folder.path / "weights.safetensors", weights)
+    measured = {key: value for key, value in last.items() if key not in ("round", "seconds", "time")}
     return {
         "weight_hash": weight_hash(weights),
         "personal_hashes": personal,
-        "metrics": metrics
-        | skew
-        | diagnostics.metrics()
-        | run.report()
-        | (first.metrics if first else {})
-        | {"rounds": int(known["round"]), "train_seconds": known["seconds"]},
+        "metrics": measured | metrics | {"rounds": int(last["round"]), "train_seconds": last["seconds"]},
     }
 
 
-def find_damage(folder: CellFolder) -> str | None:
-    """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
-    trained = folder.trained()
-    if trained is None:
-        return f"{folder.path / 'weights.safetensors'} is missing"
-    for name in trained.files:
-        if not (folder.path / name).exists():
-            return f"{folder.path / name} is missing"
-    for name, why in folder.changed(trained.files).items():
-        return f"{folder.path / name} is damaged ({why})"
-    return None
+def _describe_split(setting: Setting) -> dict[str, float]:
+    """Write partition.json; the scalar skew for the table. Nothing for centralized training."""
+    if setting.config.centralized:
+        return {}
+    data = setting.data
+    report = partitions.skew_report(data.train_labels.numpy(), setting.parts, data.n_classes, setting.noise)
+    write_json(setting.folder.path / "partition.json", report.as_dict())
+    return {"skew_tv": report.total_variation_mean}
 
 
-def _first_stage(setting: Setting, every: int) -> FirstStage | None:
-    """For latent diffusion, the trained autoencoder, also written to autoencoder.safetensors."""
+def _train_autoencoder(setting: Setting, every: int) -> dict[str, float]:
+    """For latent diffusion, train the autoencoder; what it measured."""
     cell, folder = setting.config, setting.folder
     if not cell.is_latent:
-        return None
+        return {}
     share = 1.0 if cell.centralized or cell.latent.mode == "central" else cell.training.participation
     images = int(cell.latent.epochs * len(setting.data.train_labels) * share)
     heartbeat = Heartbeat(folder, "autoencoder", max(1, images))
-    made = first_stage(setting, heartbeat.tick, Checkpoint(folder.path / AUTOENCODER, every))
-    write_tensors(folder.path / "autoencoder.safetensors", made.state())
-    return made
+    return first_stage(setting, heartbeat.tick, Checkpoint(folder.path / AUTOENCODER, every)).metrics
 
 
-def _run_rounds(
-    setting: Setting, space: LatentSpace | None, every: int, stand: State | None
-) -> tuple[FederatedTraining, dict[str, float]]:
-    """All rounds from where the training stands, written to the logs, with the images that are drawn between them.
+def _train_rounds(setting: Setting, every: int, stand: State | None) -> tuple[FederatedTraining, dict[str, float]]:
+    """All rounds from where the training stands, with their logs and the images that are drawn between them.
 
     Returns:
         The run, and the last round's record with the last known value of what is undefined in it.
     """
-    cell, folder, data = setting.config, setting.folder, setting.data
-    total = cell.training.rounds * cell.training.local_epochs * len(data.train_labels)
+    cell, folder = setting.config, setting.folder
+    total = cell.training.rounds * cell.training.local_epochs * len(setting.data.train_labels)
     heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
-    net = setting.network()
-    run = setting.training(setting.task(space), net, heartbeat.tick)
-    kept: State = {"told": {}, "curve": {}}
-    if stand is not None:
-        run.restore(stand["run"])
-        kept |= stand["kept"]
-        heartbeat.tick(kept["told"]["samples"])
-    model = Model(net, space.to(setting.device) if space else None, personal_models(run))
-    known = not (run.strategy.personal or setting.noisy)  # else clients' losses need passes of their own
-    mixes = setting.mixes if known else setting.mixes[:0]
-    point, drawn_every = Checkpoint(folder.path / CHECKPOINT, every), cell.evaluation.curve_every
-    curve, told = kept["curve"], kept["told"]
-    for last in run.rounds():
-        told.update(last.as_dict())
-        folder.append("clients.jsonl", [{"round": last.round} | visit.as_dict() for visit in run.visits])
-        folder.append("steps.jsonl", [_steps(last.round, visit) for visit in run.visits if visit.steps])
-        groups = heldout_by_group(run.heldout_errors, data.heldout_labels, mixes)
-        folder.append("heldout.jsonl", [{"round": last.round} | groups])
-        folder.append("metrics.jsonl", [last.as_dict()])  # last: who sees it finds the others
-        if drawn_every and (last.round % drawn_every == 0 or last.round == cell.training.rounds):
-            net.eval()
-            curve[str(last.round)] = draw(setting, model, cell.evaluation.curve_samples).images
-        if point.due(last.round, cell.training.rounds):
-            point.save(run, kept | {"logs": folder.log_marks()})
-    if curve:
-        write_tensors(folder.path / "curve.safetensors", curve)
-    return run, told
+    run, logs, curve = setting.training(heartbeat.tick), _Logs(setting), _Curve(setting)
+    drive(run, Checkpoint(folder.path / CHECKPOINT, every), [logs, curve], stand)
+    if curve.images:
+        write_tensors(folder.path / "curve.safetensors", curve.images)
+    return run, logs.last
 
 
-def _steps(number: int, visit: Visit) -> dict[str, Any]:
-    """A line of steps.jsonl; six digits are more than a picture or a smoothed curve can show."""
-    return {"round": number, "client": visit.client, "loss": [float(f"{loss:.6g}") for loss in visit.step_losses]}
+class _Logs(Watcher):
+    """Appends each round to the cell's logs.
+
+    Attributes:
+        last: the last known value of each of a round's numbers.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.last: dict[str, float] = {}
+        self._folder, self._labels = setting.folder, setting.data.heldout_labels
+        apart = setting.strategy.personal or any(setting.noise)  # then clients' losses need passes of their own
+        self._mixes = setting.mixes[:0] if apart else setting.mixes
+
+    def restore(self, kept: State) -> None:
+        self.last = kept["told"]
+
+    def after_round(self, run: FederatedTraining, record: RoundRecord) -> None:
+        number, folder = {"round": record.round}, self._folder
+        folder.append("clients.jsonl", [number | visit.as_dict() for visit in run.visits])
+        steps = [visit for visit in run.visits if visit.steps]
+        # Six digits are more than a picture or a smoothed curve can show.
+        losses = [[float(f"{loss:.6g}") for loss in visit.step_losses] for visit in steps]
+        folder.append(
+            "steps.jsonl",
+            [number | {"client": v.client, "loss": loss} for v, loss in zip(steps, losses, strict=True)],
+        )
+        folder.append("heldout.jsonl", [number | heldout_by_group(run.heldout_errors, self._labels, self._mixes)])
+        folder.append("metrics.jsonl", [record.as_dict()])  # last: who sees it finds the others
+        self.last |= record.as_dict()
+
+    def kept(self) -> State:
+        return {"told": self.last, "logs": self._folder.log_marks()}
+
+
+class _Curve(Watcher):
+    """Draws images every `evaluation.curve_every` rounds, and after the last.
+
+    Attributes:
+        images: uint8 (N, C, H, W) by the round's number as text.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.images: State = {}
+        self._setting = setting
+
+    def restore(self, kept: State) -> None:
+        self.images = kept["curve"]
+
+    def after_round(self, run: FederatedTraining, record: RoundRecord) -> None:
+        evaluation, rounds = self._setting.config.evaluation, run.training.rounds
+        if evaluation.curve_every and (record.round % evaluation.curve_every == 0 or record.round == rounds):
+            model = Model(run.net.eval(), self._setting.space, personal_models(run))
+            self.images[str(record.round)] = draw(self._setting, model, evaluation.curve_samples).images
+
+    def kept(self) -> State:
+        return {"curve": self.images}
 
 
 def personal_models(run: FederatedTraining) -> Personal | None:
@@ -216,32 +259,11 @@ def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]
     return hashes
 
 
-def _diagnose(setting: Setting, space: LatentSpace | None, run: FederatedTraining) -> Diagnostics:
-    """Held-out losses by timestep, class and client, also written as diagnostics.json."""
-    data, task = setting.data, run.task
-    assert isinstance(task, DiffusionTask)
-    views = partial(setting.task, space) if setting.noisy else None
-    personal = personal_models(run)
-    made = diagnose(task, run.net, data.heldout_labels, data.class_names, setting.mixes, personal, views)
-    write_json(setting.folder.path / "diagnostics.json", made.as_dict())
-    return made
-
-
-def _report_partition(setting: Setting) -> dict[str, float]:
-    """Write partition.json and its heat map; the scalar skew for the table. Nothing for centralized training."""
-    cell, data, folder = setting.config, setting.data, setting.folder
-    if cell.centralized:
-        return {}
-    noise = cell.noise_levels()
-    report = partitions.skew_report(data.train_labels.numpy(), setting.parts, data.n_classes, noise)
-    write_json(folder.path / "partition.json", report.as_dict())
-    beta = "" if cell.beta is None else f", beta = {cell.beta:g}"
-    assert cell.partition is not None
-    partition_heatmap(
-        np.asarray(report.histogram),
-        data.class_names,
-        folder.path / "partition.png",
-        f"{cell.partition.name}, {cell.n_clients} clients{beta}, seed {cell.seed}",
-        noise,
-    )
-    return {"skew_tv": report.total_variation_mean}
+def _diagnose(setting: Setting, run: FederatedTraining) -> dict[str, float]:
+    """Write diagnostics.json, the held-out losses by timestep, class and client; the spread over clients."""
+    copy_into(dict(run.net.state_dict()), run.evaluated())
+    assert isinstance(run.task, DiffusionTask)
+    views = setting.task if any(setting.noise) else None
+    made = diagnose(run.task, run.net, setting.data.class_names, setting.mixes, personal_models(run), views)
+    write_json(setting.folder.path / "diagnostics.json", made.known())
+    return client_spread(made.client_loss)

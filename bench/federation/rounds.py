@@ -43,7 +43,7 @@ class FederatedTraining:
         clients: per client the indices (N_i,) of its images; sorted here, since an order of storage is no data.
         seed: root of all draws.
         folder: where clients' states lie between their visits.
-        tick: called with the number of images of each batch, for progress.
+        tick: called with the number of images of each batch, and of all before where a run goes on, for progress.
         ema: whether and how a moving average of the weights is kept; it is what is evaluated then.
         server: the strategy's state; `server["params"]` is the global model, see `strategies.base`.
         average: the moving average of the global model, None where none is kept.
@@ -125,6 +125,7 @@ class FederatedTraining:
         self._done, self._seconds, self.server = state["done"], state["seconds"], state["server"]
         self._ledger = Ledger(**state["ledger"])
         self.average = state["average"] or None
+        self.tick(self._ledger.samples)
 
     def forget_older(self) -> None:
         """Remove clients' states that only an older snapshot needs."""

@@ -1,4 +1,4 @@
-"""Pictures of one cell: its partition, its rounds by client and class, its held-out losses."""
+"""Pictures of one cell from the files in its folder: partition, rounds, held-out losses, samples."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,20 +10,93 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from bench.config.names import cell_name
 from bench.federation.mixture import spread
 from bench.pictures.axes import WIDTH, apart, distinct, key, log_axis, plain, say
+from bench.pictures.sheets import class_sheet, sample_sheet
 from bench.pictures.style import COLOURS, MARKERS, Array, save
+from bench.store import locks
 from bench.store.cell_folder import CellFolder
-from bench.store.records import Diagnostics, Heldout, Likelihood, Manifest, Visit
+from bench.store.files import Damaged, file_hash, read_json, write_json
+from bench.store.records import Diagnostics, Heldout, Likelihood, Manifest, Partition, Result, Trained, Visit
+from bench.store.states import read_tensors
 
+PICTURES = ("partition.png", "rounds.png", "diagnostics.png", "samples.png", "samples_viridis.png")
+SHEET = 64  # samples on their sheet
 LINES_SHOWN = 12  # up to so many clients or classes have a line each
 _OUTCOME_COLOURS = ("white", "#BFD9EA", "#56B4E9", "#E69F00", "#B02020")  # the first: not drawn in the round
 COUNTED_CLIENTS = 25  # up to so many clients, each count is written into its field
 CLIENTS_SHOWN = 100  # where each has a row or a bar
 OUTCOMES = ("arrived", "part of its steps", "dropped", "failed")
+Panels = Sequence[Callable[[Axes], None]]
+
+
+def draw(folder: CellFolder) -> list[str]:
+    """Draw those of `PICTURES` that the cell has data for, from its files alone; their names.
+
+    Raises:
+        Damaged: if the samples are not what was written.
+    """
+    manifest = folder.read(Manifest)
+    if manifest is None:
+        return []
+    title, names = cell_name(manifest.labels), manifest.data.class_names if manifest.data else ()
+    drawn = []
+    if partition := folder.read(Partition):
+        drawn.append("partition.png")
+        split = partition_title(manifest)
+        partition_heatmap(np.array(partition.histogram), names, folder.path / drawn[-1], split, partition.noise)
+        if draw_rounds(folder, folder.path / "rounds.png", title):
+            drawn.append("rounds.png")
+    if diagnostics := folder.read(Diagnostics):
+        drawn.append("diagnostics.png")
+        draw_diagnostics(diagnostics, folder.path / drawn[-1], title, folder.read(Likelihood))
+    samples = read_tensors(folder.path / "samples.safetensors", sealed=False)
+    if samples is not None:
+        drawn += ["samples.png", "samples_viridis.png"]
+        if "labels" in samples:
+            class_sheet(samples["images"], samples["labels"], names, folder.path / "samples.png")
+        else:
+            sample_sheet(samples["images"][:SHEET], folder.path / "samples.png")
+        sample_sheet(samples["images"][:SHEET], folder.path / "samples_viridis.png", colours="viridis")
+    return drawn
+
+
+def draw_again(folder: CellFolder) -> str | None:
+    """Draw a finished cell's pictures anew, and record their digests; why not, if it was not done.
+
+    Digests of pictures leave the cell's records first and come back last: if it is killed in between, no record relies
+    on what is gone.
+    """
+    with locks.hold(folder.path, "pictures") as held:
+        if not held:
+            return "another process works at it"
+        try:
+            records = {kind.FILE: read_json(folder.path / kind.FILE) or {} for kind in (Trained, Result)}
+        except Damaged as error:
+            return f"one of its records is damaged ({error})"
+        listed = {name: files for name, record in records.items() if (files := record.get("files"))}
+        data = {file: digest for files in listed.values() for file, digest in files.items() if file not in PICTURES}
+        if changed := folder.changed(data):
+            return "; ".join(f"{name} is damaged ({why})" for name, why in changed.items())
+        for name, files in listed.items():
+            rest = {file: digest for file, digest in files.items() if file not in PICTURES}
+            write_json(folder.path / name, records[name] | {"files": rest})
+        digests = {name: file_hash(folder.path / name) for name in draw(folder)}
+        for name, files in listed.items():
+            now = {file: digests.get(file, digest) for file, digest in files.items()}
+            write_json(folder.path / name, records[name] | {"files": now})
+    return None
+
+
+def partition_title(manifest: Manifest) -> str:
+    """The split's name, e.g. "dirichlet, 5 clients, beta = 0.1, seed 0"."""
+    cell = manifest.config
+    beta = "" if cell["beta"] is None else f", beta = {cell['beta']:g}"
+    return f"{cell['partition']['name']}, {cell['n_clients']} clients{beta}, seed {cell['seed']}"
 
 
 def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
@@ -38,23 +111,28 @@ def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
     panels = list_panels(visits, groups, n, data.class_names if data else ())
     if not panels:
         return False
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    keyed = n <= LINES_SHOWN
-    figure = Figure(figsize=(WIDTH * columns / 3, 0.35 + 2.15 * lines + 0.25 * keyed), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    places = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for axes, draw in zip(places, panels, strict=False):
-        plain(axes)
-        draw(axes)
-    for axes in places[len(panels) :]:
-        axes.set_axis_off()
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    lines, keyed = -(-len(panels) // columns), n <= LINES_SHOWN
+    figure = _frame(title, panels, columns, (WIDTH * columns / 3, 0.35 + 2.15 * lines + 0.25 * keyed))
     if keyed:
         names = [f"{client}" if client else "client 0" for client in range(n)]
         settings: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 7}
         figure.legend([key(distinct(client)) for client in range(n)], names, ncols=n, **settings)
     save(figure, path)
     return True
+
+
+def _frame(title: str, panels: Panels, columns: int, size: tuple[float, float]) -> Figure:
+    """The panels in rows of so many columns."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    places = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat)
+    for axes, draw_panel in zip(places, panels, strict=False):
+        plain(axes)
+        draw_panel(axes)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    return figure
 
 
 def list_panels(
@@ -210,42 +288,35 @@ def draw_diagnostics(diagnostics: Diagnostics, path: Path, title: str, likelihoo
         partial(_draw_loss_by_class, told=diagnostics),
     ]
     if diagnostics.client_loss:
-        panels.append(partial(_draw_loss_by_client, losses=_floats(diagnostics.client_loss)))
+        panels.append(partial(_draw_loss_by_client, losses=np.array(diagnostics.client_loss, dtype=float)))
     if likelihood:
         panels.append(partial(_draw_bits_by_time, told=likelihood, edges=diagnostics.t_edges))
-    figure = Figure(figsize=(0.2 + 2.35 * len(panels), 2.5), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-        draw(axes)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3, lw=0.5)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
-
-
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """NaN for what is not known."""
-    return np.array(values, dtype=float)
+    save(_frame(title, panels, len(panels), (0.2 + 2.35 * len(panels), 2.5)), path)
 
 
 def _draw_loss_by_time(axes: Axes, told: Diagnostics) -> None:
-    losses = _floats(told.t_loss)
-    axes.stairs(losses, told.t_edges, baseline=None, color=COLOURS[0], lw=1.6)
+    _draw_steps(axes, np.array(told.t_loss, dtype=float), told.t_edges, COLOURS[0])
     axes.set_title("held-out loss by timestep", fontsize=8)
     axes.set_xlabel("t", fontsize=8, labelpad=1)
-    _log_ticks(axes)
+
+
+def _draw_steps(axes: Axes, values: Array, edges: Sequence[int], colour: str) -> None:
+    """A step a bin of timesteps, on a log axis."""
+    axes.stairs(values, edges, baseline=None, color=colour, lw=1.6)
+    positive = values[values > 0]  # NaN is not
+    if len(positive):
+        log_axis(axes, "y", float(positive.min()), float(positive.max()))
 
 
 def _draw_loss_by_class(axes: Axes, told: Diagnostics) -> None:
-    losses, names = _floats(told.class_loss), told.class_names
+    losses, names = np.array(told.class_loss, dtype=float), told.class_names
     axes.bar(range(len(losses)), losses, color=COLOURS[5], width=0.8)
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, **(slanted if max(map(len, names), default=0) > 2 else {}))
     axes.set_title("by class", fontsize=8)
 
 
-def _draw_loss_by_client(axes: Axes, losses: NDArray[np.float64]) -> None:
+def _draw_loss_by_client(axes: Axes, losses: Array) -> None:
     """A dot a client, their mean and one standard deviation to both sides."""
     mean, sd = float(np.nanmean(losses)), float(np.nanstd(losses))
     axes.axhspan(mean - sd, mean + sd, color="#999999", alpha=0.25, lw=0)
@@ -260,26 +331,14 @@ def _draw_loss_by_client(axes: Axes, losses: NDArray[np.float64]) -> None:
 def _draw_bits_by_time(axes: Axes, told: Likelihood, edges: Sequence[int]) -> None:
     """The bound's terms, summed over each bin of timesteps; a bin without a term has no line."""
     held, _ = np.histogram(told.kept, bins=edges)
-    bits, _ = np.histogram(told.kept, bins=edges, weights=_floats(told.terms))
-    axes.stairs(np.where(held > 0, bits, np.nan), edges, baseline=None, color=COLOURS[2], lw=1.6)
-    total, prior = (_finite(value, digits) for value, digits in ((told.bits_per_dim, ".3f"), (told.prior, ".1g")))
+    bits, _ = np.histogram(told.kept, bins=edges, weights=np.array(told.terms, dtype=float))
+    _draw_steps(axes, np.where(held > 0, bits, np.nan), edges, COLOURS[2])
+    total, prior = (
+        "not finite:" if value is None else format(value, digits)
+        for value, digits in ((told.bits_per_dim, ".3f"), (told.prior, ".1g"))
+    )
     axes.set_title(f"{total} bits/dim by timestep", fontsize=8)
     axes.set_xlabel(f"t (and {prior} of the prior)", fontsize=8, labelpad=1)
-    _log_ticks(axes)
-
-
-def _finite(value: float | None, digits: str) -> str:
-    """A number as text; what is not finite is None in the files, and may still be itself in memory."""
-    return "not finite:" if value is None or not np.isfinite(value) else format(value, digits)
-
-
-def _log_ticks(axes: Axes) -> None:
-    """A log axis with ticks at 1, 2, 5 of each decade, or at whole decades where there are many."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def partition_heatmap(

@@ -111,7 +111,16 @@ class Environment(Record):
 
 
 class Diagnostics(Record):
-    """diagnostics.json, and a part of the result: see `bench.cell.diagnostics.Diagnostics`."""
+    """diagnostics.json, and a part of the result: mean squared errors of the predicted noise, by groups.
+
+    Attributes:
+        draws: passes of each held-out image.
+        t_edges: (bins + 1,) timesteps; bin k holds t_edges[k] <= t < t_edges[k + 1].
+        t_loss: (bins,), None for a bin without a timestep.
+        class_names, class_loss: of the images' classes, None for a class without held-out images.
+        client_loss: (n,), the loss on each client's own mix of classes, None for a client none of whose classes is held
+            out; () for centralized training.
+    """
 
     FILE = "diagnostics.json"
     draws: int | None = None
@@ -145,6 +154,7 @@ class Manifest(Record):
     resumed: int | None = None
     labels: dict[str, Any] = {}
     result_version: int | None = None
+    config: dict[str, Any] = {}
     data: DataSet | None = None
     extractor: ExtractorUsed | None = None
     environment: Environment = Environment()

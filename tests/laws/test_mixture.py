@@ -1,5 +1,7 @@
 """Personal models as a mixture: which client's model judges and draws which image."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,12 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
 MIXES = np.array([[5, 0, 0], [0, 2, 2]])
 
 
+@pytest.fixture
+def task(task):
+    """With classes."""
+    return dataclasses.replace(task, heldout_labels=LABELS)
+
+
 def personal_of(nets):
     return Personal([30, 10], lambda: iter([dict(net.state_dict()) for net in nets]))
 
@@ -82,15 +90,15 @@ def two_nets():
 
 def test_clients_are_diagnosed_by_their_own_models(task):
     nets = two_nets()
-    found = diagnose(task, small_net(), LABELS, list("abc"), MIXES, personal_of(nets))
-    alone = [diagnose(task, net, LABELS, list("abc"), MIXES) for net in nets]
-    assert found.client_loss == pytest.approx([alone[0].client_loss[0], alone[1].client_loss[1]])
+    found = diagnose(task, small_net(), list("abc"), MIXES, personal_of(nets))
+    alone = [diagnose(task, net, list("abc"), MIXES) for net in nets]
+    assert found.client_loss == pytest.approx((alone[0].client_loss[0], alone[1].client_loss[1]))
     assert alone[0].client_loss[1] != pytest.approx(alone[1].client_loss[1])
 
 
 def test_losses_by_class_of_personal_models_are_the_mixtures(task):
     nets = two_nets()
-    found = diagnose(task, small_net(), LABELS, list("abc"), MIXES, personal_of(nets))
+    found = diagnose(task, small_net(), list("abc"), MIXES, personal_of(nets))
     whose = mixture.assigned([30, 10], 10)
     errors = torch.zeros(10, dtype=torch.float64)
     for batch in task.heldout_batches(DRAWS):
@@ -103,13 +111,11 @@ def test_losses_by_class_of_personal_models_are_the_mixtures(task):
 
 
 def test_clients_that_see_other_images_are_diagnosed_on_those(task):
-    from dataclasses import replace
-
-    inverted = replace(task, heldout=255 - task.heldout)
+    inverted = dataclasses.replace(task, heldout=255 - task.heldout)
     net = small_net()
-    found = diagnose(task, net, LABELS, list("abc"), MIXES, views=lambda number: (task, inverted)[number])
-    plain, other = (diagnose(view, net, LABELS, list("abc"), MIXES) for view in (task, inverted))
-    assert found.client_loss == pytest.approx([plain.client_loss[0], other.client_loss[1]])
+    found = diagnose(task, net, list("abc"), MIXES, views=lambda number: (task, inverted)[number])
+    plain, other = (diagnose(view, net, list("abc"), MIXES) for view in (task, inverted))
+    assert found.client_loss == pytest.approx((plain.client_loss[0], other.client_loss[1]))
     assert found.class_loss == plain.class_loss
 
 

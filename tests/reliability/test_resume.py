@@ -12,7 +12,7 @@ from bench.cell.run import run_cell
 from bench.cell.setting import PERSONAL, Setting, load_data
 from bench.cell.train import AUTOENCODER, CHECKPOINT, find_checkpoint, train
 from bench.federation import rounds as loop
-from bench.federation.checkpoint import Checkpoint
+from bench.federation.drive import Checkpoint
 from bench.store.cell_folder import LOGS
 from bench.store.files import Damaged, read_json, read_lines
 from bench.store.states import load_state, save_state

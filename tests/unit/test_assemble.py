@@ -4,10 +4,10 @@ from functools import cache
 
 import pytest
 
-from bench.cell.autoencoder import FirstStage, encoded, first_stage
+from bench.cell.autoencoder import first_stage
 from bench.cell.setting import Setting, load_data
 from bench.config.grid_file import load_grid
-from bench.federation.checkpoint import Checkpoint
+from bench.federation.drive import Checkpoint
 from bench.federation.tensors import weight_hash
 from bench.store.cell_folder import CellFolder
 
@@ -19,15 +19,13 @@ def trained(tmp_path, *overrides, rounds=1):
     """The hash of what would be evaluated after training."""
     (cell,) = load_grid("smoke", [*SMALL, f"training.rounds={rounds}", *overrides]).cells
     setting = Setting(cell, load_data(cell, None), "cpu", CellFolder(tmp_path), tmp_path)
-    space = None
     if cell.is_latent:
-        stage = first_stage(setting, lambda _: None, Checkpoint(tmp_path / "checkpoint", 0))
-        space = FirstStage.from_state(stage.state()).space
-        assert encoded(setting.data, space, cell.data.range, "cpu")[0].shape[1:] == setting.shape
-    net = setting.network()
-    for _ in setting.training(setting.task(space), net, lambda _: None).rounds():
+        first_stage(setting, lambda _: None, Checkpoint(tmp_path / "checkpoint", 0))
+        assert setting.task().images.shape[1:] == setting.shape
+    run = setting.training(lambda _: None)
+    for _ in run.rounds():
         pass
-    return weight_hash(dict(net.named_parameters()))
+    return weight_hash(dict(run.net.named_parameters()))
 
 
 LEARNED = ["diffusion.variance=learned", "diffusion.loss=hybrid"]

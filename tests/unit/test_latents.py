@@ -7,7 +7,7 @@ from bench.cell import autoencoder as latents
 from bench.cell.setting import Setting, load_data
 from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
-from bench.federation.checkpoint import Checkpoint
+from bench.federation.drive import Checkpoint
 from bench.store.cell_folder import CellFolder
 from bench.store.states import read_tensors
 from strategies import registry
@@ -97,7 +97,7 @@ def test_the_state_of_a_first_stage_comes_back(make):
 def test_the_task_learns_standardised_latents(make, tmp_path):
     setting = setting_of(cell_of(), tmp_path)
     stage, _ = make(setting.config)
-    task = setting.task(stage.space)
+    task = setting.task()
     assert task.images.shape == (120, 4, 4, 4)
     assert task.heldout.shape == (20, 4, 4, 4)
     torch.testing.assert_close(task.images.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)

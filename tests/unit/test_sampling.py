@@ -53,8 +53,6 @@ def test_files_hold_what_is_returned(tmp_path):
     assert torch.equal(kept["labels"], made.labels)
     assert {path.name for path in tmp_path.iterdir()} == {
         "samples.safetensors",
-        "samples.png",
-        "samples_viridis.png",
         "film.gif",
     }
 
