@@ -1,6 +1,6 @@
 """Pictures of one cell from the files in its folder: partition, rounds, held-out losses, samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,30 +66,34 @@ def draw(folder: CellFolder) -> list[str]:
 
 
 def draw_again(folder: CellFolder) -> str | None:
-    """Draw a finished cell's pictures anew, and record their digests; why not, if it was not done.
+    """Draw a finished cell's pictures again, and record their digests; why not, if it was not done.
 
-    Digests of pictures leave the cell's records first and come back last: if it is killed in between, no record relies
-    on what is gone.
+    Their digests leave the result first and come back last: if it is killed in between, no record relies on a file that
+    is gone. Older train.json list a picture; they do so no more.
     """
     with locks.hold(folder.path, "pictures") as held:
         if not held:
             return "another process works at it"
         try:
-            records = {kind.FILE: read_json(folder.path / kind.FILE) or {} for kind in (Trained, Result)}
+            result, trained = (read_json(folder.path / kind.FILE) for kind in (Result, Trained))
         except Damaged as error:
             return f"one of its records is damaged ({error})"
-        listed = {name: files for name, record in records.items() if (files := record.get("files"))}
-        data = {file: digest for files in listed.values() for file, digest in files.items() if file not in PICTURES}
-        if changed := folder.changed(data):
+        if result is None or trained is None:
+            return "its training or its result is not finished"
+        listed, needed = result["files"], trained["files"]
+        if changed := folder.changed(_without_pictures(listed | needed)):
             return "; ".join(f"{name} is damaged ({why})" for name, why in changed.items())
-        for name, files in listed.items():
-            rest = {file: digest for file, digest in files.items() if file not in PICTURES}
-            write_json(folder.path / name, records[name] | {"files": rest})
-        digests = {name: file_hash(folder.path / name) for name in draw(folder)}
-        for name, files in listed.items():
-            now = {file: digests.get(file, digest) for file, digest in files.items()}
-            write_json(folder.path / name, records[name] | {"files": now})
+        kept = {name: digest for name, digest in _without_pictures(listed).items() if name != Trained.FILE}
+        write_json(folder.path / Result.FILE, result | {"files": kept})
+        if (rest := _without_pictures(needed)) != needed:
+            write_json(folder.path / Trained.FILE, trained | {"files": rest})
+        digests = {name: file_hash(folder.path / name) for name in (Trained.FILE, *draw(folder))}
+        write_json(folder.path / Result.FILE, result | {"files": listed | digests})
     return None
+
+
+def _without_pictures(files: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if name not in PICTURES}
 
 
 def partition_title(manifest: Manifest) -> str:

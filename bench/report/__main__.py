@@ -1,6 +1,7 @@
 """The command line: tables, figures and a page of a grid's results. ``python -m bench.report --help`` tells all.
 
 Nothing else is read, and no cell is run: what it writes can be deleted and made again. A grid writes it at its end.
+With ``--cells`` the pictures in the cells' own folders are drawn again, too.
 
 Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
@@ -10,10 +11,14 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +41,25 @@ def work(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     wishes = Wishes(options.baseline, options.metrics, options.width, options.siunitx, options.claims)
     with writing(root):
+        if options.cells:
+            draw_cells(root, console)
         report = write_report(root, wishes)
     show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
     return command.DONE
+
+
+def draw_cells(root: Path, console: "Console") -> None:
+    """Draw the pictures of all finished cells again, from the files in their folders; say which are not."""
+    from bench.pictures.of_a_cell import draw_again
+    from bench.store.grid_folder import Store
+
+    store = Store(root)
+    finished = [folder for cell in store.planned() if (folder := store.cell(cell.cell_id)).state() == "done"]
+    reasons = {folder.path: why for folder in finished if (why := draw_again(folder)) is not None}
+    for path, why in reasons.items():
+        console.print(f"warning: {path}: {why}; its pictures are left as they are", markup=False, soft_wrap=True)
+    drawn = len(finished) - len(reasons)
+    console.print(f"pictures of {drawn} of {len(finished)} finished cells drawn again", markup=False, soft_wrap=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"
     )
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
+    p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
     return p
 
