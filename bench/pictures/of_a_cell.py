@@ -146,8 +146,8 @@ def list_panels(
     panels: list[Callable[[Axes], None]] = []
     if visits:
         drift, loss = (by_client(visits, n, name) for name in ("drift", "loss"))
-        panels.append(partial(_draw_members, table=drift, name=r"drift $\|w_i - w\|$", what="clients"))
-        panels.append(partial(_draw_members, table=loss, name="local loss", what="clients"))
+        panels.append(partial(_draw_members, table=drift, name=r"drift $\|w_i - w\|$"))
+        panels.append(partial(_draw_members, table=loss, name="local loss"))
         panels.append(partial(_draw_bytes, sent=megabytes(visits, n)))
         if any(visit.outcome != "arrived" or visit.work < 1 for visit in visits):
             panels.append(partial(_draw_outcomes, table=outcomes(visits, n)))
@@ -156,11 +156,11 @@ def list_panels(
         panels.append(partial(_draw_classes, table=classes, names=class_names))
     clients = by_member(groups, "client_loss")
     if clients.size:
-        panels.append(partial(_draw_members, table=clients, name="held-out loss by client", what="clients"))
+        panels.append(partial(_draw_members, table=clients, name="held-out loss by client"))
     return panels
 
 
-def _draw_members(axes: Axes, table: Array, name: str, what: str) -> None:
+def _draw_members(axes: Axes, table: Array, name: str, what: str = "clients") -> None:
     """A line a member, across rounds in which it took no part; of many their range, middle half and median."""
     few = table.shape[1] <= LINES_SHOWN
     title = name if few else f"{name}\n{table.shape[1]:,} {what}: range, middle half, median"
@@ -177,18 +177,10 @@ def _draw_members(axes: Axes, table: Array, name: str, what: str) -> None:
         axes.fill_between(known + 1, low, high, color=COLOURS[0], alpha=0.15, lw=0)
         axes.fill_between(known + 1, first, third, color=COLOURS[0], alpha=0.35, lw=0)
         axes.plot(known + 1, middle, color=COLOURS[0], lw=1.4, marker="o" if len(known) == 1 else "", markersize=3)
-    _finish(axes, table)
-
-
-def _finish(axes: Axes, table: Array) -> None:
-    """Rounds below; a logarithmic axis, if there is a positive value."""
     axes.set_xlim(0.5 if len(table) < 3 else 1 - 0.02 * len(table), len(table) + max(0.02 * len(table), 0.1))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("round", fontsize=8, labelpad=1)
-    positive = table[np.isfinite(table) & (table > 0)]
-    if len(positive):
-        log_axis(axes, "y", float(positive.min()), float(positive.max()))
-    else:
+    if not _log_heights(axes, table):
         axes.set_yticks([])
         say(axes, "nothing arrived")
 
@@ -231,35 +223,18 @@ def _draw_outcomes(axes: Axes, table: Array) -> None:
     """Clients upwards, rounds to the right."""
     shown = some_clients(table.shape[1])
     axes.set_title("what became of updates" + _told(shown, table.shape[1]), fontsize=8, pad=4)
+    colours: dict[str, Any] = {"cmap": ListedColormap(_OUTCOME_COLOURS), "vmin": -0.5, "vmax": 4.5}
     extent = (0.5, len(table) + 0.5, -0.5, len(shown) - 0.5)
-    colours = ListedColormap(_OUTCOME_COLOURS)
-    picture = table[:, shown].T
-    axes.imshow(
-        picture,
-        cmap=colours,
-        vmin=-0.5,
-        vmax=4.5,
-        aspect="auto",
-        interpolation="nearest",
-        origin="lower",
-        extent=extent,
-    )
+    fields: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "origin": "lower", "extent": extent}
+    axes.imshow(table[:, shown].T, **colours, **fields)
     axes.grid(visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("round", fontsize=8, labelpad=1)
     _name_clients(axes, shown, "y", table.shape[1])
     there = [number for number in range(1, 5) if (table == number).any()]
     patches = [Patch(color=_OUTCOME_COLOURS[number], label=OUTCOMES[number - 1]) for number in there]
-    axes.legend(
-        handles=patches,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        fontsize=6.5,
-        frameon=False,
-        ncols=len(patches),
-        handlelength=1,
-        columnspacing=0.8,
-    )
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": len(patches)}
+    axes.legend(handles=patches, fontsize=6.5, frameon=False, handlelength=1, columnspacing=0.8, **below)
 
 
 def _told(shown: Sequence[int], n: int) -> str:
@@ -299,17 +274,20 @@ def draw_diagnostics(diagnostics: Diagnostics, path: Path, title: str, likelihoo
 
 
 def _draw_loss_by_time(axes: Axes, told: Diagnostics) -> None:
-    _draw_steps(axes, np.array(told.t_loss, dtype=float), told.t_edges, COLOURS[0])
+    """A step a bin of timesteps."""
+    losses = np.array(told.t_loss, dtype=float)
+    axes.stairs(losses, told.t_edges, baseline=None, color=COLOURS[0], lw=1.6)
     axes.set_title("held-out loss by timestep", fontsize=8)
     axes.set_xlabel("t", fontsize=8, labelpad=1)
+    _log_heights(axes, losses)
 
 
-def _draw_steps(axes: Axes, values: Array, edges: Sequence[int], colour: str) -> None:
-    """A step a bin of timesteps, on a log axis."""
-    axes.stairs(values, edges, baseline=None, color=colour, lw=1.6)
+def _log_heights(axes: Axes, values: Array) -> bool:
+    """A logarithmic axis for the positive ones of the values; whether there are any."""
     positive = values[values > 0]  # NaN is not
     if len(positive):
         log_axis(axes, "y", float(positive.min()), float(positive.max()))
+    return len(positive) > 0
 
 
 def _draw_loss_by_class(axes: Axes, told: Diagnostics) -> None:
@@ -336,13 +314,15 @@ def _draw_bits_by_time(axes: Axes, told: Likelihood, edges: Sequence[int]) -> No
     """The bound's terms, summed over each bin of timesteps; a bin without a term has no line."""
     held, _ = np.histogram(told.kept, bins=edges)
     bits, _ = np.histogram(told.kept, bins=edges, weights=np.array(told.terms, dtype=float))
-    _draw_steps(axes, np.where(held > 0, bits, np.nan), edges, COLOURS[2])
+    bits = np.where(held > 0, bits, np.nan)
+    axes.stairs(bits, edges, baseline=None, color=COLOURS[2], lw=1.6)
     total, prior = (
         "not finite:" if value is None else format(value, digits)
         for value, digits in ((told.bits_per_dim, ".3f"), (told.prior, ".1g"))
     )
     axes.set_title(f"{total} bits/dim by timestep", fontsize=8)
     axes.set_xlabel(f"t (and {prior} of the prior)", fontsize=8, labelpad=1)
+    _log_heights(axes, bits)
 
 
 def partition_heatmap(
@@ -362,10 +342,8 @@ def partition_heatmap(
     figure = Figure(figsize=(0.8 + 1.5 * bars + 0.52 * k, 1.0 + height), layout="constrained")
     fields, sizes, *levels = figure.subplots(1, 1 + bars, sharey=True, width_ratios=[k, *[3] * bars])
     image = fields.imshow(histogram, cmap="Blues", aspect="auto", vmin=0)
-    long = max(map(len, class_names)) > 3
-    fields.set_xticks(
-        range(k), class_names, **({"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {})
-    )
+    slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    fields.set_xticks(range(k), class_names, **(slanted if max(map(len, class_names)) > 3 else {}))
     fields.yaxis.set_major_locator(MaxNLocator(min(n, COUNTED_CLIENTS), integer=True))
     fields.set(xlabel="class", ylabel="client")
     fields.tick_params(length=0)

@@ -69,8 +69,8 @@ def class_sheet(
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, but {len(labels)} labels")
     shown = coloured(images, colours)
-    rows = [filled(shown[labels == k][:per_class], per_class) for k in range(len(class_names))]
-    _save_named_rows(tile(torch.cat(rows), per_class, scale, line=scale, colour=255), class_names, path)
+    rows = [shown[labels == k][:per_class] for k in range(len(class_names))]
+    _save_rows(rows, class_names, per_class, scale, path)
 
 
 def rows_sheet(rows: Mapping[str, Tensor], path: Path, scale: int = 3, colours: Colours = "grey") -> None:
@@ -79,9 +79,8 @@ def rows_sheet(rows: Mapping[str, Tensor], path: Path, scale: int = 3, colours: 
     Args:
         colours: see `coloured`.
     """
-    columns = max(map(len, rows.values()))
-    shown = [filled(coloured(images, colours), columns) for images in rows.values()]
-    _save_named_rows(tile(torch.cat(shown), columns, scale, line=scale, colour=255), list(rows), path)
+    shown = [coloured(images, colours) for images in rows.values()]
+    _save_rows(shown, list(rows), max(map(len, shown)), scale, path)
 
 
 def pairs_sheet(
@@ -105,13 +104,14 @@ def pairs_sheet(
         raise ValueError(f"originals of shape {tuple(originals.shape)}, reconstructions {tuple(reconstructions.shape)}")
     columns = min(columns, count, len(originals))
     pairs = [coloured(images[:count], colours).split(columns) for images in (originals, reconstructions)]
-    rows = [filled(row, columns) for pair in zip(*pairs, strict=True) for row in pair]
-    names = ["real", "decoded"] * len(pairs[0])
-    _save_named_rows(tile(torch.cat(rows), columns, scale, line=scale, colour=255), names, path)
+    rows = [row for pair in zip(*pairs, strict=True) for row in pair]
+    _save_rows(rows, ["real", "decoded"] * len(pairs[0]), columns, scale, path)
 
 
-def _save_named_rows(picture: NDArray[np.uint8], names: Sequence[str], path: Path) -> None:
-    """Write a picture (rows, columns, 3) pixel by pixel, with names at the left of its len(names) equal rows."""
+def _save_rows(rows: Sequence[Tensor], names: Sequence[str], columns: int, scale: int, path: Path) -> None:
+    """Write rows of at most so many images pixel by pixel, with a name at the left of each."""
+    whole = torch.cat([filled(row, columns) for row in rows])
+    picture = tile(whole, columns, scale, line=scale, colour=255)
     high, wide = picture.shape[:2]
     margin = 14 + 8 * max(map(len, names))
     figure = Figure(figsize=((wide + margin) / _SHEET_DPI, high / _SHEET_DPI))
