@@ -93,12 +93,7 @@ def _judge_clients(
             references[number] = found
     fids = client_fids(made.images, made.by_client, references, extractor, device)
     clients = [
-        {
-            "client": i,
-            "n_samples": int(mixes[i].sum()),
-            "fid": fids.get(i),
-            "heldout_loss": losses[i],
-        }
+        {"client": i, "n_samples": int(mixes[i].sum()), "fid": fids.get(i), "heldout_loss": losses[i]}
         for i in judged(len(mixes))
     ]
     return fid_spread(list(fids.values())), clients
