@@ -16,7 +16,7 @@ from bench.report.figures.every import draw_all
 from bench.report.page.write import write_page
 from bench.report.results import Results
 from bench.report.tables.contents import Contents, contents
-from bench.report.tables.terminal import claims_table, terminal_table
+from bench.report.tables.terminal import claim_lines, terminal_table
 from bench.report.tables.write import write_tables
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
@@ -59,11 +59,11 @@ def main() -> None:
         results = Results.read(root)
         told: list[Contents] = []
         parts = {
-            "contents of tables": lambda: told.append(contents(results)),
+            "contents of tables": lambda: told.append(contents(results, with_claims=True)),
             "tables": lambda: write_tables(told[0], root / "tables"),
             "figures": lambda: draw_all(results, root / "figures"),
-            "terminal": lambda: (terminal_table(told[0]), claims_table(told[0])),
-            "page": lambda: write_page(results, told[0], root / "report.html", root / "tables", root / "figures"),
+            "terminal": lambda: (terminal_table(told[0]), claim_lines(told[0])),
+            "page": lambda: write_page(told[0], root / "report.html", root / "tables", root / "figures", {}),
         }
         print(f"{len(results.cells)} cells, {seeds} seeds")
         for name, make in parts.items():

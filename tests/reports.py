@@ -36,12 +36,12 @@ def write_tables(
 
 
 def draw_figures(store: Store, folder: Path) -> tuple[list[Path], list[str]]:
-    return draw_all(read(store), folder)
+    files, _, left_out = draw_all(read(store), folder)
+    return files, left_out
 
 
-def write_page(store: Store, path: Path, tables_folder: Path, figures_folder: Path) -> Path:
-    results = read(store)
-    return write.write_page(results, contents(results), path, tables_folder, figures_folder)
+def write_page(store: Store, path: Path, tables_folder: Path, figures_folder: Path, **captions: str) -> Path:
+    return write.write_page(contents_of(store), path, tables_folder, figures_folder, captions)
 
 
 def page_data(store: Store) -> dict:

@@ -1,18 +1,16 @@
-"""Axes for pictures: places in inches, ticks of log axes, lines and their legend keys."""
+"""Axes for pictures: ticks of log axes, styles of many lines, legend keys."""
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.pictures.style import COLOURS, DASHES, MARKERS, REFERENCE, Style, literal
+from bench.pictures.style import COLOURS, DASHES, MARKERS, Style
 
 WIDTH = 9.6  # inches: for a screen, wider than a paper's text
-_HEADLINE = 105  # letters
 NOTE: dict[str, Any] = {"fontsize": 7, "color": "#555555"}
 OTHER = Style("#B4B4B4", "-", "")
 
@@ -23,43 +21,9 @@ def distinct(number: int) -> Style:
     return Style(COLOURS[number % len(COLOURS)], DASHES[turn % len(DASHES)], MARKERS[turn % len(MARKERS)])
 
 
-def draw_line(axes: Axes, x: Any, y: Any, style: Style) -> None:
-    """A line of one strategy: black and bold for centralized training, thin and behind the others for grey ones."""
-    central = style.colour == REFERENCE
-    axes.plot(
-        x,
-        y,
-        style.dash,
-        color=style.colour,
-        marker=style.marker or ("o" if len(x) == 1 else ""),
-        markersize=3.2 if style != OTHER else 2,
-        markevery=sorted({round(k * (len(x) - 1) / 4) for k in range(5)}),
-        lw=2.2 if central else 0.7 if style == OTHER else 1.2,
-        zorder=1 if style == OTHER else 2 if central else 3,
-    )
-
-
 def key(style: Style) -> Line2D:
     """The sample of a line for a legend."""
     return Line2D([], [], color=style.colour, ls=style.dash, marker=style.marker, markersize=4, lw=1.4)
-
-
-def place(figure: Figure, left: float, top: float, width: float, height: float, **settings: Any) -> Axes:
-    """Axes at a place in inches, measured from the figure's left and upper edge."""
-    wide, high = figure.get_size_inches()
-    return figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high), **settings)
-
-
-def write(figure: Figure, left: float, top: float, text: str, **settings: Any) -> None:
-    """A text at a place in inches, as `place`, without formulas."""
-    wide, high = figure.get_size_inches()
-    figure.text(left / wide, 1 - top / high, literal(text), **settings)
-
-
-def headline(figure: Figure, left: float, top: float, name: str) -> None:
-    """A split's name, on one line."""
-    text = name if len(name) <= _HEADLINE else f"{name[: _HEADLINE - 1]}…"
-    write(figure, left, top, text or "centralized training", fontsize=9, weight="bold")
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
@@ -122,9 +86,3 @@ def say(axes: Axes, text: str, height: float = 0.5) -> None:
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     told = textwrap.fill(text, 34)
     axes.text(0.5, height, told, transform=axes.transAxes, ha="center", va="center", bbox=box, **NOTE)
-
-
-def wrapped(parts: Iterable[str], width: int) -> list[str]:
-    """Lines of a note that names what is left out; [] where nothing is."""
-    told = "; ".join(part for part in parts if part)
-    return textwrap.wrap(told, width)

@@ -7,15 +7,15 @@ Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
 
 import argparse
-import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
+from bench.report.figures import FORMATS, NAMES, USUAL_FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,16 @@ def work(options: argparse.Namespace) -> int:
     from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
 
     console = Console(highlight=False)
-    wishes = Wishes(options.baseline, options.metrics, options.width, options.siunitx, options.claims)
+    wishes = Wishes(
+        baseline=options.baseline,
+        metrics=options.metrics,
+        width=options.width,
+        siunitx=options.siunitx,
+        claims=options.claims,
+        figures=options.figures,
+        formats=options.formats,
+        style=options.style,
+    )
     with writing(root):
         if options.cells:
             draw_cells(root, console)
@@ -81,6 +90,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"
     )
+    p.add_argument(
+        "--figures", type=figure_names, metavar="NAME,NAME", help="e.g. overview,costs; none for none (default: all)"
+    )
+    p.add_argument(
+        "--formats",
+        type=several("format", FORMATS),
+        default=USUAL_FORMATS,
+        metavar="FORMAT,FORMAT",
+        help=f"of the figures: {', '.join(FORMATS)} (pdf,png)",
+    )
+    p.add_argument("--style", type=Path, metavar="FILE", help="a matplotlib style sheet for the figures")
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
@@ -88,16 +108,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def metric_keys(text: str) -> tuple[str, ...]:
-    """Of argparse: the metrics of a list."""
+    """For argparse, keys of metrics."""
     from bench.report.metrics import METRICS
 
-    found = tuple(part.strip() for part in text.split(","))
-    for key in found:
-        if key not in METRICS:
-            near = difflib.get_close_matches(key, METRICS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise argparse.ArgumentTypeError(f"no metric {key!r}{hint} allowed: {', '.join(METRICS)}")
-    return found
+    return several("metric", METRICS)(text)
+
+
+def figure_names(text: str) -> tuple[str, ...]:
+    """For argparse, names of figures, or none of them."""
+    return () if text.strip() == "none" else several("figure", NAMES)(text)
+
+
+def several(what: str, allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """For argparse, a list of names that are allowed."""
+
+    def names(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+        for name in found:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(
+                    f"no {what} {name!r}{command.near(name, allowed)}; allowed: {', '.join(allowed)}"
+                )
+        return found
+
+    return names
 
 
 def find_root(results: Path, grid: str) -> Path:

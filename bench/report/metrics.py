@@ -194,7 +194,6 @@ FURTHER = tuple(metric.key for metric in _ALL if metric.table == "own" or metric
 SUMMARISED = (*SUMMARY, *(metric.key for metric in _ALL if metric.table != "summary"))  # columns of summary.csv
 SHOWN = tuple(metric for metric in _ALL if metric.table)
 PAIRED = {metric.minus: metric.key for metric in _ALL if metric.minus}  # whose difference to centralized is a column
-TESTED = tuple(metric.key for metric in _ALL if metric.tested)
 COMPARED = tuple(metric.key for metric in _ALL if metric.compared)
 GOALS = {metric.key: metric.goal for metric in _ALL if metric.goal}
 FROM_CURVES = tuple(metric.key for metric in _ALL if metric.curve)

@@ -14,7 +14,9 @@ from rich.console import Console
 from bench.command import print_whole
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
+from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.every import draw_all
+from bench.report.figures.layout import read_style
 from bench.report.page.write import write_page
 from bench.report.results import Results
 from bench.report.summary import baselines
@@ -63,6 +65,9 @@ class Wishes:
         siunitx: whether LaTeX tables have that package's columns.
         claims: whether the paper's claims are answered, whether or not the grid asks for them.
         pictures: whether figures and the page are written, too.
+        figures: names of `bench.report.figures.every.FIGURES`, () for none; None for all.
+        formats: of these, as `bench.report.figures.FORMATS` names them.
+        style: a matplotlib style sheet for them.
     """
 
     baseline: str = CENTRALIZED
@@ -71,13 +76,16 @@ class Wishes:
     siunitx: bool = False
     claims: bool = False
     pictures: bool = True
+    figures: tuple[str, ...] | None = None
+    formats: tuple[str, ...] = USUAL_FORMATS
+    style: Path | None = None
 
 
 def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
     """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
     Raises:
-        ConfigError: if no cell uses the baseline.
+        ConfigError: if no cell uses the baseline, or the style sheet is none; nothing is written then.
         Damaged: if grid.json is.
         OSError: if the folder cannot be written.
     """
@@ -86,12 +94,13 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
         results = Results.read(root)
         if (baseline := wishes.baseline) not in baselines(results):
             raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(results))}")
+        style = read_style(wishes.style) if wishes.style else {}
         made = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
         files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
-            figures, left_out = draw_all(results, root / FIGURES)
-            files += [*figures, write_page(results, made, root / PAGE, root / TABLES, root / FIGURES)]
+            figures, captions, left_out = draw_all(results, root / FIGURES, wishes.figures, wishes.formats, style)
+            files += [*figures, write_page(made, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)

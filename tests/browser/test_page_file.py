@@ -127,6 +127,17 @@ def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
     assert ([file.name for file in shown], left_out) == (["a.png", "c.png"], ["b.png"])
 
 
+def test_a_picture_stands_with_its_caption(tmp_path):
+    (tmp_path / "schemes.png").write_bytes(b"a picture")
+    (tmp_path / "why.png").write_bytes(b"another")
+    path = reports.write_page(
+        fake_store.planned_store(tmp_path), tmp_path / "a.html", tmp_path / "no", tmp_path, schemes="Loss & <rounds>."
+    )
+    text = path.read_text()
+    assert "<figcaption>schemes.png: Loss &amp; &lt;rounds&gt;.</figcaption>" in text
+    assert "<figcaption>why.png</figcaption>" in text
+
+
 def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
     cells = reports.read(fake_store.planned_store(tmp_path)).cells
     found = looks(cells)

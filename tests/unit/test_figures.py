@@ -18,8 +18,8 @@ from bench.pictures.film import FILM_FRAMES, save_film
 from bench.pictures.of_a_cell import COUNTED_CLIENTS, draw_diagnostics, partition_heatmap
 from bench.pictures.sheets import class_sheet, coloured, pairs_sheet, sample_sheet, tile
 from bench.pictures.style import COLOURS
-from bench.report.figures import overview_recipes, overview_splits
-from bench.report.figures.overview import overview
+from bench.report.figures import every, layout
+from bench.report.figures.captions import Picture
 from bench.store.files import read_json, read_lines, write_json
 from bench.store.grid_folder import Store
 from bench.store.records import Diagnostics, Likelihood
@@ -31,21 +31,29 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in found]
 
 
+def titles_of(axes: Axes) -> tuple[Text, ...]:
+    return axes._left_title, axes.title, axes._right_title
+
+
 def outside(figure: Figure) -> list[str]:
     """Texts that stand over the edge; tick labels beyond an axis's limits are not drawn and do not count."""
     figure.draw_without_rendering()
     edge = figure.bbox.padded(1)
-    named = [text for axes in figure.findobj(Axes) for text in (axes.title, *axes.texts)]
+    named = [text for axes in figure.findobj(Axes) for text in (*titles_of(axes), axes.yaxis.label, *axes.texts)]
     named += [text for part in (figure, *figure.subfigs) for text in part.texts]
     named += [text for part in (figure, *figure.subfigs) for legend in part.legends for text in legend.get_texts()]
-    boxes = {text.get_text(): text.get_window_extent() for text in named if text.get_text()}
+    boxes = {text.get_text(): text.get_window_extent() for text in named if text.get_text().strip()}
     return [name for name, box in boxes.items() if not (edge.contains(*box.p0) and edge.contains(*box.p1))]
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    """Names of rows that stand over one another."""
+    """Names of rows, titles and other texts that stand over one another."""
     figure.draw_without_rendering()
-    boxes = [(text.get_text(), text.get_window_extent()) for axes in figure.findobj(Axes) for text in axes.texts]
+    told = [text for axes in figure.findobj(Axes) for text in (*titles_of(axes), axes.yaxis.label, *axes.texts)]
+    told += [label for axes in figure.findobj(Axes) for label in axes.get_yticklabels()]
+    boxes = [
+        (text.get_text(), text.get_window_extent()) for text in told if text.get_text().strip() and text.get_visible()
+    ]
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
     return [(a[0], b[0]) for a, b in pairs if a[1].padded(-1).overlaps(b[1].padded(-1))]
 
@@ -264,21 +272,37 @@ def test_the_same_data_give_the_same_file(tmp_path):
 # ------------------------------------------------------------------------------------------ overview
 
 
-def panels_of(figure: Figure) -> dict[str, Axes]:
+def draw(store: Store, name: str = "overview") -> list[Picture]:
+    """The pages of a figure, written."""
+    pages = every.draw(name, reports.read(store), lambda number: [store.root / f"{name}{number}.png"])
+    assert all(picture(store.root / f"{name}{number}.png").std() > 0 for number in range(1, len(pages) + 1))
+    for page in pages:
+        assert outside(page.figure) == []
+        assert overlapping(page.figure) == []
+    return pages
+
+
+def curves_of(figure: Figure) -> dict[str, Axes]:
+    """The panels of curves by their titles."""
     found = [axes for axes in figure.subfigs[0].axes if axes.get_visible()]
     return {axes.get_title().replace("\N{NO-BREAK SPACE}", " "): axes for axes in found}
 
 
-def draw(store: Store, drawn: list[Figure]) -> Figure:
-    overview(reports.read(store), store.root / "overview.png")
-    assert picture(store.root / "overview.png").std() > 0
-    return drawn[-1]
+def rows_of(figure: Figure) -> list[tuple[str, Axes, Axes]]:
+    """Name, samples and classes of each row."""
+    axes = figure.subfigs[-1].axes
+    names = [a.get_ylabel().replace("\N{NO-BREAK SPACE}", " ") for a in axes[::2]]
+    return list(zip(names, axes[::2], axes[1::2], strict=True))
 
 
-def test_the_overview_shows_every_split_beside_centralized_training(tmp_path, drawn):
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.legends[0].get_texts()]
+
+
+def test_the_overview_shows_every_split_beside_centralized_training(tmp_path):
     store = fake_store.finished_store(tmp_path, {"beta": [0.1, 1.0], "seed": [0]})
-    figure = draw(store, drawn)
-    panels = panels_of(figure)
+    (page,) = draw(store)
+    panels = curves_of(page.figure)
     assert list(panels) == ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"]
     curves = [
         line["heldout_loss"] for line in read_lines(store.cell(store.planned()[1].cell_id).path / "metrics.jsonl")
@@ -286,119 +310,109 @@ def test_the_overview_shows_every_split_beside_centralized_training(tmp_path, dr
     for axes in panels.values():
         assert [line.get_color() for line in axes.lines] == ["black", *COLOURS[:2]]
     assert list(panels["n = 3, β = 0.1"].lines[1].get_ydata()) == curves
-    assert [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()] == [
-        "centralized",
-        "fedavg",
-        "fedprox(mu=0.1)",
-    ]
-    assert outside(figure) == []
-    assert overlapping(figure) == []
+    assert legend_of(page.figure) == ["centralized", "fedavg", "fedprox(mu=0.1)"]
 
 
-def test_the_overview_shows_samples_score_and_classes_of_every_experiment(tmp_path, drawn):
+def test_the_overview_shows_samples_score_and_classes_of_every_experiment(tmp_path):
     store = fake_store.finished_store(tmp_path, {"seed": [0]})
-    figure = draw(store, drawn)
-    rows = figure.subfigs[1].axes
-    names = [
-        [text.get_text().replace("\N{NO-BREAK SPACE}", " ").split("\nFID")[0] for text in axes.texts]
-        for axes in rows[::2]
+    (page,) = draw(store)
+    rows = rows_of(page.figure)
+    assert [name.split("\nFID")[0] for name, *_ in rows] == [
+        "centralized",
+        "fedavg\nn = 3, β = 0.1",
+        "fedprox(mu=0.1)\nn = 3, β = 0.1",
+        "fedavg\nn = 5, β = 0.1",
+        "fedprox(mu=0.1)\nn = 5, β = 0.1",
     ]
-    assert names == [
-        ["centralized", "FID 5.00"],
-        ["fedavg", "n = 3, β = 0.1"],
-        ["fedprox\n(mu=0.1)", "n = 3, β = 0.1"],
-        ["fedavg", "n = 5, β = 0.1"],
-        ["fedprox\n(mu=0.1)", "n = 5, β = 0.1"],
-    ]
-    told = texts(figure)
     for cell in store.planned():
         fid = read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"]
-        assert sum(f"FID {fid:#.3g}" in text for text in told) == 1
-    assert [bar.get_height() for bar in rows[1].patches] == [0.1, 0.2, 0.3, 0.4]
-    tiled = rows[0].images[0].get_array()
+        assert sum(name.endswith(f"FID {fid:#.3g}") for name, *_ in rows) == 1
+    _, samples, classes = rows[0]
+    assert [bar.get_height() for bar in classes.patches] == [0.1, 0.2, 0.3, 0.4]
+    tiled = samples.images[0].get_array()
     assert (tiled[4:68:4, 4:68:4, 0] == fake_store.fake_images(store.planned()[0])[0, 0]).all()
 
 
-def test_seeds_are_one_curve_with_its_range(tmp_path, drawn):
+def test_seeds_are_one_curve_with_its_interval(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2]})
-    figure = draw(store, drawn)
-    (axes,) = panels_of(figure).values()
+    (page,) = draw(store)
+    (axes,) = curves_of(page.figure).values()
     assert len(axes.lines) == len(axes.collections) == 3
     cells = [cell for cell in store.planned() if cell.labels["strategy"] == "fedavg"]
     losses = [
         [line["heldout_loss"] for line in read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")] for cell in cells
     ]
     assert list(axes.lines[1].get_ydata()) == pytest.approx(np.mean(losses, axis=0))
-    assert any("FID" in text and "±" in text for text in texts(figure))
+    assert all("±" in name for name, *_ in rows_of(page.figure)[1:])
+    assert "Means of 3 seeds; bands: 95 % t interval" in page.caption
 
 
-def test_rounds_are_placed_by_their_number(tmp_path, drawn):
+def test_rounds_are_placed_by_their_number(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     cell = store.planned()[0]
     fake_store.add_rounds(store.cell(cell.cell_id), cell, 2, 2)
-    (axes,) = panels_of(draw(store, drawn)).values()
+    (axes,) = curves_of(draw(store)[0].figure).values()
     assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
 
 
-def test_the_data_s_classes_are_drawn_where_known(tmp_path, drawn):
+def test_the_data_s_classes_are_drawn_where_known(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [4], "seed": [0]})
-    figure = draw(store, drawn)
-    assert "classes (line: data)" in texts(figure)
-    assert figure.subfigs[1].axes[1].lines[0].get_ydata()[0] == pytest.approx(0.25)
+    (page,) = draw(store)
+    assert "classes (line: data)" in texts(page.figure)
+    assert "line: of the data" in page.caption
+    assert rows_of(page.figure)[0][2].lines[0].get_ydata()[0] == pytest.approx(0.25)
 
 
-def test_further_axes_and_long_names_fit(tmp_path, drawn):
+def test_further_axes_and_long_names_fit(tmp_path):
     strategies = ["centralized", "fedavg", *(f"fedprox(mu={mu})" for mu in (0.123456789, 0.2, 0.3, 0.4, 0.5, 0.6))]
     store = fake_store.finished_store(
         tmp_path,
         {"strategy": strategies, "n_clients": [3], "seed": [0], "sampler.steps": [5, 10], "client.lr": [0.002]},
     )
-    figure = draw(store, drawn)
-    assert len(panels_of(figure)) == 2
-    legend = [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.subfigs[0].legends[0].get_texts()]
-    assert legend[:2] == [f"centralized, sampler.steps = {n}, client.lr = 0.002" for n in (5, 10)]
+    figure = draw(store)[0].figure
+    assert len(curves_of(figure)) == 2
+    assert legend_of(figure)[:2] == [f"centralized, sampler.steps = {n}, client.lr = 0.002" for n in (5, 10)]
     lines = figure.subfigs[0].axes[0].lines
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(lines)
-    assert outside(figure) == []
-    assert overlapping(figure) == []
 
 
-def test_what_is_left_out_is_told(tmp_path, drawn):
+def test_what_is_left_out_is_told(tmp_path):
     store = fake_store.finished_store(tmp_path, {"seed": [0]}, missing=[1, 2, 3])
     fake_store.fail(fake_store.begin(store, store.planned()[1]))
-    figure = draw(store, drawn)
-    assert "1 cell failed; 2 cells not finished" in texts(figure)
+    assert "1 cell failed; 2 cells not finished." in draw(store)[0].caption
 
 
-def test_a_grid_of_many_experiments_is_cut_and_says_so(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(overview_splits, "ROWS_SHOWN", 2)
-    monkeypatch.setattr(overview_splits, "PANELS_SHOWN", 3)
-    axes = {"strategy": ["fedavg"], "n_clients": [3], "beta": [0.1, 0.2, 0.3, 0.4, 0.5], "seed": [0]}
-    figure = draw(fake_store.finished_store(tmp_path, axes), drawn)
-    assert len(figure.subfigs[1].axes) == 2 * 2
-    assert len(panels_of(figure)) == 3
-    assert "3 more experiments are not shown" in texts(figure)
+def test_a_grid_of_many_experiments_goes_on_and_what_is_cut_is_told(tmp_path, monkeypatch):
+    axes = {"strategy": ["fedavg", "fedprox(mu=0.1)"], "n_clients": [3], "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes | {"beta": [0.1 * k for k in range(1, 11)]})
+    first, second = draw(store)
+    assert len(curves_of(first.figure)) == 10
+    assert len(rows_of(first.figure)) + len(rows_of(second.figure)) == 20
+    assert not second.figure.legends
+    monkeypatch.setattr(layout, "MOST_PAGES", 1)
+    (only,) = draw(store)
+    assert f"{20 - len(rows_of(only.figure))} more rows are not shown" in only.caption
 
 
-def test_centralized_training_alone_has_a_panel(tmp_path, drawn):
+def test_centralized_training_alone_has_a_panel(tmp_path):
     store = fake_store.finished_store(tmp_path, {"strategy": ["centralized"], "seed": [0]})
-    assert len(panels_of(draw(store, drawn))) == 1
+    assert len(curves_of(draw(store)[0].figure)) == 1
 
 
-def test_results_without_classes_or_samples_are_drawn(tmp_path, drawn):
+def test_results_without_classes_or_samples_are_drawn(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     folder = store.cell(store.planned()[0].cell_id)
     result = read_json(folder.path / "result.json") | {"class_histogram": None}
     result["metrics"]["fid"] = None
     write_json(folder.path / "result.json", result)
     (folder.path / "samples.safetensors").unlink()
-    told = texts(draw(store, drawn))
-    assert {"FID unknown", "samples.safetensors was removed"} <= set(told)
+    told = texts(draw(store)[0].figure)
+    assert {"centralized\nFID unknown", "samples were removed", "not known"} <= set(told)
 
 
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path):
     with pytest.raises(ValueError, match="no cell is finished"):
-        overview(reports.read(fake_store.planned_store(tmp_path)), tmp_path / "overview.png")
+        draw(fake_store.planned_store(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------ overview of recipes
@@ -415,59 +429,62 @@ def axes_with(figure: Figure, kind: str) -> list[Axes]:
     return sorted((a for a in figure.axes if a.get_yscale() == "log"), key=lambda a: -a.get_position().y0)
 
 
-def test_recipes_have_a_row_each_with_what_is_compared(tmp_path, drawn):
+def names_of(figure: Figure) -> list[str]:
+    """Of the rows."""
+    return [label.get_text().replace("\N{NO-BREAK SPACE}", " ") for label in figure.axes[0].get_yticklabels()]
+
+
+def test_recipes_have_a_row_each_with_what_is_compared(tmp_path):
     store = recipes_store(tmp_path)
-    figure = draw(store, drawn)
-    told = texts(figure)
-    assert [name for name in told if name in fake_store.RECIPES] == list(fake_store.RECIPES)
-    titles = ("centralized", "fedavg\nn = 5, β = 0.1")
-    assert all(told.count(title) >= 1 for title in titles)
-    assert len(axes_with(figure, "samples")) == 2 * len(fake_store.RECIPES)
+    (page,) = draw(store)
+    told = texts(page.figure)
+    assert names_of(page.figure) == list(fake_store.RECIPES)
+    assert all(told.count(title) >= 1 for title in ("centralized", "fedavg\nn = 5, β = 0.1"))
+    assert len(axes_with(page.figure, "samples")) == 2 * len(fake_store.RECIPES)
     for cell in store.planned():
         fid = read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"]
         assert f"{fid:#.3g}".rstrip(".") in told
-    assert outside(figure) == []
-    assert overlapping(figure) == []
+    assert page.figure.get_size_inches()[0] == pytest.approx(layout.TEXT)
 
 
-def test_a_few_recipes_have_rows_too(tmp_path, drawn):
+def test_a_few_recipes_have_rows_too(tmp_path):
     chosen = ["linear-simple-ddim", "cosine_hybrid"]
     axes = fake_store.RECIPE_AXES | {"recipe": chosen}
-    figure = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES), drawn)
-    assert [name for name in texts(figure) if name in fake_store.RECIPES] == chosen
-    assert outside(figure) == []
-    assert overlapping(figure) == []
+    (page,) = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES))
+    assert names_of(page.figure) == chosen
 
 
-def test_a_curve_of_one_round_is_a_point(tmp_path, drawn):
+def test_a_curve_of_one_round_is_a_point(tmp_path):
     store = recipes_store(tmp_path)
     for cell in store.planned():
         file = store.cell(cell.cell_id).path / "metrics.jsonl"
         file.write_text(file.read_text().splitlines()[0] + "\n")
-    curves = [axes.lines for axes in draw(store, drawn).axes if axes.get_yscale() == "log" and axes.lines]
+    curves = [axes.lines for axes in axes_with(draw(store)[0].figure, "losses") if axes.lines]
     markers = [line.get_marker() for lines in curves for line in lines if len(line.get_xdata()) == 1]
     assert markers
     assert set(markers) == {"o"}
 
 
-def test_samples_of_a_recipe_stand_in_its_row(tmp_path, drawn):
+def test_samples_of_a_recipe_stand_in_its_row(tmp_path):
     store = recipes_store(tmp_path)
-    strips = axes_with(draw(store, drawn), "samples")
+    figure = draw(store)[0].figure
+    strips = axes_with(figure, "samples")
     for cell, axes in zip(store.planned(), strips, strict=True):  # plan and picture: centralized, then fedavg
         image = fake_store.fake_images(cell)[0, 0]
         assert (axes.images[0].get_array()[4 : 4 + 64 : 4, 4 : 4 + 64 : 4, 0] == image).all()
-    rows = [round(axes.get_position().y1, 6) for axes in strips]
-    assert rows[:6] == rows[6:] == sorted(rows[:6], reverse=True)
+    heights = [axes.get_window_extent().get_points()[:, 1].mean() for axes in strips]
+    assert heights[:6] == pytest.approx(heights[6:])
+    named = figure.axes[0].transData.transform([(1, k) for k in range(6)])[:, 1]
+    assert heights[:6] == pytest.approx(named, abs=0.1 * (named[0] - named[1]))
 
 
-def test_the_scores_of_a_recipe_stand_on_its_line(tmp_path, drawn):
+def test_the_scores_of_a_recipe_stand_on_its_line(tmp_path):
     store = recipes_store(tmp_path)
-    (dots,) = (axes for axes in draw(store, drawn).axes if axes.get_xscale() == "log")
-    places = list(dots.get_yticks())
+    dots = draw(store)[0].figure.axes[0]
     marks = {"D": [], "o": [], "|": []}
     for line in dots.lines:
         if line.get_marker() in marks and len(line.get_xdata()):
-            marks[line.get_marker()].append((places.index(line.get_ydata()[0]), line.get_xdata()[0]))
+            marks[line.get_marker()].append((line.get_ydata()[0], line.get_xdata()[0]))
     fids = [read_json(store.cell(cell.cell_id).path / "result.json")["metrics"]["fid"] for cell in store.planned()]
     assert marks["D"] == list(enumerate(fids[:6]))
     assert marks["o"] == list(enumerate(fids[6:]))
@@ -475,9 +492,10 @@ def test_the_scores_of_a_recipe_stand_on_its_line(tmp_path, drawn):
     assert fake_store.FLOOR["fid"] in {x for line in dots.lines for x in line.get_xdata()}
 
 
-def test_losses_of_shared_training_are_drawn_once(tmp_path, drawn):
+def test_losses_of_shared_training_are_drawn_once(tmp_path):
     store = recipes_store(tmp_path)
-    losses = axes_with(draw(store, drawn), "losses")
+    (page,) = draw(store)
+    losses = axes_with(page.figure, "losses")
     assert [len(axes.lines) for axes in losses] == [2] * 4
     heights = [axes.get_position().height for axes in losses]
     assert heights[0] > 2.9 * heights[1]
@@ -487,70 +505,62 @@ def test_losses_of_shared_training_are_drawn_once(tmp_path, drawn):
     ]
     assert list(losses[1].lines[0].get_ydata()) == curves
     assert losses[1].get_ylim() == losses[2].get_ylim()
-    assert any("not between pixels and latents" in text for text in texts(drawn[-1]))
+    assert "not between pixels and latents" in page.caption
 
 
-def test_training_shared_by_rows_apart_is_named(tmp_path, drawn):
+def test_training_shared_by_rows_apart_is_named(tmp_path):
     axes = {"strategy": ["fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [1, 2, 3], "client.lr": [0.1, 0.2]}
-    figure = draw(fake_store.finished_store(tmp_path, axes), drawn)
-    assert [len(axes.lines) for axes in axes_with(figure, "losses")] == [1, 1]
-    told = texts(figure)
+    (page,) = draw(fake_store.finished_store(tmp_path, axes))
+    assert [len(axes.lines) for axes in axes_with(page.figure, "losses")] == [1, 1]
+    told = texts(page.figure)
     assert told.count("as\nsampler.steps = 1\nclient.lr = 0.1") == 2
     assert told.count("as\nsampler.steps = 1\nclient.lr = 0.2") == 2
-    assert overlapping(figure) == []
 
 
-def test_recipes_without_a_result_are_told(tmp_path, drawn):
+def test_recipes_without_a_result_are_told(tmp_path):
     store = fake_store.planned_store(tmp_path, fake_store.RECIPE_AXES, recipes=fake_store.RECIPES)
     for number, cell in enumerate(store.planned()):
         if number == 7:
             fake_store.fail(fake_store.begin(store, cell), "diverged")
         elif number != 2:
             fake_store.run_cell(store, cell)
-    figure = draw(store, drawn)
-    told = texts(figure)
-    assert {"diverged", "not finished"} <= set(told)
-    assert "1 cell not finished; 1 cell diverged" in " ".join(told)
-    assert len(axes_with(figure, "samples")) == 10
+    (page,) = draw(store)
+    assert {"diverged", "not finished"} <= set(texts(page.figure))
+    assert "1 cell not finished; 1 cell diverged." in page.caption
+    assert len(axes_with(page.figure, "samples")) == 10
 
 
-def test_seeds_and_several_strategies_fit_beside_recipes(tmp_path, drawn):
+def test_seeds_and_several_strategies_fit_beside_recipes(tmp_path):
     axes = fake_store.RECIPE_AXES | {"strategy": ["centralized", "fedavg", "fedprox(mu=0.123456789)"], "seed": [0, 1]}
-    figure = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES), drawn)
-    assert [len(a.lines) for a in axes_with(figure, "losses")] == [3] * 4
-    assert sum("\n±" in text for text in texts(figure)) == 18
-    assert outside(figure) == []
-    assert overlapping(figure) == []
+    (page,) = draw(fake_store.finished_store(tmp_path, axes, recipes=fake_store.RECIPES))
+    assert [len(a.lines) for a in axes_with(page.figure, "losses")] == [3] * 4
+    assert sum("\n±" in text for text in texts(page.figure)) == 18
 
 
-def test_centralized_training_stands_in_every_row_of_an_axis_it_does_not_know(tmp_path, drawn):
+def test_centralized_training_stands_in_every_row_of_an_axis_it_does_not_know(tmp_path):
     axes = {"n_clients": [3], "seed": [0], "strategy": ["centralized", "fedavg"]}
     store = fake_store.finished_store(tmp_path, axes | {"training.participation": [0.2, 0.4, 0.6, 0.8, 1.0]})
-    figure = draw(store, drawn)
-    assert texts(figure).count("5.00") == 5
-    assert [len(a.lines) for a in axes_with(figure, "losses")] == [2] * 5
+    (page,) = draw(store)
+    assert texts(page.figure).count("5.00") == 5
+    assert [len(a.lines) for a in axes_with(page.figure, "losses")] == [2] * 5
 
 
-def test_few_values_of_a_further_axis_keep_their_panels(tmp_path, drawn):
+def test_few_values_of_a_further_axis_keep_their_panels(tmp_path):
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0]}
     few = fake_store.finished_store(tmp_path, axes | {"sampler.steps": [1, 2, 3, 4]})
-    assert draw(few, drawn).subfigs
+    assert draw(few)[0].figure.subfigs
     many = fake_store.finished_store(tmp_path, axes | {"sampler.steps": [1, 2, 3, 4, 5]}, name="many")
-    assert not draw(many, drawn).subfigs
+    assert not draw(many)[0].figure.subfigs
 
 
-def test_more_recipes_than_fit_are_told(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(overview_recipes, "ROWS_SHOWN", 5)
-    figure = draw(recipes_store(tmp_path), drawn)
-    assert len(axes_with(figure, "samples")) == 10
-    assert any("1 more rows are not shown" in text for text in texts(figure))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.01, 0.9), (0.21, 0.45), (0.030, 0.033), (1e-6, 1e3), (0.19, 0.51)])
-def test_a_small_log_axis_has_a_few_ticks(low, high):
-    ticks = overview_recipes._few_ticks(low, high)
-    assert 2 <= len(ticks) <= 4
-    assert low <= min(ticks) < max(ticks) <= high
+def test_more_recipes_than_fit_on_a_page_go_on_and_what_is_cut_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "HIGHEST", 3.0)
+    store = recipes_store(tmp_path)
+    pages = draw(store)
+    assert [len(axes_with(page.figure, "samples")) for page in pages] == [6, 6]
+    monkeypatch.setattr(layout, "MOST_PAGES", 1)
+    (page,) = draw(store)
+    assert f"{6 - len(names_of(page.figure))} more rows are not shown" in page.caption
 
 
 def test_no_global_state_of_matplotlib_is_used():

@@ -1,6 +1,5 @@
 """Pictures of federation: costs.png and why.png of a grid, rounds.png of a cell; the numbers that stand in them."""
 
-import importlib
 import itertools
 import json
 import math
@@ -15,22 +14,24 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from bench.pictures import of_a_cell as rounds_data
-from bench.pictures.axes import OTHER, apart, distinct, draw_line, log_ticks, short
+from bench.pictures.axes import OTHER, apart, distinct, log_ticks, short
 from bench.pictures.of_a_cell import draw_rounds
 from bench.pictures.style import COLOURS, Style
 from bench.report import stats
-from bench.report.figures import split_parts, why_data, why_rows
-from bench.report.figures.every import FIGURES
-from bench.report.figures.split_parts import fid_images, finished_splits
-from bench.report.lines import final_point, round_line
+from bench.report.figures import compared, every, layout, rows, why
+from bench.report.figures.captions import Picture
+from bench.report.figures.compared import fid_images
+from bench.report.figures.panels import label_ends
+from bench.report.figures.panels import lines as panels_of_lines
+from bench.report.lines import Line, final_point, round_line
 from bench.report.metrics import COSTS
-from bench.report.results import Group
+from bench.report.results import Group, Split
 from bench.store.cell_folder import CellFolder
 from bench.store.files import read_json, read_lines, write_json
 from bench.store.grid_folder import Store
 from bench.store.records import Heldout, Visit
 from tests import fake_store, reports
-from tests.unit.test_figures import outside, picture, texts
+from tests.unit.test_figures import outside, picture, texts, titles_of
 
 MANY = ["centralized", "fedavg", *(f"fedprox(mu={mu})" for mu in np.linspace(0.01, 2, 23).round(4))]
 LONG = "strategies.fedprox:FedProx(mu=0.123456789012345678901234567890)"
@@ -41,6 +42,10 @@ def folder_of(store: Store, strategy: str, **labels: object) -> CellFolder:
     return next(
         store.cell(cell.cell_id) for cell in store.planned() if wanted.items() <= cell.labels.items()
     )  # the first seed
+
+
+def splits_of(store: Store) -> list[Split]:
+    return compared.compared(reports.read(store)).splits
 
 
 def rewrite(folder: CellFolder, **changed: object) -> None:
@@ -58,7 +63,7 @@ def lines(folder: CellFolder, name: str, records: list[dict]) -> None:
 def crowded(figure: Figure) -> list[tuple[str, str]]:
     """Texts that stand over one another: headings, names, numbers, notes, and the ticks of each axis."""
     figure.draw_without_rendering()
-    told = [*figure.texts, *(text for axes in figure.axes for text in (axes.title, *axes.texts))]
+    told = [*figure.texts, *(text for axes in figure.axes for text in (*titles_of(axes), *axes.texts))]
     told += [text for legend in figure.legends for text in legend.get_texts()]
     pairs = list(itertools.combinations(boxes(told), 2))
     for axes in figure.axes:
@@ -68,7 +73,7 @@ def crowded(figure: Figure) -> list[tuple[str, str]]:
 
 
 def boxes(shown: Iterable[Text]) -> list[tuple[str, Bbox]]:
-    return [(t.get_text(), t.get_window_extent().padded(-1)) for t in shown if t.get_text() and t.get_visible()]
+    return [(t.get_text(), t.get_window_extent().padded(-1)) for t in shown if t.get_text().strip() and t.get_visible()]
 
 
 # ------------------------------------------------------------------------------------------ splits
@@ -76,7 +81,7 @@ def boxes(shown: Iterable[Text]) -> list[tuple[str, Bbox]]:
 
 def test_centralized_training_stands_in_every_split(tmp_path):
     store = fake_store.finished_store(tmp_path, {"beta": [0.1, 1.0]})
-    splits = finished_splits(reports.read(store))
+    splits = splits_of(store)
     assert [split.name.replace("\N{NO-BREAK SPACE}", " ") for split in splits] == [
         "n = 3, β = 0.1",
         "n = 3, β = 1",
@@ -91,7 +96,7 @@ def test_centralized_training_stands_in_every_split(tmp_path):
 def test_centralized_training_of_another_recipe_stands_elsewhere(tmp_path):
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [5, 10]}
     store = fake_store.finished_store(tmp_path, axes | {"training.participation": [0.5, 1.0]})
-    splits = finished_splits(reports.read(store))
+    splits = splits_of(store)
     assert len(splits) == 4
     steps = [[group.labels["sampler.steps"] for group in split.groups] for split in splits]
     assert steps == [[5, 5], [5, 5], [10, 10], [10, 10]]
@@ -100,7 +105,7 @@ def test_centralized_training_of_another_recipe_stands_elsewhere(tmp_path):
 def test_centralized_training_without_a_counterpart_stands_alone(tmp_path):
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [3], "seed": [0], "sampler.steps": [5, 10]}
     store = fake_store.finished_store(tmp_path, axes, missing=[3])
-    (alone, both) = finished_splits(reports.read(store))
+    (alone, both) = splits_of(store)
     assert [group.strategy for group in alone.groups] == ["centralized"]
     assert "10" in alone.name
     assert [group.strategy for group in both.groups] == ["centralized", "fedavg"]
@@ -115,11 +120,11 @@ def test_the_best_of_every_split_and_score_lead(tmp_path):
     for n in (3, 5):
         for label, loss, fid in zip(labels, losses[n], fids[n], strict=True):
             rewrite(folder_of(store, label, n_clients=n), metrics={"heldout_loss": loss, "fid": fid})
-    splits = finished_splits(reports.read(store))
-    assert split_parts.leaders(splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
-    assert split_parts.leaders(splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5
-    assert split_parts.leaders(splits, 4) == [labels[0], labels[2], labels[3], labels[4]]  # a second one
-    assert split_parts.leaders(splits, 99) == labels
+    splits = splits_of(store)
+    assert compared.leaders(splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
+    assert compared.leaders(splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5
+    assert compared.leaders(splits, 4) == [labels[0], labels[2], labels[3], labels[4]]  # a second one
+    assert compared.leaders(splits, 99) == labels
 
 
 # ------------------------------------------------------------------------------------------ curves
@@ -142,7 +147,7 @@ def two_seeds(tmp_path) -> tuple[Store, list[CellFolder]]:
 
 
 def fedavg_of(store: Store) -> Group:
-    (split,) = finished_splits(reports.read(store))
+    (split,) = splits_of(store)
     return split.groups[0]
 
 
@@ -178,7 +183,7 @@ def test_an_autoencoder_is_paid_before_the_first_round(two_seeds):
 def test_fids_along_training_stand_at_their_rounds_costs(two_seeds):
     store, folders = two_seeds
     assert round_line(fedavg_of(store), "drawn fid") is None
-    assert fid_images(finished_splits(reports.read(store))) == (False, [100])
+    assert fid_images(splits_of(store)) == (False, [100])
     lines(folders[1], "metrics.jsonl", [record(n, 1.0) for n in (1, 2, 3)])
     scores = [{"round": 1, "fid": 9.0, "n_generated": 50}, {"round": 3, "fid": 5.0, "n_generated": 50}]
     write_json(folders[0].path / "curve.json", {"curve": scores})
@@ -189,7 +194,7 @@ def test_fids_along_training_stand_at_their_rounds_costs(two_seeds):
     line = round_line(fedavg_of(store), "drawn fid")
     assert (line.mean.tolist(), line.x.tolist()) == ([6.0], [3.0])
     assert round_line(fedavg_of(store), "drawn fid", "megabytes").x.tolist() == [12.0]
-    assert fid_images(finished_splits(reports.read(store))) == (True, [50])
+    assert fid_images(splits_of(store)) == (True, [50])
 
 
 def test_a_finished_model_s_fid_is_one_point_at_its_whole_cost(two_seeds):
@@ -228,9 +233,9 @@ def told(tmp_path) -> tuple[Store, list[CellFolder]]:
     return store, cells
 
 
-def rows_of(store: Store) -> list[why_data.Row]:
-    (split,) = finished_splits(reports.read(store))
-    return why_data.read_rows(split)
+def rows_of(store: Store) -> list[rows.Row]:
+    (split,) = splits_of(store)
+    return rows.read_rows(split)
 
 
 def test_drift_and_cosine_are_means_of_the_seeds_that_have_them(told):
@@ -310,7 +315,7 @@ def test_scales_span_all_rows(told):
         rewrite(folder, diagnostics={"class_loss": [1.0, 2.0, 3.0, 4.0], "client_loss": []}, clients=[])
         rewrite(folder, metrics={"fid": 7.0}, class_histogram=[0.25, 0.15, 0.1, 0.5])
     rewrite(cells[2], metrics={"fid": 30.0}, class_histogram=[0.05, 0.15, 0.1, 0.7])
-    scales = why_rows.find_scales(rows_of(store))
+    scales = why.find_scales(rows_of(store))
     assert scales.class_loss == (1.0, 4.0)
     assert scales.fid == (7.0, 18.5)
     assert scales.share_gap == pytest.approx(0.1)
@@ -410,56 +415,79 @@ def test_24_lines_are_told_apart():
 def test_of_many_strategies_the_best_stand_out(tmp_path):
     store = fake_store.finished_store(tmp_path, {"strategy": MANY, "n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)  # the later in the plan, the worse
-    styles = split_parts.line_styles(finished_splits(reports.read(store)))
-    coloured = [label for label, style in styles.items() if style != OTHER]
-    assert coloured == MANY[: 1 + split_parts.LEADERS]
-    assert len(styles) == len(MANY)
-    note = split_parts.grey_note(styles)
-    assert all(label in note for label in MANY[1 + split_parts.LEADERS :])
-    few = fake_store.finished_store(tmp_path, {"strategy": MANY[:13], "n_clients": [3], "seed": [0]}, name="few")
-    styles = split_parts.line_styles(finished_splits(reports.read(few)))
-    assert len(set(map(tuple, (vars(style).values() for style in styles.values())))) == 13
-    assert split_parts.grey_note(styles) == ""
+    shown = compared.compared(reports.read(store))
+    assert shown.leading == MANY[: 1 + compared.LEADERS]
+    assert len(shown.styles) == len(MANY)
+    assert all(label in shown.grey() for label in MANY[1 + compared.LEADERS :])
+    some = {"strategy": MANY[: compared.TOLD_APART + 1], "n_clients": [3], "seed": [0]}
+    shown = compared.compared(reports.read(fake_store.finished_store(tmp_path, some, name="some")))
+    assert len(shown.leading) == compared.TOLD_APART + 1
+    assert shown.grey() == ""
 
 
 # ------------------------------------------------------------------------------------------ pictures of a grid
 
 
-def draw(store: Store, drawn: list[Figure], name: str) -> Figure:
-    """Draw costs.png or why.png, and look for what is wrong in any picture."""
-    FIGURES[name](reports.read(store), store.root / f"{name}.png")
-    assert picture(store.root / f"{name}.png").std() > 0
-    assert outside(drawn[-1]) == []
-    assert crowded(drawn[-1]) == []
-    return drawn[-1]
+def draw(store: Store, name: str) -> list[Picture]:
+    """Draw costs or why, and look for what is wrong in any picture."""
+    pages = every.draw(name, reports.read(store), lambda number: [store.root / f"{name}{number}.png"])
+    for number, page in enumerate(pages, 1):
+        assert picture(store.root / f"{name}{number}.png").std() > 0
+        assert outside(page.figure) == []
+        assert crowded(page.figure) == []
+        width, height = page.figure.get_size_inches()
+        assert width == pytest.approx(layout.TEXT)
+        assert height <= layout.HIGHEST
+    return pages
 
 
-def panels(figure: Figure) -> list[list[Axes]]:
-    """Of costs.png: two rows of five a split."""
-    return [figure.axes[start : start + 5] for start in range(0, len(figure.axes), 5)]
+def panels(pages: list[Picture]) -> list[list[Axes]]:
+    """Of costs: two rows of five a split."""
+    axes = [axes for page in pages for axes in page.figure.axes]
+    return [axes[start : start + 5] for start in range(0, len(axes), 5)]
 
 
-def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path, drawn):
+def front(axes: Axes) -> np.ndarray:
+    """The Pareto front's points (F, 2)."""
+    return next(line for line in axes.lines if line.get_drawstyle() == "steps-post").get_xydata()
+
+
+def curves(axes: Axes) -> list:
+    """Of strategies and centralized training."""
+    return [line for line in axes.lines if line.get_drawstyle() == "default"]
+
+
+def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path):
     store = fake_store.finished_store(tmp_path, {"seed": [0]})
     fake_store.tell_more(store)
-    figure = draw(store, drawn, "costs")
-    rows = panels(figure)
+    (page,) = draw(store, "costs")
+    rows = panels([page])
     assert len(rows) == 4
     names = ["MB up and down", "round", "images seen", "sequential steps", "seconds of training"]
-    assert [axes.get_xlabel() for axes in rows[1]] == names
-    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss", "FID\nof 100 samples")
+    assert [axes.get_xlabel() for axes in rows[-1]] == names
+    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss", "FID")
+    assert "FID of 100 images along training." in page.caption
     fedavg = read_lines(folder_of(store, "fedavg", n_clients=3).path / "metrics.jsonl")
     for row, quality in ((0, [line["heldout_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
-        paid = {axes.lines[1].get_color(): axes.lines[1].get_xydata() for axes in rows[row]}
-        assert list(paid) == [COLOURS[0]]
         for axes, key in zip(rows[row], ("bytes", "round", "samples", "sequential_steps", "seconds"), strict=True):
             spent = [(line["bytes_up"] + line["bytes_down"]) / 1e6 if key == "bytes" else line[key] for line in fedavg]
-            assert axes.lines[1].get_xydata() == pytest.approx(np.column_stack([spent, quality]))
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["centralized", "fedavg", "fedprox(mu=0.1)"]
+            (drawn,) = (line for line in curves(axes) if line.get_color() == COLOURS[0])
+            assert drawn.get_xydata() == pytest.approx(np.column_stack([spent, quality]))
+    names = [text.get_text() for text in page.figure.legends[0].get_texts()]
+    assert names == ["centralized", "fedavg", "fedprox(mu=0.1)", "Pareto front"]
 
 
-def test_what_exchanges_nothing_is_a_level_line_over_bytes(tmp_path, drawn):
+def test_costs_have_the_front_of_federated_strategies(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
+    for name, losses in (("centralized", [0.1, 0.1, 0.1]), ("fedavg", [9, 7, 7]), ("fedprox(mu=0.1)", [8, 8, 1])):
+        folder = folder_of(store, name)
+        told = zip(read_lines(folder.path / "metrics.jsonl"), losses, strict=True)
+        lines(folder, "metrics.jsonl", [line | {"heldout_loss": loss} for line, loss in told])
+    over_rounds = panels(draw(store, "costs"))[0][1]
+    assert front(over_rounds).tolist() == [[1, 8], [2, 7], [3, 1]]
+
+
+def test_what_exchanges_nothing_stands_at_no_bytes_and_centralized_training_is_level(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     silent = folder_of(store, "fedprox(mu=0.1)")
     lines(
@@ -467,58 +495,61 @@ def test_what_exchanges_nothing_is_a_level_line_over_bytes(tmp_path, drawn):
         "metrics.jsonl",
         [line | {"bytes_up": 0, "bytes_down": 0} for line in read_lines(silent.path / "metrics.jsonl")],
     )
-    over_bytes, over_rounds, *_ = panels(draw(store, drawn, "costs"))[0]
-    last = [
-        read_lines(folder_of(store, name).path / "metrics.jsonl")[-1]["heldout_loss"]
-        for name in ("centralized", "fedprox(mu=0.1)")
-    ]
-    level = [line for line in over_bytes.lines if len(set(line.get_ydata())) == 1]
-    assert [line.get_ydata()[0] for line in level] == last
-    assert [line.get_color() for line in level] == ["black", COLOURS[1]]
-    assert [len(line.get_xdata()) for line in over_rounds.lines] == [3, 3, 3]
-    assert any("a level line over MB" in text for text in texts(drawn[-1]))
+    pages = draw(store, "costs")
+    over_bytes, over_rounds, *_ = panels(pages)[0]
+    level = next(line for line in curves(over_bytes) if line.get_color() == "black")
+    last = read_lines(folder_of(store, "centralized").path / "metrics.jsonl")[-1]["heldout_loss"]
+    assert set(level.get_ydata()) == {last}
+    (still,) = (line for line in curves(over_bytes) if line.get_color() == COLOURS[1])
+    assert set(still.get_xdata()) == {0.0}
+    assert [len(line.get_xdata()) for line in curves(over_rounds)] == [3, 3, 3]
+    assert "over MB it is a level line at its last value" in pages[0].caption
 
 
-def test_without_curves_the_finished_models_fid_is_shown(tmp_path, drawn):
+def test_without_curves_the_finished_models_fid_is_shown(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     rewrite(folder_of(store, "fedprox(mu=0.1)"), metrics={"fid": None})
-    row = panels(draw(store, drawn, "costs"))[1]
+    pages = draw(store, "costs")
+    row = panels(pages)[1]
     fid = read_json(folder_of(store, "fedavg").path / "result.json")["metrics"]["fid"]
-    assert [line.get_xydata().tolist() for line in row[1].lines][1:] == [[[3.0, fid]]]
-    assert any("without FID: fedprox(mu=0.1)" in text for text in texts(drawn[-1]))
+    assert [line.get_xydata().tolist() for line in curves(row[1])][1:] == [[[3.0, fid]]]
+    assert "Without FID: fedprox(mu=0.1)." in pages[0].caption
 
 
-def test_seeds_are_a_mean_with_its_interval(tmp_path, drawn):
+def test_seeds_are_a_mean_with_its_interval(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2]})
-    over_rounds = panels(draw(store, drawn, "costs"))[0][1]
-    assert len(over_rounds.lines) == len(over_rounds.collections) == 3
+    pages = draw(store, "costs")
+    over_rounds = panels(pages)[0][1]
+    assert len(curves(over_rounds)) == len(over_rounds.collections) == 3
     losses = [
         [line["heldout_loss"] for line in read_lines(folder_of(store, "fedavg", seed=s).path / "metrics.jsonl")]
         for s in (0, 1, 2)
     ]
-    assert over_rounds.lines[1].get_ydata() == pytest.approx(np.mean(losses, axis=0))
+    assert curves(over_rounds)[1].get_ydata() == pytest.approx(np.mean(losses, axis=0))
     half = stats.half_width(np.std(losses, axis=0, ddof=1), np.full(3, 3))
     low, high = (np.mean(losses, axis=0) + sign * half for sign in (-1, 1))
     edges = over_rounds.collections[1].get_paths()[0].vertices[:, 1]
     assert (edges.min(), edges.max()) == pytest.approx((low.min(), high.max()))
-    assert any("means of 3 seeds; bands: 95 % t interval" in text for text in texts(drawn[-1]))
+    assert "Means of 3 seeds; bands: 95 % t interval" in pages[0].caption
 
 
-def test_splits_share_their_scales(tmp_path, drawn):
-    store = fake_store.finished_store(tmp_path, {"seed": [0]})
+def test_splits_share_their_scales(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"beta": [0.1, 1.0], "seed": [0]})
     fake_store.tell_more(store)
-    rows = panels(draw(store, drawn, "costs"))
+    pages = draw(store, "costs")
+    assert len(pages) == 2
+    rows = panels(pages)
     for column in range(5):
         assert len({row[column].get_xlim() for row in rows}) == 1
     assert len({axes.get_ylim() for row in rows[::2] for axes in row}) == 1
     assert len({axes.get_ylim() for row in rows[1::2] for axes in row}) == 1
 
 
-def test_why_shows_every_strategy_in_a_row(tmp_path, drawn):
+def test_why_shows_every_strategy_in_a_row(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)
-    figure = draw(store, drawn, "why")
-    keys, loss, gap, clients, fid, *_ = [axes for axes in figure.axes if axes.get_ylim() == (2.5, -0.5)]
+    (page,) = draw(store, "why")
+    numbers, loss, gap, clients, fid, *_ = [axes for axes in page.figure.axes if axes.get_ylim() == (2.5, -0.5)]
     rows = rows_of(store)
     assert loss.images[0].get_array().tolist() == [row.class_loss.tolist() for row in rows]
     assert np.asarray(gap.images[0].get_array()) == pytest.approx(np.array([row.share_gap for row in rows]))
@@ -527,17 +558,16 @@ def test_why_shows_every_strategy_in_a_row(tmp_path, drawn):
     assert dots == {number: sorted(row.client_loss) for number, row in enumerate(rows)}
     marks = {marker: [line.get_xdata()[0] for line in fid.lines if line.get_marker() == marker] for marker in "D"}
     assert marks["D"] == [row.fid for row in rows]
-    assert len(keys.lines) == 2 * 2
-    told = texts(figure)
-    assert {"centralized", "fedavg", "fedprox(mu=0.1)", "last\ndrift"} <= set(told)
-    assert {"0.667", "0.28", "1.00", "0.26"} <= set(told)  # (1 + place) / 3 and 0.3 - 0.02 place
+    assert [label.get_text() for label in numbers.get_yticklabels()] == ["centralized", "fedavg", "fedprox(mu=0.1)"]
+    told = [text.get_text() for text in numbers.texts]
+    assert told == ["–", "–", "0.667", "0.28", "1.00", "0.26"]  # (1 + place) / 3 and 0.3 - 0.02 place
+    assert "a diamond to all images" in page.caption
 
 
-def test_why_shows_drift_and_cosine_by_round(tmp_path, drawn):
+def test_why_shows_drift_and_cosine_by_round(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)
-    figure = draw(store, drawn, "why")
-    by_name = {axes.get_ylabel(): axes for axes in figure.axes}
+    by_name = {axes.get_ylabel(): axes for axes in draw(store, "why")[0].figure.axes}
     drift, cosine = by_name[r"drift $\|w_i - w\|$"], by_name["cosine of updates"]
     assert [list(line.get_ydata()) for line in drift.lines] == [[2.0, 1.0, 2 / 3], [3.0, 1.5, 1.0]]
     assert [line.get_color() for line in drift.lines] == list(COLOURS[:2])
@@ -553,6 +583,7 @@ CASES: dict[str, dict] = {
     "federated only": {"axes": {"strategy": ["fedavg"], "n_clients": [3]}, "more": True},
     "one client": {"axes": {"strategy": ["centralized", "fedavg"], "n_clients": [1]}, "more": True},
     "many strategies": {"axes": {"strategy": MANY, "n_clients": [3, 10], "seed": [0]}, "more": True},
+    "22 strategies": {"axes": {"strategy": MANY[:23], "n_clients": [3], "seed": [0]}, "more": True},
     "long names": {"axes": {"strategy": ["centralized", LONG], "n_clients": [3], "client.lr": [0.002]}, "more": True},
     "many clients": {"axes": {"strategy": ["centralized", "fedavg"], "n_clients": [1000], "seed": [0]}, "more": True},
     "recipes": {"axes": fake_store.RECIPE_AXES, "recipes": fake_store.RECIPES},
@@ -560,51 +591,51 @@ CASES: dict[str, dict] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pictures_of_any_grid_are_whole_and_readable(tmp_path, drawn, case):
+def test_pictures_of_any_grid_are_whole_and_readable(tmp_path, case):
     settings = dict(CASES[case])
     more = settings.pop("more", False)
     store = fake_store.finished_store(tmp_path, settings.pop("axes"), **settings)
     if more:
         fake_store.tell_more(store)
     for name in ("costs", "why"):
-        assert draw(store, drawn, name).get_size_inches()[0] == pytest.approx(9.6)
+        assert draw(store, name)
 
 
 @pytest.mark.parametrize("name", ["costs", "why"])
-def test_what_a_picture_leaves_out_is_told(tmp_path, drawn, name, monkeypatch):
-    monkeypatch.setattr(importlib.import_module(f"bench.report.figures.{name}"), "SPLITS_SHOWN", 2)
-    monkeypatch.setattr(importlib.import_module("bench.report.figures.why"), "ROWS_SHOWN", 2)
+def test_what_a_picture_leaves_out_is_told(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(layout, "MOST_PAGES", 1)
     axes = {"strategy": ["centralized", "fedavg", "fedprox(mu=0.1)"], "n_clients": [3], "seed": [0]}
-    betas = [0.1, 0.2, 0.3, 0.4]
+    betas = [0.1, 0.2, 0.3, 0.4, 0.5]
     store = fake_store.finished_store(tmp_path, axes | {"beta": betas}, missing=[1])
     fake_store.fail(fake_store.begin(store, store.planned()[1]))
-    note = " ".join(" ".join(texts(draw(store, drawn, name))).split())
-    assert "1 cell failed" in note
-    assert "2 more splits are not shown" in note  # of 4
-    assert ("1 more strategy is not shown" in note) == (name == "why")
+    (page,) = draw(store, name)
+    assert "1 cell failed." in page.caption
+    shown = sum("β" in text for text in texts(page.figure))
+    assert f"{5 - shown} more splits are not shown." in page.caption
 
 
-def test_a_class_without_held_out_images_leaves_a_gap(tmp_path, drawn):
+def test_a_class_without_held_out_images_leaves_a_gap(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     rewrite(folder_of(store, "fedavg"), diagnostics={"class_loss": [None, 1.0, 2.0, None]}, class_histogram=None)
-    figure = draw(store, drawn, "why")
+    figure = draw(store, "why")[0].figure
     loss, gap = (axes for axes in figure.axes if axes.images and len(axes.images[0].get_array()) == 3)
     assert loss.images[0].get_array().mask.tolist()[1] == [True, False, False, True]
     assert gap.images[0].get_array().mask.tolist() == [[False] * 4, [True] * 4, [False] * 4]
 
 
-def test_classes_have_their_names(tmp_path, drawn):
+def test_classes_have_their_names(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     for cell in store.planned():
         rewrite(store.cell(cell.cell_id), data={"class_names": ["airplane", "automobile", "bird", "cat"]})
-    assert {"airplane", "automobile", "bird", "cat"} <= set(texts(draw(store, drawn, "why")))
+    assert {"airplane", "automobile", "bird", "cat"} <= set(texts(draw(store, "why")[0].figure))
 
 
 @pytest.mark.parametrize("name", ["costs", "why"])
 def test_there_is_nothing_to_draw_of_a_grid_not_run(tmp_path, name):
+    store = fake_store.planned_store(tmp_path)
     with pytest.raises(ValueError, match="no cell is finished"):
-        FIGURES[name](reports.read(fake_store.planned_store(tmp_path)), tmp_path / "picture.png")
-    assert not (tmp_path / "picture.png").exists()
+        draw(store, name)
+    assert not list(store.root.glob("*.png"))
 
 
 # ------------------------------------------------------------------------------------------ the picture of a cell
@@ -725,15 +756,29 @@ def test_the_same_files_give_the_same_pictures(tmp_path):
     assert (folder.path / "a.png").read_bytes() == (folder.path / "b.png").read_bytes()
     for kind in ("costs", "why"):
         for name in ("a.png", "b.png"):
-            FIGURES[kind](reports.read(store), store.root / name)
+            every.draw(kind, reports.read(store), lambda _, name=name: [store.root / name])
         assert (store.root / "a.png").read_bytes() == (store.root / "b.png").read_bytes()
 
 
 def test_a_style_of_many_is_drawn_behind_the_leaders():
-    figure = Figure()
-    axes = figure.add_subplot()
-    for style in (distinct(0), OTHER, Style("black", "-", "")):
-        draw_line(axes, [1, 2], [1, 2], style)
+    axes = Figure().add_subplot()
+    styles = {"leader": distinct(0), "other": OTHER, "centralized": Style("black", "-", "")}
+    line = Line(np.array([1.0, 2.0]), np.array([[1.0, 2.0], [2.0, 3.0]]))
+    panels_of_lines(axes, dict.fromkeys(styles, line), styles)
     leader, other, central = axes.lines
     assert other.get_zorder() < central.get_zorder() < leader.get_zorder()
     assert other.get_linewidth() < leader.get_linewidth() < central.get_linewidth()
+    assert len(axes.collections) == 2  # bands, but none of the grey line
+
+
+def test_names_stand_at_the_lines_ends_where_there_is_room():
+    axes = Figure().add_subplot()
+    found = {label: Line(np.array([1.0, 2.0]), np.array([[1.0, end]])) for label, end in (("a", 2.0), ("b", 2.01))}
+    axes.set_ylim(1, 3)
+    label_ends(axes, found, {label: distinct(k) for k, label in enumerate(found)}, str.upper)
+    assert [text.get_text() for text in axes.texts] == ["A", "B"]
+    heights = [text.xy[1] for text in axes.texts]
+    assert heights[0] == pytest.approx(0.5)
+    assert heights[1] - heights[0] > 0.1
+    label_ends(axes, found, {label: distinct(k) for k, label in enumerate(found)}, lambda name: name * 30)
+    assert len(axes.texts) == 2

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.pictures.style import COLOURS, REFERENCE, save
+from bench.report.figures.layout import FIXED, LOOK, Legend, page
 
 _COLUMNS = 4  # panels in a row
+_ROW = 1.75  # inches
+_POINTS = {True: COLOURS[0], False: "none"}  # face of a pair's point, by whether the weights are the same
 
 
 def agreement(pairs: pd.DataFrame, metrics: Sequence[str], path: Path) -> list[Path]:
@@ -22,18 +27,33 @@ def agreement(pairs: pd.DataFrame, metrics: Sequence[str], path: Path) -> list[P
     known = {metric: pairs[[f"{metric}_a", f"{metric}_b"]].astype(float).dropna() for metric in metrics}
     shown = [metric for metric, values in known.items() if len(values)]
     columns = min(_COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.9 * columns, 1.9 * rows + 0.35), layout="constrained")
-    for axes, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
-        values = known[metric].set_axis(["a", "b"], axis=1)
-        _panel(axes, values, pairs.loc[values.index, "same_weights"], metric)
-    for axes in figure.axes[len(shown) :]:
-        axes.set_axis_off()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     paths = [path.with_suffix(suffix) for suffix in (".png", ".pdf")]
-    save(figure, *paths)
+    with rc_context(LOOK | FIXED):
+        figure, grid = page(-(-len(shown) // columns), columns, _ROW, _legend())
+        for axes, metric in zip(grid.flat, shown, strict=False):
+            values = known[metric].set_axis(["a", "b"], axis=1)
+            _panel(axes, values, pairs.loc[values.index, "same_weights"], metric)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_axis_off()
+        save(figure, *paths, dpi=None)
     return paths
+
+
+def _legend() -> Legend:
+    points: dict[str, Any] = {
+        "ls": "",
+        "marker": "o",
+        "markersize": 4,
+        "markeredgecolor": COLOURS[0],
+        "markeredgewidth": 0.8,
+    }
+    return [
+        ("A = B", Line2D([], [], color=REFERENCE, lw=0.7)),
+        *(
+            (f"{'same' if same else 'other'} weights", Line2D([], [], mfc=face, **points))
+            for same, face in _POINTS.items()
+        ),
+    ]
 
 
 def _panel(axes: Axes, values: pd.DataFrame, same: pd.Series, metric: str) -> None:
@@ -41,15 +61,9 @@ def _panel(axes: Axes, values: pd.DataFrame, same: pd.Series, metric: str) -> No
     low, high = values.to_numpy().min(), values.to_numpy().max()
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     ends = (low - room, high + room)
-    axes.plot(ends, ends, color=REFERENCE, linewidth=0.7, label="A = B")
-    for equal, face, label in ((True, COLOURS[0], "same weights"), (False, "none", "other weights")):
+    axes.plot(ends, ends, color=REFERENCE, linewidth=0.7)
+    for equal, face in _POINTS.items():
         chosen = values[same == equal]
-        axes.scatter(
-            chosen["a"], chosen["b"], s=14, facecolors=face, edgecolors=COLOURS[0], linewidths=0.8, label=label
-        )
-    axes.set(xlim=ends, ylim=ends, aspect="equal")
-    axes.set_title(metric, fontsize=8, parse_math=False)
-    axes.set_xlabel("A", fontsize=7, labelpad=1)
-    axes.set_ylabel("B", fontsize=7, labelpad=1)
-    axes.tick_params(labelsize=6)
+        axes.scatter(chosen["a"], chosen["b"], s=14, facecolors=face, edgecolors=COLOURS[0], linewidths=0.8)
+    axes.set(xlim=ends, ylim=ends, aspect="equal", title=metric, xlabel="A", ylabel="B")
     axes.locator_params(nbins=3)

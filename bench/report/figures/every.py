@@ -1,27 +1,29 @@
-"""All figures of a grid: a name, and what draws it to given paths or says why it does not apply."""
+"""All figures of a grid: a name, and what draws it or says why it does not apply."""
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bench.pictures.style import NotApplicable
-from bench.report.figures.class_histograms import class_histograms
+from matplotlib import rc_context
+
+from bench.pictures.style import NotApplicable, save
+from bench.report.figures import FORMATS, USUAL_FORMATS
+from bench.report.figures.captions import Picture, captions
 from bench.report.figures.clients import client_spread
-from bench.report.figures.costs import costs
-from bench.report.figures.drift import drift
-from bench.report.figures.films import films
-from bench.report.figures.losses import clients, long_run, schemes
+from bench.report.figures.layout import FIXED, LOOK, settle
+from bench.report.figures.losses import clients, drift, long_run, schemes
 from bench.report.figures.overview import overview
 from bench.report.figures.partitions import partitions
-from bench.report.figures.quality import quality_cost
-from bench.report.figures.samples import samples, samples_grid
-from bench.report.figures.skew import skew
+from bench.report.figures.quality import costs, quality_cost, skew
+from bench.report.figures.samples import class_histograms, films, samples, samples_grid
 from bench.report.figures.why import why
 from bench.report.results import Results
-from bench.store.files import Damaged, remove
+from bench.store.files import Damaged, remove, write_bytes
 
-FORMATS = (".pdf", ".png")
-FIGURES: dict[str, Callable[..., None]] = {
+FIGURES: dict[str, Callable[[Results], list[Picture]]] = {
     "overview": overview,
     "costs": costs,
     "why": why,
@@ -43,27 +45,71 @@ FIGURES: dict[str, Callable[..., None]] = {
 _ODD = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError)
 
 
-def draw_all(results: Results, folder: Path) -> tuple[list[Path], list[str]]:
-    """Draw every figure that applies to a grid's results, as NAME.pdf and NAME.png in `folder`.
+def draw(
+    name: str, results: Results, paths: Callable[[int], Iterable[Path]], style: Mapping[Any, Any] = {}
+) -> list[Picture]:
+    """Draw a figure; returns its pictures, one a page.
 
+    Args:
+        paths: the files of the page of a number, from 1.
+        style: settings of matplotlib that go before the usual ones.
+    Raises:
+        NotApplicable: if the results have not what it shows.
+        Damaged: if a file that it needs is.
+    """
+    with rc_context(LOOK | dict(style) | FIXED):
+        pictures = FIGURES[name](results)
+        for number, picture in enumerate(pictures, 1):
+            settle(picture.figure)
+            save(picture.figure, *paths(number), dpi=None)
+    return pictures
+
+
+def draw_all(
+    results: Results,
+    folder: Path,
+    names: Iterable[str] | None = None,
+    formats: Iterable[str] = USUAL_FORMATS,
+    style: Mapping[Any, Any] = {},
+) -> tuple[list[Path], dict[str, str], list[str]]:
+    """Draw figures as NAME.pdf, say, and NAME_2.pdf for what needs more than a page, and write their captions.
+
+    Args:
+        names: of figures; None for all.
+        formats: of `FORMATS`.
     Returns:
-        The files, and a line for each figure that does not apply, e.g. ``skew: no partition is skewed``.
+        The files, captions by figure, and a line for each that does not apply, e.g. ``skew: no partition is skewed``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
+    drawn: list[tuple[str, Picture]] = []
     untold: list[str] = []
-    for name, figure in FIGURES.items():
-        paths = [folder / f"{name}{suffix}" for suffix in FORMATS]
+    for name in FIGURES if names is None else names:
+
+        def paths(number: int, name: str = name) -> list[Path]:
+            return [folder / f"{page_name(name, number)}.{kind}" for kind in formats]
+
         try:
-            figure(results, *paths)
+            pictures = draw(name, results, paths, style)
         except (NotApplicable, Damaged) as reason:
             untold.append(f"{name}: {reason}")
         except _ODD as error:
             untold.append(f"{name}: could not be drawn: {type(error).__name__}: {error}")
             warnings.warn(untold[-1], stacklevel=2)
         else:
-            made += paths
-            continue
-        for path in paths:  # of other results, which stood here before
+            of = f" Part {{}} of {len(pictures)}." if len(pictures) > 1 else ""
+            for number, picture in enumerate(pictures, 1):
+                drawn.append((page_name(name, number), replace(picture, caption=picture.caption + of.format(number))))
+    files = [folder / f"{name}.{kind}" for name, _ in drawn for kind in formats]
+    texts = captions(results.name, drawn, next((kind for kind in formats if kind in ("png", "svg")), None))
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode(errors="replace"))
+    made = files + [folder / name for name in texts]
+    ours = rf"({'|'.join(FIGURES)})(_\d+)?\.({'|'.join(FORMATS)})|captions\.(tex|md)"
+    for path in folder.iterdir():  # of other results, which stood here before
+        if path not in made and re.fullmatch(ours, path.name):
             remove(path)
-    return made, untold
+    return made, {name: picture.caption for name, picture in drawn}, untold
+
+
+def page_name(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}_{number}"

@@ -1,197 +1,198 @@
-"""Pictures for a paper of two columns: a legend above, panels in rows, a note below; lines with seed bands.
+"""The page of a figure: its size, its legend and how it looks. Matplotlib's constrained layout places what is on it.
 
-They are as wide as a column where there is one panel, or one below the other, and else as the text. Only the overview,
-costs and why are not: those are sheets for a screen, 9.6 inches wide and as high as their rows are many.
+A figure is as wide as a column or as the text and no higher than a page; what does not fit goes on in another figure.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from matplotlib import rc_params_from_file, rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from numpy.typing import NDArray
 
-from bench.pictures.axes import OTHER, key, log_axis, place, plain, write
-from bench.pictures.style import REFERENCE, Array, Style, literal
-from bench.report.figures.split_parts import finished_splits, grey_note, left_out, line_styles
-from bench.report.figures.widths import inches, shorten, wrap
-from bench.report.lines import Line
-from bench.report.results import Results, Split
+from bench.config.errors import ConfigError
 
-COLUMN, PAGE = 3.3, 6.8  # inches: a column's width, and that of the text
-SIZE, SMALL = 7.0, 6.0  # points
-_LABEL = 2.7  # inches of a name in a legend, at most
-DPI = 200
+T = TypeVar("T")
+Settings = dict[Any, Any]  # of matplotlib, by name
+COLUMN, TEXT, HIGHEST = 3.3, 6.8, 8.9  # inches: a column's width, the text's, and a page's height
+AROUND = 0.15  # inches, around all rows of a page
+MOST_PAGES = 2  # of a figure
+NAME = 30  # letters of a name, at most
+
+LOOK: Settings = {
+    "font.size": 7,
+    **dict.fromkeys(
+        [
+            "axes.titlesize",
+            "axes.labelsize",
+            "xtick.labelsize",
+            "ytick.labelsize",
+            "legend.fontsize",
+            "figure.titlesize",
+        ],
+        7,
+    ),
+    "axes.titlepad": 2.5,
+    "axes.labelpad": 1.5,
+    **{f"{axis}tick.major.{part}": size for axis in "xy" for part, size in (("size", 2), ("pad", 1.5))},
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 2.8,
+    "legend.frameon": False,
+    "legend.labelspacing": 0.35,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 3.2,
+    "savefig.dpi": 200,
+    **{f"figure.constrained_layout.{key}": pad for key, pad in (("w_pad", 0.03), ("h_pad", 0.03))},
+}
+# Names of a grid are no formulas, and sizes are those above.
+FIXED: Settings = {
+    "text.parse_math": False,
+    "text.usetex": False,
+    "savefig.bbox": None,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+}
+Legend = Sequence[tuple[str, Artist]]
 
 
-@dataclass(frozen=True)
-class Room:
-    """Inches of a panel and around it.
+def read_style(file: Path) -> Settings:
+    """The settings of a matplotlib style sheet.
 
-    Attributes:
-        head, foot: above the first panels and below the last ones, for names of columns and of axes.
+    Raises:
+        ConfigError: if it cannot be read, or a line of it is no setting of matplotlib's.
     """
-
-    left: float = 0.46  # of the first panel in a row
-    between: float = 0.1
-    above: float = 0.2
-    high: float = 1.2
-    below: float = 0.16
-    right: float = 0.08
-    head: float = 0.0
-    foot: float = 0.14
+    try:
+        lines = [line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--style {file}: cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line and (":" not in line or line.split(":")[0].strip() not in rcParams):
+            raise ConfigError(f"--style {file}, line {number}: {line!r} is no setting of matplotlib's, as font.size: 8")
+    try:
+        found = rc_params_from_file(file, fail_on_error=True, use_default_template=False)
+    except ValueError as error:
+        raise ConfigError(f"--style {file}: {error}") from error
+    return {key: found[key] for key in found if key != "backend"}
 
 
 def page(
-    rows: int,
-    columns: int,
-    room: Room,
-    legend: Mapping[str, Any] = {},
-    notes: Sequence[str] = (),
-    width: float = PAGE,
-) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with its panels (rows, columns), a legend above them and a note of all that is worth a word below.
-
-    Args:
-        legend: styles, or handles, by label.
-    """
-    labels = [shorten(label, min(width - 0.6, _LABEL), SIZE) for label in legend]
-    across = _legend_columns(labels, width)
-    top = 0.06 + 0.145 * -(-len(labels) // across) if labels else 0.0
-    top += room.head
-    each = room.above + room.high + room.below
-    told = wrap("; ".join(note for note in notes if note), width - 0.1, SMALL)
-    high = top + each * rows + room.foot + 0.105 * len(told) + 0.06
-    figure = Figure(figsize=(width, high))
-    if labels:
-        handles = [key(style) if isinstance(style, Style) else style for style in legend.values()]
-        where: dict[str, Any] = {"loc": "upper center", "borderaxespad": 0.3, "frameon": False}
-        spaces: dict[str, Any] = {"labelspacing": 0.35, "columnspacing": 1.2, "handlelength": 2.4}
-        figure.legend(handles, [*map(literal, labels)], ncols=across, fontsize=SIZE, **where, **spaces)
-    wide = (width - room.left - room.right - (columns - 1) * room.between) / columns
-    panels = [
-        [
-            place(figure, room.left + c * (wide + room.between), top + each * r + room.above, wide, room.high)
-            for c in range(columns)
-        ]
-        for r in range(rows)
-    ]
-    write(figure, 0.05, high - 0.04, "\n".join(told), va="bottom", fontsize=SMALL, color="#555555")
-    return figure, panels
+    rows: int, columns: int, each: float, legend: Legend = (), width: float = TEXT, **settings: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure with axes (rows, columns), each row `each` inches high with its titles, and a legend above."""
+    figure = blank(rows * each + AROUND, legend, width)
+    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
 
 
-def _legend_columns(labels: Sequence[str], width: float) -> int:
-    each = 0.52 + max((inches(label, SIZE) for label in labels), default=0)
-    return max(1, min(len(labels), int(width / each)))
+def tiles(count: int, across: int, each: float, legend: Legend = (), width: float = TEXT) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes, so many side by side."""
+    figure, grid = page(-(-count // across), across, each, legend, width)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, list(grid.flat[:count])
 
 
-def title(axes: Axes, text: str, **settings: Any) -> None:
-    """Above a panel, cut to its width."""
-    cut = shorten(text, width_of(axes), SIZE, settings.get("weight") == "bold")
-    axes.set_title(literal(cut), fontsize=SIZE, pad=2.5, **settings)
+def blank(high: float, legend: Legend = (), width: float = TEXT) -> Figure:
+    """A figure with `high` inches below its legend, at most a page."""
+    columns, above = _legend_size(legend, width)
+    figure = Figure(figsize=(width, min(high + above, HIGHEST)), layout="constrained")
+    if legend:
+        names, handles = zip(*legend, strict=True)
+        figure.legend(handles, names, ncols=columns, loc="outside upper center", borderpad=0.1)
+    return figure
 
 
-def width_of(axes: Axes) -> float:
-    """In inches."""
-    return float(axes.get_window_extent().width / axes.figure.dpi)
+def settle(figure: Figure) -> None:
+    """Place what is on a figure once, and not again for every file that it is written to."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    figure.set_layout_engine(None)
 
 
-def name_axes(axes: Axes, x: str = "", y: str = "") -> None:
-    axes.set_xlabel(x, fontsize=SIZE, labelpad=1)
-    axes.set_ylabel(y, fontsize=SIZE, labelpad=1.5)
+def fitting(each: float, legend: Legend = (), width: float = TEXT) -> int:
+    """How many rows of `each` inches fit on a page below a legend."""
+    return max(1, int((room(legend, width) - AROUND) / each))
 
 
-# ------------------------------------------------------------------------------------------------ what is compared
+def room(legend: Legend, width: float = TEXT) -> float:
+    """Inches of a page below a legend."""
+    return HIGHEST - _legend_size(legend, width)[1]
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What a figure of strategies by split shows.
-
-    Attributes:
-        splits: those shown.
-        styles: by strategy; grey for those that are not among the best, where there are many.
-        notes: what is left out.
-    """
-
-    splits: list[Split]
-    styles: dict[str, Style]
-    notes: list[str]
-
-    @property
-    def told(self) -> dict[str, Style]:
-        """Without the grey ones."""
-        return {label: style for label, style in self.styles.items() if style != OTHER}
+def _legend_size(legend: Legend, width: float) -> tuple[int, float]:
+    """The number of columns that fit into the width, and inches of the lines."""
+    if not legend:
+        return 0, 0.0
+    size = FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points() / 72
+    texts = Figure(dpi=72)
+    names = [texts.text(0, 0, name, fontsize=72 * size).get_window_extent().width / 72 for name, _ in legend]
+    spaces = rcParams["legend.handlelength"] + rcParams["legend.handletextpad"] + rcParams["legend.columnspacing"]
+    columns = min(len(legend), max(1, int(width / (max(names) + spaces * size))))
+    return columns, (1.2 + rcParams["legend.labelspacing"]) * size * math.ceil(len(legend) / columns) + 0.08
 
 
-def compared(results: Results, splits: int) -> Compared:
-    """The first splits of the plan, and a style for every strategy.
-
-    Raises:
-        NotApplicable: if no cell is finished.
-    """
-    found = finished_splits(results)
-    notes = [*results.unfinished(), left_out(len(found) - splits, "split", "splits")]
-    return Compared(found[:splits], line_styles(found), notes)
+def pages(rows: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Rows by page, about as many on each and at most `most`; what needs more than `MOST_PAGES` is left out."""
+    shown = rows[: most * MOST_PAGES]
+    count = math.ceil(len(shown) / most)
+    borders = [round(k * len(shown) / count) for k in range(count + 1)] if count else []
+    return [shown[a:b] for a, b in pairwise(borders)]
 
 
-def grey(compared: Compared) -> str:
-    """Which strategies are drawn in grey."""
-    return grey_note(compared.styles)
+def stacked(blocks: Sequence[T], heights: Sequence[float], most: float) -> list[list[T]]:
+    """Blocks by page, on as few as can be and about as high on each; at most `MOST_PAGES`."""
+    count = len(_filled(blocks, heights, most))
+    limits = np.linspace(sum(heights) / max(1, count), most, 20)
+    return next(found for limit in limits if len(found := _filled(blocks, heights, limit)) == count)[:MOST_PAGES]
 
 
-def not_shown(compared: Compared) -> str:
-    """Which strategies have no row, in figures that leave the grey ones out."""
-    names = [label for label, style in compared.styles.items() if style == OTHER]
-    return f"the best of each split by held-out loss or FID; not shown: {', '.join(names)}" if names else ""
+def _filled(blocks: Sequence[T], heights: Sequence[float], most: float) -> list[list[T]]:
+    """Blocks by page, as many below one another as are `most` inches high."""
+    found: list[list[T]] = []
+    left = 0.0
+    for block, height in zip(blocks, heights, strict=True):
+        if height > left or not found:
+            found.append([])
+            left = most
+        found[-1].append(block)
+        left -= height
+    return found
 
 
-# ------------------------------------------------------------------------------------------------ lines with bands
+def left_out(count: int, what: str = "row") -> str:
+    """E.g. ``2 more rows are not shown``; "" for none."""
+    return f"{count} more {what}{' is' if count == 1 else 's are'} not shown" if count > 0 else ""
 
 
-def draw_lines(axes: Axes, lines: Mapping[str, Line], styles: Mapping[str, Style]) -> None:
-    """Means over seeds with their bands behind them; grey ones without."""
-    for label, line in lines.items():
-        style, band = styles[label], line.band
-        if band is not None and style != OTHER:
-            axes.fill_between(line.x, *band, color=style.colour, alpha=0.15, lw=0)
-        _draw_line(axes, line.x, line.mean, style)
-    plain(axes)
+def short_name(text: str) -> str:
+    """A name without its middle, if it has more than `NAME` letters."""
+    return text if len(text) <= NAME else f"{text[: NAME // 2]}…{text[-(NAME // 2 - 1) :]}"
 
 
-def _draw_line(axes: Axes, x: Array, y: Array, style: Style) -> None:
-    central, few = style.colour == REFERENCE, max(1, len(x) // 5)
-    axes.plot(
-        x,
-        y,
-        style.dash,
-        color=style.colour,
-        marker=style.marker or ("o" if len(x) == 1 else ""),
-        markersize=2 if style == OTHER else 2.8,
-        markevery=few,
-        lw=1.7 if central else 0.6 if style == OTHER else 1.0,
-        zorder=1 if style == OTHER else 2 if central else 3,
-    )
+def wrapped(text: str, letters: int) -> str:
+    """A text in lines, three at most."""
+    return "\n".join(textwrap.wrap(text, letters, max_lines=3, placeholder=" …"))
 
 
-def log_heights(panels: Sequence[Axes], lines: Sequence[Line]) -> None:
-    """One logarithmic axis for all panels: it holds the means, and the bands as far as half an octave around them."""
-    ends = heights(lines)
-    for axes in panels:
-        if ends is None:
-            axes.set_yticks([])
-        else:
-            log_axis(axes, "y", *ends)
+def head(axes: Axes, text: str) -> None:
+    """A name above a row of panels, left; its height counts for the layout, but not its width."""
+    axes.set_title(text, loc="left", weight="bold").set_in_layout(False)
+    axes.set_title("\n".join(" " * (text.count("\n") + 1)), loc="right")
 
 
-def heights(lines: Sequence[Line]) -> tuple[float, float] | None:
-    """What a logarithmic axis must hold: the means, and the bands as far as half an octave around them; None where no
-    mean is positive.
-    """
-    means = np.concatenate([np.empty(0), *(line.mean for line in lines)])
-    means = means[means > 0]
-    if not len(means):
-        return None
-    ends = np.concatenate([*(end for line in lines if (band := line.band) for end in band), means])
-    return max(means.min() / 1.4, ends.min()), min(means.max() * 1.4, ends.max())
+def side_name(axes: Axes, text: str, **settings: Any) -> None:
+    """The name of a row, left of its first panel."""
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=4, **settings)

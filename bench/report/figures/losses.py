@@ -1,88 +1,97 @@
-"""Losses along training, by split, by number of clients and of the longest run: the paper's figures 2, 3 and 4."""
+"""Curves by split: losses of strategies, of numbers of clients and of the longest run (the paper's figures 2, 3 and 4),
+and how far clients drift.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+
+from matplotlib.figure import Figure
 
 from bench.config.names import split_name
 from bench.pictures.axes import OTHER, distinct
 from bench.pictures.style import REFERENCE, NotApplicable, Style
 from bench.report.curves import STRETCHES
-from bench.report.figures.layout import compared, grey
-from bench.report.figures.panels import Block, Panel, draw_blocks, known
-from bench.report.figures.split_parts import TOLD_APART, finished_splits, leaders, left_out
-from bench.report.lines import round_line, training_line
+from bench.report.figures import panels
+from bench.report.figures.captions import Picture, paged
+from bench.report.figures.compared import Compared, compared, known, leaders, split_title
+from bench.report.figures.layout import COLUMN, TEXT, fitting, head, page, pages
+from bench.report.lines import Line, round_line, seeds_note, training_line
 from bench.report.metrics import COSTS
 from bench.report.results import Cell, Group, Results, Split
 
-ROWS_SHOWN = 4
+CLIENT_NUMBERS = 12  # that have a style each
+_ROW = 1.42  # inches
 _CENTRAL = Style(REFERENCE, "-", "")
+_RUNNING = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, one client after another"
 
 
-def schemes(results: Results, *paths: Path) -> None:
+@dataclass(frozen=True)
+class Block:
+    """A row: the lines of each of its panels, by label."""
+
+    name: str
+    lines: tuple[dict[str, Line], ...]
+
+    @property
+    def every(self) -> list[Line]:
+        return [line for lines in self.lines for line in lines.values()]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands in a column."""
+
+    name: str
+    log: bool = True
+
+
+def schemes(results: Results) -> list[Picture]:
     """Centralized training against the strategies, a row a split: held-out loss and running training loss.
 
     Raises:
         NotApplicable: if no cell is finished, or no round tells of its loss.
     """
-    shown = compared(results, ROWS_SHOWN)
-    blocks = [
-        _block(split.name, {group.strategy: group for group in split.groups}, "samples") for split in shown.splits
-    ]
-    _draw(blocks, shown.styles, [*shown.notes, grey(shown)], "samples", *paths)
+    shown = compared(results)
+    blocks = [_block(split.name, {g.strategy: g for g in split.groups}, "samples") for split in shown.splits]
+    return _losses(shown, "Losses of the strategies along training", blocks, "samples", [shown.grey()])
 
 
-def clients(results: Results, *paths: Path) -> None:
+def clients(results: Results) -> list[Picture]:
     """The same strategy at each number of clients, a row each.
 
     Raises:
         NotApplicable: if no strategy has finished at two numbers of clients.
     """
-    splits = finished_splits(results)
-    groups = _by_clients(splits)
-    if not groups:
+    shown = compared(results)
+    found = _by_clients(shown.splits)
+    if not found:
         raise NotApplicable("no strategy has finished cells at two numbers of clients")
-    first = {name: number for number, name in enumerate(["fedavg", *leaders(splits, ROWS_SHOWN)])}
-    rows = sorted(groups, key=lambda group: first.get(group[0].strategy, len(first)))
-    numbers = sorted({n for group in groups for n in group[1]})
+    first = ["fedavg", *leaders(shown.splits, len(shown.styles))]
+    order = {name: number for number, name in enumerate(dict.fromkeys(first))}
+    rows = sorted(found.items(), key=lambda row: order.get(row[0][0], len(order)))
+    numbers = sorted({n for by_number in found.values() for n in by_number if n})
     styles = {"centralized": _CENTRAL} | {f"{n} clients": OTHER for n in numbers}
-    styles |= {f"{n} clients": distinct(k) for k, n in enumerate(numbers[:TOLD_APART])}
+    styles |= {f"{n} clients": distinct(k) for k, n in enumerate(numbers[:CLIENT_NUMBERS])}
     blocks = []
-    for key, found, central in rows[:ROWS_SHOWN]:
-        drawn = {"centralized": central} if central is not None else {}
-        drawn |= {f"{n} clients": found[n] for n in sorted(found)}
-        name = ", ".join(part for part in (key.strategy, key.point) if part)
-        blocks.append(_block(name, drawn, "samples"))
-    notes = [*results.unfinished(), left_out(len(rows) - ROWS_SHOWN, "strategy and split", "strategies and splits")]
-    _draw(blocks, styles, notes, "samples", *paths)
+    for (strategy, point), by_number in rows:
+        drawn = {f"{n} clients" if n else "centralized": by_number[n] for n in sorted(by_number)}
+        blocks.append(_block(", ".join(filter(None, [shown.name(strategy), point])), drawn, "samples"))
+    title = "Losses of each strategy at several numbers of clients"
+    return _losses(replace(shown, styles=styles), title, blocks, "samples")
 
 
-@dataclass(frozen=True)
-class _Key:
-    """What stays the same over numbers of clients."""
-
-    strategy: str
-    point: str
-
-
-_Numbers = tuple[_Key, dict[int, Group], Group | None]
-
-
-def _by_clients(splits: Sequence[Split]) -> list[_Numbers]:
-    """Strategies with two numbers of clients at least, and the centralized training beside them."""
-    found: dict[_Key, dict[int, Group]] = {}
-    central: dict[_Key, Group] = {}
+def _by_clients(splits: Sequence[Split]) -> dict[tuple[str, str], dict[int, Group]]:
+    """By strategy, and what else stays the same, groups by number of clients (two at least), 0 for centralized."""
+    found: dict[tuple[str, str], dict[int, Group]] = {}
     for split in splits:
-        beside = next((group for group in split.groups if group.central), None)
+        central = [group for group in split.groups if group.central]
         for group in split.federated:
-            key = _Key(group.strategy, split_name(group.labels | {"n_clients": None}))
-            found.setdefault(key, {})[group.labels["n_clients"]] = group
-            if beside is not None:
-                central[key] = beside
-    return [(key, numbers, central.get(key)) for key, numbers in found.items() if len(numbers) > 1]
+            here = found.setdefault((group.strategy, split_name(group.labels | {"n_clients": None})), {})
+            here |= {group.labels["n_clients"]: group} | dict(zip([0], central, strict=False))
+    return {key: groups for key, groups in found.items() if len(groups.keys() - {0}) > 1}
 
 
-def long_run(results: Results, *paths: Path) -> None:
+def long_run(results: Results) -> list[Picture]:
     """The longest training of most clients, all its rounds, beside centralized training.
 
     Of several of the same length, that of the strategy which stands first in the plan.
@@ -90,15 +99,14 @@ def long_run(results: Results, *paths: Path) -> None:
     Raises:
         NotApplicable: if no cell with clients is finished.
     """
-    runs = [(split, group) for split in finished_splits(results) for group in split.federated]
+    shown = compared(results)
+    runs = [(split, group) for split in shown.splits for group in split.federated]
     if not runs:
         raise NotApplicable("no cell with clients is finished")
     split, run = max(runs, key=lambda found: _length(found[1].cells[0]))
-    beside = {group.strategy: group for group in split.groups if group.central}
-    label = ", ".join(part for part in (run.strategy, split.name) if part)
-    block = _block(label, beside | {run.strategy: run}, "round")
-    styles = dict.fromkeys(beside, _CENTRAL) | {run.strategy: distinct(0)}
-    _draw([block], styles, results.unfinished(), "round", *paths)
+    drawn = {group.strategy: group for group in split.groups if group.central} | {run.strategy: run}
+    name = ", ".join(filter(None, [shown.name(run.strategy), split.name]))
+    return _losses(shown, "The longest run of most clients, all rounds", [_block(name, drawn, "round")], "round")
 
 
 def _length(cell: Cell) -> tuple[int, int]:
@@ -106,19 +114,71 @@ def _length(cell: Cell) -> tuple[int, int]:
 
 
 def _block(name: str, groups: Mapping[str, Group], x: str) -> Block:
-    return Block(
-        name or "centralized training",
-        known((label, round_line(group, "heldout_loss", x)) for label, group in groups.items()),
-        known((label, training_line(group, x)) for label, group in groups.items()),
+    heldout = known((label, round_line(group, "heldout_loss", x)) for label, group in groups.items())
+    return Block(name, (heldout, known((label, training_line(group, x)) for label, group in groups.items())))
+
+
+def _losses(shown: Compared, title: str, blocks: Sequence[Block], x: str, notes: Sequence[str] = ()) -> list[Picture]:
+    columns = [Column("held-out loss"), Column("running training loss")]
+    if not any(block.every for block in blocks):
+        raise NotApplicable("no round of a finished cell tells of its loss")
+    running = _RUNNING
+    if not any(block.lines[1] for block in blocks):
+        running = "no running training loss: steps.jsonl is not there"
+        blocks, columns = [Block(block.name, block.lines[:1]) for block in blocks], columns[:1]
+    return draw_blocks(shown, title, blocks, columns, COSTS[x], [running, *notes])
+
+
+def drift(results: Results) -> list[Picture]:
+    """The distance of clients' models to the global one and the cosine between their updates, by round and split.
+
+    Raises:
+        NotApplicable: if no round tells of a drift.
+    """
+    shown = compared(results)
+    splits = [split for split in shown.splits if split.federated]
+    blocks = [Block(split.name, (by_round(split, "drift"), by_round(split, "update_cosine"))) for split in splits]
+    if not any(block.every for block in blocks):
+        raise NotApplicable("no round of a finished cell tells how far its clients went")
+    columns = [Column("drift of clients' models"), Column("cosine of updates", log=False)]
+    return draw_blocks(
+        shown, "How far clients go in a round, and whether together", blocks, columns, "round", [shown.grey()]
     )
 
 
-def _draw(blocks: Sequence[Block], styles: Mapping[str, Style], notes: Sequence[str], x: str, *paths: Path) -> None:
-    panels = [Panel("held-out loss", log=True), Panel("running training loss", log=True)]
-    if not any(block.left or block.right for block in blocks):
-        raise NotApplicable("no round of a finished cell tells of its loss")
-    running = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, one client after another"
-    if not any(block.right for block in blocks):
-        running = "no running training loss: steps.jsonl is not there"
-        del panels[1]
-    draw_blocks(blocks, panels, styles, [running, *notes], COSTS[x], *paths)
+def by_round(split: Split, metric: str) -> dict[str, Line]:
+    """Lines of the strategies, of all rounds that any seed has."""
+    return known((group.strategy, round_line(group, metric, shared=False)) for group in split.federated)
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def draw_blocks(
+    shown: Compared, title: str, blocks: Sequence[Block], columns: Sequence[Column], x: str, notes: Sequence[str]
+) -> list[Picture]:
+    """Rows of panels in the same scales; the panels of a single row stand below one another, in a column's width."""
+    alone = len(blocks) == 1
+    width, letters = (COLUMN, 44) if alone else (TEXT, 90)
+    legend = shown.legend(label for block in blocks for lines in block.lines for label in lines)
+    scales = [[line for block in blocks for line in block.lines[k].values()] for k in range(len(columns))]
+
+    def draw(part: Sequence[Block]) -> Figure:
+        figure, grid = (
+            page(len(columns), 1, _ROW, legend, width) if alone else page(len(part), len(columns), _ROW, legend)
+        )
+        for block, row in zip(part, grid.T if alone else grid, strict=True):
+            head(row[0], split_title(block.name, letters))
+            for axes, lines, column, scale in zip(row, block.lines, columns, scales, strict=True):
+                panels.lines(axes, lines, shown.styles)
+                (panels.log_heights if column.log else panels.heights)(axes, scale)
+                axes.set_ylabel(column.name)
+                if lines:
+                    panels.count_axis(axes, max(line.x[-1] for line in block.every))
+            panels.label_ends(row[-1], block.lines[-1], shown.styles, shown.name)
+        for axes in grid[-1]:
+            axes.set_xlabel(x)
+        return figure
+
+    about = title, [seeds_note([line for scale in scales for line in scale]), *notes]
+    return paged(shown.results, about, blocks, pages(blocks, fitting(_ROW, legend, width)), draw)

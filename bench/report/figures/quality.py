@@ -1,166 +1,259 @@
-"""What quality costs: FID over traffic, rounds and time, with the strategies that no other beats at both."""
+"""What quality costs: loss and FID over traffic, rounds and time, with the strategies that no other beats at both; and
+FID over the skew of the clients' labels.
+"""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import NullLocator
 
-from bench.pictures.axes import OTHER, log_axis, plain, say, short
-from bench.pictures.style import REFERENCE, Array, NotApplicable, Style, literal, save
-from bench.report.figures.layout import DPI, SMALL, Room, compared, grey, name_axes, page, width_of
-from bench.report.figures.panels import known
-from bench.report.figures.split_parts import fid_images, fid_line
-from bench.report.figures.widths import shorten, wrap
-from bench.report.lines import Line
+from bench.config.names import split_name
+from bench.pictures.axes import OTHER, log_axis, short
+from bench.pictures.style import REFERENCE, Array, NotApplicable, Style
+from bench.report.figures import panels
+from bench.report.figures.captions import Picture, paged
+from bench.report.figures.compared import Compared, compared, fid_images, fid_line, known, split_title
+from bench.report.figures.layout import COLUMN, TEXT, fitting, head, page, pages, tiles, wrapped
+from bench.report.lines import Line, round_line, seeds_note
 from bench.report.metrics import COSTS
 from bench.report.results import Results, Split
 
-SPLITS_SHOWN = 4
-SHOWN = ("megabytes", "round", "seconds")  # of all costs
+SHOWN = ("megabytes", "round", "seconds")  # costs of `quality_cost`
+SKEWED_FROM = 0.05  # total variation; clients whose labels are drawn alike are this far apart by chance
+_APART = 0.02  # total variation, from which two splits are told apart
 _FRONT: dict[str, Any] = {"color": "#555555", "lw": 2.6, "alpha": 0.35}
-_LOG_FROM = 10.0  # costs that span such a factor have a logarithmic axis
-Curves = Mapping[str, Mapping[str, Line]]  # by cost and strategy
+_KEY = ("Pareto front", Line2D([], [], **_FRONT))
+_LOG_FROM = {"megabytes": 10.0}  # costs that span such a factor have a logarithmic axis; the others from 30
+_ROW, _SKEW_ROW = 1.28, 1.9  # inches
 
 
 @dataclass(frozen=True)
-class Scale:
-    """An axis of costs; logarithmic ones have a place for what costs nothing, `zero`."""
+class Row:
+    """A quality of one split: lines by cost and strategy."""
 
-    low: float
-    high: float
-    log: bool
-    zero: float | None = None
+    split: Split
+    quality: str
+    lines: dict[str, dict[str, Line]]
 
-    def places(self, costs: Array) -> Array:
-        """Where they stand on the axis."""
-        return costs if self.zero is None else np.where(costs > 0, costs, self.zero)
+    def federated(self, cost: str) -> dict[str, Line]:
+        names = [group.strategy for group in self.split.federated]
+        return {name: self.lines[cost][name] for name in names if name in self.lines[cost]}
+
+    def paid(self, cost: str) -> dict[str, Line]:
+        """Without centralized training over traffic, of which it has none."""
+        return self.federated(cost) if cost == "megabytes" else self.lines[cost]
+
+    @property
+    def every(self) -> list[Line]:
+        return [line for lines in self.lines.values() for line in lines.values()]
 
 
-@dataclass(frozen=True)
-class Front:
-    """Points that no other beats at both: as cheap and better, or cheaper and as good.
+def costs(results: Results) -> list[Picture]:
+    """Held-out loss and FID over all that training is paid in, two rows a split, with their Pareto fronts.
 
-    Attributes:
-        cost, fid: (F,), cost rising and FID falling.
-        names: of strategies, in that order, each once.
+    FID along training is of few images, where `evaluation.curve_every` had them drawn; else it is the finished models',
+    one point each.
+
+    Raises:
+        NotApplicable: if no cell is finished, or no round tells both of quality and of its costs.
     """
+    shown = compared(results)
+    rows = _rows(shown, ("heldout_loss", "fid"), tuple(COSTS))
+    if not any(row.lines[cost] for row in rows for cost in COSTS):
+        raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
+    return _draw(shown, "Held-out loss and FID over what training costs", rows, named=False)
 
-    cost: Array
-    fid: Array
-    names: list[str]
 
-
-def quality_cost(results: Results, *paths: Path) -> None:
-    """FID over megabytes, rounds and seconds, a row a split, with the Pareto front of the federated strategies.
-
-    FID is along training, of few images, where `evaluation.curve_every` had them drawn; else the finished models'.
+def quality_cost(results: Results) -> list[Picture]:
+    """The row of FID over megabytes, rounds and seconds alone, with the names of those on its front.
 
     Raises:
         NotApplicable: if no FID of a strategy with clients is known, or none is above 0.
     """
-    shown = compared(results, SPLITS_SHOWN)
-    along, counts = fid_images(shown.splits)
-    blocks = [(split, _curves(split, along)) for split in shown.splits if split.federated]
-    blocks = [(split, curves) for split, curves in blocks if any(_federated(split, curves).values())]
-    if not blocks:
+    shown = compared(results)
+    rows = [row for row in _rows(shown, ("fid",), SHOWN) if any(row.federated(cost) for cost in SHOWN)]
+    if not rows:
         raise NotApplicable("no FID of a strategy with clients is known with its costs")
-    fids = np.concatenate([line.mean for _, curves in blocks for lines in curves.values() for line in lines.values()])
-    if not (fids > 0).any():
+    if not any((line.mean > 0).any() for row in rows for line in row.every):
         raise NotApplicable("no FID is above 0")
-    drawn = {label for _, curves in blocks for lines in curves.values() for label in lines}
-    legend: dict[str, Style | Line2D] = {label: s for label, s in shown.told.items() if label in drawn}
-    legend["Pareto front"] = Line2D([], [], **_FRONT)
-    of = f"FID of {' or '.join(f'{n:,}' for n in counts)} images" if counts else "FID"
-    notes = [f"{of}{' along training' if along else ''}, means over seeds; above each panel who is on its front"]
-    central = any(group.central for split, _ in blocks for group in split.groups)
-    notes += ["centralized training is not part of the front; over MB it is a line at its last value"] * central
-    room = Room(above=0.42, high=1.25, between=0.1)
-    figure, panels = page(len(blocks), len(SHOWN), room, legend, [*notes, *shown.notes, grey(shown)])
-    scales = {cost: _scale([_federated(*block)[cost] for block in blocks], cost) for cost in SHOWN}
-    for number, ((split, curves), row) in enumerate(zip(blocks, panels, strict=True)):
-        row[0].annotate(literal(split.name), (0, 1), (0, 18), **_above(7.0), weight="bold")
-        for axes, cost in zip(row, SHOWN, strict=True):
-            _draw(axes, curves[cost], pareto(_federated(split, curves)[cost]), cost, scales[cost], shown.styles)
-            log_axis(axes, "y", fids[fids > 0].min(), fids.max())
-            axes.tick_params(labelleft=axes is row[0])
-            name_axes(axes, COSTS[cost] if number == len(blocks) - 1 else "", "FID" if axes is row[0] else "")
-    save(figure, *paths, dpi=DPI)
+    return _draw(shown, "FID over what training costs; above each panel who is on its front", rows, named=True)
 
 
-def _above(size: float) -> dict[str, Any]:
-    return {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": size, "va": "bottom"}
+def _rows(shown: Compared, qualities: Sequence[str], costs: Sequence[str]) -> list[Row]:
+    """A row a split and quality, without qualities that no split has."""
+    along, _ = fid_images(shown.splits)
+    rows = [Row(s, q, {cost: _lines(s, q, cost, along) for cost in costs}) for s in shown.splits for q in qualities]
+    there = {row.quality for row in rows if any(row.lines.values())}
+    return [row for row in rows if row.quality in there]
 
 
-def _curves(split: Split, along: bool) -> Curves:
-    """FIDs along training or of the finished models, over each of `SHOWN`."""
-    return {cost: known((group.strategy, fid_line(group, along, cost)) for group in split.groups) for cost in SHOWN}
+def _lines(split: Split, quality: str, cost: str, along: bool) -> dict[str, Line]:
+    if quality == "fid":
+        return known((group.strategy, fid_line(group, along, cost)) for group in split.groups)
+    return known((group.strategy, round_line(group, quality, cost)) for group in split.groups)
 
 
-def _federated(split: Split, curves: Curves) -> Curves:
-    names = [group.strategy for group in split.federated]
-    return {cost: {name: lines[name] for name in names if name in lines} for cost, lines in curves.items()}
-
-
-def pareto(lines: Mapping[str, Line]) -> Front:
-    """Of all points of the lines."""
+def pareto(lines: Mapping[str, Line]) -> list[tuple[float, float, str]]:
+    """Points (cost, quality, label) that no other beats at both: as cheap and better, or cheaper and as good."""
     points = [(x, y, label) for label, line in lines.items() for x, y in zip(line.x, line.mean, strict=True)]
     kept: list[tuple[float, float, str]] = []
     for point in sorted(points):
         if not kept or point[1] < kept[-1][1]:
             kept.append(point)
-    return Front(
-        np.array([p[0] for p in kept]), np.array([p[1] for p in kept]), list(dict.fromkeys(p[2] for p in kept))
+    return kept
+
+
+def _draw(shown: Compared, title: str, rows: Sequence[Row], named: bool) -> list[Picture]:
+    """Pages of rows in the same scales; `named` ones have the names of those on their fronts, and no bands."""
+    each = len({row.quality for row in rows})  # rows of a split
+    blocks = [rows[k : k + each] for k in range(0, len(rows), each)]
+    legend = [*shown.legend(label for row in rows for lines in row.lines.values() for label in lines), _KEY]
+    high, costs = _ROW + 0.2 * named, list(rows[0].lines)
+    paid = {cost: [x for row in rows for line in row.paid(cost).values() for x in line.x] for cost in costs}
+
+    def draw(part: Sequence[Sequence[Row]]) -> Figure:
+        figure, grid = page(each * len(part), len(costs), high, legend)
+        for row, line in zip((row for block in part for row in block), grid, strict=True):
+            name = "FID" if row.quality == "fid" else "held-out loss"
+            line[0].set_ylabel(f"{split_title(row.split.name, 26)}\n{name}" if named else name)
+            scale = [found for other in rows if other.quality == row.quality for found in other.every]
+            for axes, cost in zip(line, costs, strict=True):
+                _draw_panel(axes, row, cost, shown, named)
+                _cost_axis(axes, np.array(paid[cost]), cost)
+                panels.log_heights(axes, scale, not named)
+                axes.tick_params(labelleft=axes is line[0])
+        for block, line in zip(part, grid[::each], strict=True):
+            if not named:
+                head(line[0], split_title(block[0].split.name))
+        for axes, cost in zip(grid[-1], costs, strict=True):
+            axes.set_xlabel(COSTS[cost])
+        return figure
+
+    about = title, _notes(shown, rows, named)
+    parts = pages(blocks, max(1, fitting(high, legend) // each))
+    return paged(shown.results, about, blocks, parts, draw, "split")
+
+
+def _notes(shown: Compared, rows: Sequence[Row], named: bool) -> list[str]:
+    """Whose FID it is, what bands and fronts are, and what is missing."""
+    along, counts = fid_images(shown.splits)
+    of = f"FID of {' or '.join(f'{n:,}' for n in counts)} images{' along training' if along else ''}" if counts else ""
+    scored = [row for row in rows if row.quality == "fid"]
+    lacking = dict.fromkeys(
+        g.strategy for row in scored for g in row.split.groups if g.strategy not in row.lines["round"]
     )
+    without = f"without FID: {', '.join(map(shown.results.title, lacking))}" if lacking else ""
+    bands = "means over seeds" if named else seeds_note([line for row in rows for line in row.every])
+    front = "Pareto front: the points of strategies that no other beats at both"
+    level = "centralized training is not part of it; over MB it is a level line at its last value"
+    central = any(group.central for row in rows for group in row.split.groups)
+    return [bands, of, without, front, level if central else "", shown.grey()]
 
 
-def _scale(blocks: Sequence[Mapping[str, Line]], cost: str) -> Scale:
-    """One that holds all splits' federated lines over a cost."""
-    paid = np.concatenate([np.empty(0), *(line.x for lines in blocks for line in lines.values())])
-    if not len(paid):
-        return Scale(0.0, 1.0, log=False)
+def _draw_panel(axes: Axes, row: Row, cost: str, shown: Compared, named: bool) -> None:
+    """Lines over one cost, with their front."""
+    front, lines, paid = pareto(row.federated(cost)), row.lines[cost], row.paid(cost)
+    axes.step([x for x, *_ in front], [y for _, y, _ in front], where="post", zorder=0, **_FRONT)
+    panels.lines(axes, paid, shown.styles, bands=not named)
+    for label in lines.keys() - paid.keys():
+        axes.axhline(lines[label].mean[-1], color=REFERENCE, lw=1.5, zorder=1)
+    if named:
+        names = textwrap.wrap(", ".join(dict.fromkeys(shown.name(label) for *_, label in front)), 36)
+        axes.set_title("\n".join(names if len(names) < 3 else [names[0], f"{names[1][:30]} …"]), color="#555555")
+
+
+def _cost_axis(axes: Axes, paid: Array, cost: str) -> None:
+    """From 0, or logarithmic where costs span a large factor; then with a place for what costs nothing."""
     positive = paid[paid > 0]
-    if cost == "round" or not len(positive) or positive.max() < _LOG_FROM * positive.min():
-        return Scale(0.0, 1.05 * paid.max() or 1.0, log=False)
-    zero = positive.min() / 2 if len(positive) < len(paid) else None
-    return Scale(zero or positive.min(), positive.max(), True, zero)
-
-
-def _draw(
-    axes: Axes, lines: Mapping[str, Line], front: Front, cost: str, scale: Scale, styles: Mapping[str, Style]
-) -> None:
-    plain(axes)
-    axes.step(scale.places(front.cost), front.fid, where="post", zorder=0, **_FRONT)
-    for label, line in lines.items():
-        style = styles[label]
-        if style.colour == REFERENCE and cost == "megabytes":
-            axes.axhline(line.mean[-1], color=REFERENCE, lw=1.5, zorder=1)
-            continue
-        behind = style == OTHER
-        mark = style.marker or ("o" if len(line.mean) == 1 else "")
-        look: dict[str, Any] = {"lw": 0.6 if behind else 1, "markersize": 2 if behind else 3.2, "marker": mark}
-        axes.plot(scale.places(line.x), line.mean, style.dash, color=style.colour, zorder=1 if behind else 3, **look)
-    _finish(axes, scale)
-    if not lines:
+    if not len(paid):
         axes.set_xticks([])
-        say(axes, "not known")
-    wide = width_of(axes)
-    names = wrap(", ".join(front.names), wide, SMALL)
-    told = "\n".join([*names[:1], shorten(" ".join(names[1:]), wide, SMALL)] if len(names) > 2 else names)
-    axes.annotate(literal(told), (0, 1), (0, 2), **_above(SMALL), color="#555555")
+    elif cost == "round" or not len(positive) or positive.max() < _LOG_FROM.get(cost, 30.0) * positive.min():
+        panels.count_axis(axes, paid.max(), 5, cost == "round")
+    else:
+        log_axis(axes, "x", positive.min(), positive.max())
+        panels.few_ticks(axes)
+        if len(positive) < len(paid):
+            ticks, (_, high) = list(axes.get_xticks()), axes.get_xlim()
+            axes.set_xscale("symlog", linthresh=positive.min(), linscale=0.4)
+            axes.set(xlim=(-0.2 * positive.min(), high))
+            axes.set_xticks([0, *ticks], ["0", *map(short, ticks)])
+            axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _finish(axes: Axes, scale: Scale) -> None:
-    if not scale.log:
-        axes.set_xlim(scale.low, scale.high)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        return
-    log_axis(axes, "x", scale.low, scale.high)
-    if scale.zero is not None:
-        ticks = [tick for tick in axes.get_xticks() if tick > 1.3 * scale.zero]
-        axes.set_xticks([scale.zero, *ticks], ["0", *map(short, ticks)])
+# ------------------------------------------------------------------------------------------------ skew
+
+
+def skew(results: Results) -> list[Picture]:
+    """FID over skew, a panel a number of clients: a mark a seed, lines through the means over seeds.
+
+    Raises:
+        NotApplicable: if no partition is skewed, all are alike, or no FID above 0 is known.
+    """
+    shown = compared(results)
+    found, central = _skews(shown.splits)
+    _check_skews([np.concatenate([pairs[:, 0] for _, pairs in points]) for points in found.values()])
+    fids = np.concatenate([*central.values(), *(pairs[:, 1] for points in found.values() for _, pairs in points)])
+    if not (fids > 0).any():
+        raise NotApplicable("no FID is above 0")
+    most = max(pairs[:, 0].max() for points in found.values() for _, pairs in points)
+    legend = shown.legend(group.strategy for split in shown.splits for group in split.groups)
+    width, across = (COLUMN, 1) if len(found) == 1 else (TEXT, min(len(found), 4))
+
+    def draw(names: Sequence[str]) -> Figure:
+        figure, places = tiles(len(names), across, _SKEW_ROW, legend, width)
+        for number, (axes, name) in enumerate(zip(places, names, strict=True)):
+            _draw_skew(axes, found[name], central[name], shown.styles)
+            axes.set(title=wrapped(name, 28), xlabel="label skew", ylabel="" if number % across else "FID")
+            panels.count_axis(axes, most, 5, whole=False)
+            log_axis(axes, "y", fids[fids > 0].min(), fids.max())
+            axes.tick_params(labelleft=number % across == 0)
+        return figure
+
+    notes = ["small marks: seeds; lines: means over seeds", "label skew: mean total variation", shown.grey()]
+    about = "FID over the skew of the clients' labels", notes
+    parts = pages(list(found), across * fitting(_SKEW_ROW, legend, width))
+    return paged(results, about, list(found), parts, draw, "panel")
+
+
+def _check_skews(skews: Sequence[Array]) -> None:
+    """Raise NotApplicable if those of each panel cannot be compared."""
+    if not skews:
+        raise NotApplicable("no finished cell with clients tells both its skew and its FID")
+    if max(panel.max() for panel in skews) < SKEWED_FROM:
+        raise NotApplicable("no partition is skewed")
+    if all(np.ptp(panel) < _APART for panel in skews):
+        raise NotApplicable("all partitions of the same number of clients are equally skewed")
+
+
+def _skews(splits: Sequence[Split]) -> tuple[dict[str, list[tuple[str, Array]]], dict[str, Array]]:
+    """By panel: strategies with skew and FID of their seeds (seeds, 2), and the FIDs of centralized training."""
+    found: dict[str, list[tuple[str, Array]]] = {}
+    central: dict[str, Array] = {}
+    for split in splits:
+        for group in split.federated:
+            values = [(cell.metrics.get("skew_tv"), cell.metrics.get("fid")) for cell in group.done]
+            pairs = np.array([pair for pair in values if None not in pair], dtype=float).reshape(-1, 2)
+            name = split_name(group.labels | {"beta": None, "partition": None})
+            if len(pairs):
+                found.setdefault(name, []).append((group.strategy, pairs))
+                fids = [other.scores("fid") for other in split.groups if other.central]
+                central.setdefault(name, np.concatenate([np.empty(0), *fids]))
+    return found, central
+
+
+def _draw_skew(axes: Axes, points: Sequence[tuple[str, Array]], central: Array, styles: Mapping[str, Style]) -> None:
+    if len(central):
+        axes.axhline(central.mean(), color=REFERENCE, lw=1.5, zorder=1)
+    for strategy in dict.fromkeys(label for label, _ in points):
+        own, style = [pairs for label, pairs in points if label == strategy], styles[strategy]
+        for pairs in own:
+            if len(pairs) > 1 and style != OTHER:
+                axes.plot(*pairs.T, style.marker, color=style.colour, markersize=2.2, alpha=0.55, mew=0.5)
+        x, y = np.array(sorted(tuple(pairs.mean(axis=0)) for pairs in own)).T
+        panels.lines(axes, {strategy: Line(x, y[None])}, styles)

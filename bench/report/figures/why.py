@@ -1,100 +1,176 @@
 """Why federation hurts: what clients do to one another by round, and to which classes and clients that is done."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bench.pictures.axes import NOTE, WIDTH, draw_line, headline, log_axis, place, plain, say, wrapped, write
-from bench.pictures.style import Style, save
-from bench.report.figures.split_parts import SPLITS_SHOWN, finished_splits, grey_note, left_out, line_styles
-from bench.report.figures.why_data import Row, read_rows
-from bench.report.figures.why_rows import HEADING, Scales, draw_rows, find_scales, rows_height
+from bench.pictures.axes import OTHER, log_ticks, short
+from bench.pictures.style import Array
+from bench.report.figures import panels
+from bench.report.figures.captions import Picture, paged
+from bench.report.figures.compared import Compared, compared, split_title
+from bench.report.figures.layout import blank, room, stacked
+from bench.report.figures.rows import Row, read_rows
 from bench.report.lines import Line
 from bench.report.results import Results
 
-ROWS_SHOWN = 30  # of a split
-_LINES = 1.35  # inches, height of the panels of lines
+_LINES, _STEP, _AROUND, _UPRIGHT = 1.35, 0.14, 0.85, 0.45  # inches: panels of lines, a row, around rows, long names
+_WIDTHS = (0.65, 1.0, 1.0, 1.0, 1.0)  # of the panels beside one another
+_ABOUT = (
+    "drift and cosine: means over the seeds that have the round",
+    "by class: the global model's loss on held-out images",
+    "by client: of all seeds, a dot a client (range and middle half where there are many), a bar at their mean; of "
+    "centralized training its loss on the clients' mixes of classes",
+    "FID: a diamond to all images, a dot to a client's own, a ring at the mean of these",
+)
 
 
-def why(results: Results, *paths: Path) -> None:
+@dataclass(frozen=True)
+class Scales:
+    """What colours and axes mean: the same in all splits, so that they compare. None where nothing is known."""
+
+    class_loss: tuple[float, float] | None
+    share_gap: float
+    client_loss: tuple[float, float] | None
+    fid: tuple[float, float] | None
+
+
+def find_scales(rows: Sequence[Row]) -> Scales:
+    """The ranges of all rows."""
+    gaps = np.concatenate([np.abs(row.share_gap) for row in rows])
+    return Scales(
+        panels.positive([row.class_loss for row in rows]),
+        float(np.nanmax(gaps, initial=1e-3)),
+        panels.positive([row.client_loss for row in rows]),
+        panels.positive([np.array([row.fid, row.fid_avg, *row.client_fid]) for row in rows]),
+    )
+
+
+def why(results: Results) -> list[Picture]:
     """Why federation hurts: for each split drift and cosine by round, then a row a strategy.
 
     A row has the last round's drift and cosine, held-out loss by class, generated classes minus the data's, clients'
     held-out losses, and FID to all images beside the clients' own. All are means over seeds; of clients those of all
-    seeds are shown. A note says what is left out.
+    seeds are shown.
 
     Raises:
         NotApplicable: if no cell is finished.
     """
-    splits = finished_splits(results)
-    shown, styles = splits[:SPLITS_SHOWN], line_styles(splits)
-    every = [read_rows(split) for split in shown]
-    blocks = [rows[:ROWS_SHOWN] for rows in every]
-    cut = max(len(rows) for rows in every) - ROWS_SHOWN
-    notes = [
-        *results.unfinished(),
-        left_out(len(splits) - len(shown), "split", "splits"),
-        left_out(cut, "strategy", "strategies"),
-        grey_note(styles),
-    ]
-    names = splits[0].groups[0].done[0].class_names
-    lines = wrapped(notes, 155)
-    heights = [0.34 + _lines_height(rows) + rows_height(len(rows), names) for rows in blocks]
-    high = sum(heights) + 0.13 * len(lines) + 0.1
-    figure = Figure(figsize=(WIDTH, high))
-    scales, top = find_scales([row for rows in blocks for row in rows]), 0.0
-    for rows, height in zip(blocks, heights, strict=True):
-        _draw_split(figure, top, rows, styles, scales, names)
-        top += height
-    write(figure, 0.1, high - 0.05, "\n".join(lines), va="bottom", **NOTE)
-    save(figure, *paths)
+    shown = compared(results)
+    blocks = [read_rows(split) for split in shown.splits]
+    legend = shown.legend(row.group.strategy for rows in blocks for row in rows)
+    names = shown.splits[0].groups[0].done[0].class_names
+    scales = find_scales([row for rows in blocks for row in rows])
+
+    def draw(part: Sequence[list[Row]]) -> Figure:
+        heights = [_height(rows, names) for rows in part]
+        figure = blank(sum(heights), legend)
+        places = figure.subfigures(len(part), 1, squeeze=False, height_ratios=heights).flat
+        for rows, place in zip(part, places, strict=True):
+            _draw(place, rows, shown, scales, names)
+        return figure
+
+    about = "What federation does, by round, class and client", [*_ABOUT, shown.grey()]
+    parts = stacked(blocks, [_height(rows, names) for rows in blocks], room(legend))
+    return paged(results, about, blocks, parts, draw, "split")
 
 
-def _lines_height(rows: Sequence[Row]) -> float:
-    """Of the panels of lines, which centralized training alone does not have."""
-    return 0.0 if all(row.group.central for row in rows) else _LINES + 0.32
+def _height(rows: Sequence[Row], names: Sequence[str]) -> float:
+    """Inches of a split; centralized training alone has no panels of lines."""
+    below = _AROUND + _STEP * len(rows) + _UPRIGHT * (max(map(len, names), default=0) > 2)
+    return below + _LINES * (not all(row.group.central for row in rows))
 
 
-def _draw_split(
-    figure: Figure,
-    top: float,
-    rows: Sequence[Row],
-    styles: dict[str, Style],
-    scales: Scales,
-    names: Sequence[str],
-) -> None:
-    headline(figure, 0.1, top + 0.22, rows[-1].group.split)
-    draw_rows(figure, top + 0.34 + _lines_height(rows) + HEADING, rows, styles, scales, names)
+def _draw(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scales, names: Sequence[str]) -> None:
+    """A split: two panels of lines, and the rows below."""
+    figure.suptitle(split_title(rows[-1].group.split), x=0.01, ha="left", weight="bold")
     federated = [row for row in rows if not row.group.central]
-    if not federated:
-        return
-    lines, half = [styles[row.group.strategy] for row in federated], (WIDTH - 0.62 - 0.72 - 0.1) / 2
-    drift = place(figure, 0.62, top + 0.34, half, _LINES)
-    _draw_by_round(drift, [row.drift for row in federated], lines, log=True)
-    drift.set_ylabel(r"drift $\|w_i - w\|$", fontsize=8, labelpad=2)
-    cosine = place(figure, 0.62 + half + 0.72, top + 0.34, half, _LINES)
-    _draw_by_round(cosine, [row.cosine for row in federated], lines, log=False)
-    cosine.set_ylabel("cosine of updates", fontsize=8, labelpad=2)
+    if federated:
+        heights = [_LINES, _height(rows, names) - _LINES]
+        above, figure = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
+        drift, cosine = above.subplots(1, 2)
+        _draw_lines(drift, {row.group.strategy: row.drift for row in federated if row.drift}, shown, log=True)
+        drift.set_ylabel(r"drift $\|w_i - w\|$", parse_math=True)
+        _draw_lines(cosine, {row.group.strategy: row.cosine for row in federated if row.cosine}, shown, log=False)
+        cosine.set_ylabel("cosine of updates")
+    _draw_rows(figure, rows, shown, scales, names)
 
 
-def _draw_by_round(axes: Axes, lines: Sequence[Line | None], styles: Sequence[Style], log: bool) -> None:
-    """A line a strategy."""
-    plain(axes)
-    axes.set_xlabel("round", fontsize=8, labelpad=1)
-    known = [value for line in lines if line for value in line.mean if value > 0 or not log]
-    if not known:
-        axes.set(xticks=[], yticks=[])
-        say(axes, "not known")
+def _draw_lines(axes: Axes, lines: dict[str, Line], shown: Compared, log: bool) -> None:
+    axes.set_xlabel("round")
+    panels.lines(axes, lines, shown.styles, bands=False)
+    if lines:
+        panels.count_axis(axes, max(line.x[-1] for line in lines.values()), 8)
+        found = list(lines.values())
+        panels.log_heights(axes, found, bands=False) if log else panels.heights(axes, found)
+
+
+def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scales, names: Sequence[str]) -> None:
+    """Panels beside one another with a row a strategy: names and numbers, two heat maps, clients' losses, FIDs."""
+    numbers, loss, gap, clients, fid = figure.subplots(1, 5, width_ratios=_WIDTHS)
+    styles = [shown.styles[row.group.strategy] for row in rows]
+    _draw_numbers(numbers, rows, shown)
+    low, high = scales.class_loss or (1.0, 1.0)
+    norm = LogNorm(low, max(high, 1.1 * low))
+    loss.set_title("held-out loss\nby class")
+    _draw_heat(loss, [row.class_loss for row in rows], names, norm, log_ticks(low, max(high, 1.1 * low)))
+    ends = (-scales.share_gap, scales.share_gap)
+    ticks = [float(t) for t in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*ends) if abs(t) <= ends[1]]
+    gap.set_title("generated classes\nminus the data's")
+    _draw_heat(gap, [row.share_gap for row in rows], names, Normalize(*ends), ticks)
+    clients.set_title("held-out loss\nby client")
+    _draw_dots(clients, [row.client_loss for row in rows], [style.colour for style in styles], scales.client_loss)
+    fid.set_title("FID: ◆ of all images,\n• a client's, ○ mean")
+    _draw_dots(fid, [row.client_fid for row in rows], [style.colour for style in styles], scales.fid, mean=False)
+    for number, (row, style) in enumerate(zip(rows, styles, strict=True)):
+        if scales.fid:
+            fid.plot(row.fid_avg, number, "o", color=style.colour, markersize=4.6, mfc="white", mew=1.1)
+            fid.plot(row.fid, number, "D", color=style.colour, markersize=4, mew=0)
+
+
+def _draw_numbers(axes: Axes, rows: Sequence[Row], shown: Compared) -> None:
+    """Names, and drift and cosine of the last round."""
+    axes.set(title="last round's\ndrift   cosine", xlim=(0, 1), xticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    panels.rows(axes, len(rows), [shown.name(row.group.strategy) for row in rows])
+    for number, (row, label) in enumerate(zip(rows, axes.get_yticklabels(), strict=True)):
+        style = shown.styles[row.group.strategy]
+        label.set(color="#666666" if style == OTHER else style.colour, weight="normal" if style == OTHER else "bold")
+        place: dict[str, Any] = {"ha": "right", "va": "center_baseline", "color": label.get_color()}
+        drift, cosine = (None, None) if row.group.central else (row.drift, row.cosine)
+        axes.text(0.45, number, panels.three_digits(drift.mean[-1]) if drift else "–", **place)
+        axes.text(0.95, number, f"{cosine.mean[-1]:.2f}" if cosine else "–", **place)
+
+
+def _draw_heat(
+    axes: Axes, values: Sequence[Array], names: Sequence[str], norm: Normalize, ticks: Sequence[float]
+) -> None:
+    """A row a strategy, a column a class, and a bar of the colours below."""
+    K = max(len(names), *map(len, values))
+    if not any(np.isfinite(part).any() for part in values):
+        panels.nothing(axes, "not known")
         return
-    for line, style in zip(lines, styles, strict=True):
-        if line:
-            draw_line(axes, line.x, line.mean, style)
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
-    if log:
-        log_axis(axes, "y", min(known), max(known))
-    else:
-        axes.axhline(0, color="#666666", lw=0.6)
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    table = np.array([np.pad(part, (0, K - len(part)), constant_values=np.nan) for part in values])
+    image = panels.heat(axes, table, names, "viridis_r" if isinstance(norm, LogNorm) else "PuOr_r", norm)
+    axes.set_yticks([])
+    bar = axes.figure.colorbar(
+        image, ax=axes, location="bottom", aspect=18, pad=0.01, ticks=FixedLocator(ticks[:: -(-len(ticks) // 4)])
+    )
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _draw_dots(
+    axes: Axes, values: Sequence[Array], colours: Sequence[str], scale: tuple[float, float] | None, mean: bool = True
+) -> None:
+    panels.rows(axes, len(values), (), scale)
+    if scale is None:
+        panels.nothing(axes, "not known")
+    panels.dots(axes, values, colours, mean)

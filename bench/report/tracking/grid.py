@@ -11,7 +11,7 @@ from bench.report.tracking.values import signature
 from bench.store.grid_folder import Store
 from bench.store.records import FAILURES
 
-GRID_ARTIFACTS = ("grid.json", "report.html", "tables/*", "figures/*.png", "figures/*.pdf")
+GRID_ARTIFACTS = ("grid.json", "report.html", "tables/*", "figures/*")
 _TABLES = ("summary.md", "claims.md")  # of the folder tables: what the description shows
 _ROOM = 120  # characters kept for the line that tells of what was left out
 

@@ -1,4 +1,4 @@
-"""What why.png shows of each strategy in a split: means over seeds, NaN where nothing is known."""
+"""What figures with a row a strategy show of each: means over seeds, NaN where nothing is known."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,0 +1,121 @@
+"""What figures of a whole grid compare: its splits and strategies, and how each strategy is drawn."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.pictures.axes import OTHER, key
+from bench.pictures.style import REFERENCE, NotApplicable, Style, strategy_styles
+from bench.report.figures.layout import Legend, short_name, wrapped
+from bench.report.lines import Line, final_point, round_line
+from bench.report.results import Group, Results, Split
+
+TOLD_APART = 22  # so many strategies have a colour, dash and marker each
+LEADERS = 8  # that stand out where there are more
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A grid's splits and strategies.
+
+    Attributes:
+        styles: by label; black for centralized training, grey for what does not stand out among many.
+    """
+
+    results: Results
+    styles: dict[str, Style]
+
+    @property
+    def splits(self) -> list[Split]:
+        return self.results.splits
+
+    @property
+    def leading(self) -> list[str]:
+        """All but the grey ones."""
+        return [label for label, style in self.styles.items() if style != OTHER]
+
+    def name(self, label: str) -> str:
+        """For people, and of a bounded length."""
+        return short_name(self.results.title(label))
+
+    def legend(self, drawn: Iterable[str]) -> Legend:
+        """Of those that are drawn, without the grey ones."""
+        there = set(drawn)
+        return [(self.name(label), key(self.styles[label])) for label in self.leading if label in there]
+
+    def grey(self) -> str:
+        """Which strategies are drawn in grey."""
+        names = self._others()
+        return f"in colour: the best of each split by held-out loss or FID; in grey: {names}" if names else ""
+
+    def not_shown(self) -> str:
+        """Which strategies have no row, in figures without the grey ones."""
+        names = self._others()
+        return f"rows: the best of each split by held-out loss or FID; not shown: {names}" if names else ""
+
+    def _others(self) -> str:
+        return ", ".join(self.results.title(label) for label, style in self.styles.items() if style == OTHER)
+
+
+def compared(results: Results) -> Compared:
+    """The finished splits of a grid, with a style a strategy.
+
+    Raises:
+        NotApplicable: if no cell is finished.
+    """
+    if not results.splits:
+        raise NotApplicable("no cell is finished, so there is nothing to draw")
+    central = [group.strategy for split in results.splits for group in split.groups if group.central]
+    everyone = strategies(results.splits)
+    coloured = everyone if len(everyone) <= TOLD_APART else leaders(results.splits, LEADERS)
+    styles = dict.fromkeys(central, Style(REFERENCE, "-", "")) | dict.fromkeys(everyone, OTHER)
+    return Compared(results, styles | strategy_styles(coloured))
+
+
+def strategies(splits: Iterable[Split]) -> list[str]:
+    """Labels of the federated ones, in the plan's order."""
+    return list(dict.fromkeys(group.strategy for split in splits for group in split.federated))
+
+
+def leaders(splits: Sequence[Split], count: int) -> list[str]:
+    """The strategies that are best in any split by held-out loss or FID, then the second best, until there are `count`.
+
+    In the plan's order.
+    """
+    rankings = [_ranking(split.federated, metric) for split in splits for metric in ("heldout_loss", "fid")]
+    turns = (label for places in itertools.zip_longest(*rankings) for label in places if label is not None)
+    chosen = list(dict.fromkeys(turns))[:count]
+    return [label for label in strategies(splits) if label in chosen]
+
+
+def _ranking(groups: Sequence[Group], metric: str) -> list[str]:
+    """Strategies with a known score, lowest mean first."""
+    means = {group.strategy: scores.mean() for group in groups if len(scores := group.scores(metric))}
+    return sorted(means, key=means.__getitem__)
+
+
+# ------------------------------------------------------------------------------------------------ lines of splits
+
+
+def known(lines: Iterable[tuple[str, Line | None]]) -> dict[str, Line]:
+    """Those that there are."""
+    return {label: line for label, line in lines if line is not None}
+
+
+def fid_images(splits: Sequence[Split]) -> tuple[bool, list[int]]:
+    """Whether there are FIDs along training, and of how many images they are (those of finished models, if not)."""
+    groups = [group for split in splits for group in split.groups]
+    along = [scores.value("n_generated") for group in groups for cell in group.done for scores in cell.drawn]
+    final = [count for group in groups for count in group.scores("n_generated")]
+    return bool(along), sorted({int(count) for count in along or final if math.isfinite(count)})
+
+
+def fid_line(group: Group, along: bool, x: str) -> Line | None:
+    """FIDs of the images drawn along training, or the one of the finished models, over a cost."""
+    return round_line(group, "drawn fid", x) if along else final_point(group, x)
+
+
+def split_title(name: str, letters: int = 80) -> str:
+    """Of a panel, in lines of so many letters; centralized training that stands alone has no split."""
+    return wrapped(name or "centralized training", letters)
