@@ -134,7 +134,7 @@ def test_what_is_shipped_breaks_no_law(request, kind, name):
 
 
 def test_the_guides_example_breaks_no_law_and_needs_its_claims(small, monkeypatch):
-    (plugin,) = find("example_strategy:Damped(rate=0.5)")
+    (plugin,) = find("docs.example_strategy:Damped(rate=0.5)")
     assert broken(verdicts(plugin)) == {}
     for claimed in ("convex", "alone_is_centralized"):
         monkeypatch.setattr(strategies.load(plugin.plugin.name), claimed, True)
@@ -341,7 +341,7 @@ def test_ctrl_c_ends_it(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-EXAMPLE = Path(__file__).parents[2] / "example_strategy.py"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "example_strategy.py"
 MODULE = '''
 import numpy as np
 

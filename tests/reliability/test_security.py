@@ -293,7 +293,7 @@ def test_hostile_extractors_are_refused_and_do_not_run(tmp_path, kind):
 # ------------------------------------------------------------------------------------------ who can see the servers
 
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "GUIDE.md")
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 SERVERS = re.compile(r"\bmlflow (ui|server)\b|\bdask (scheduler|worker)\b|\bray start\b|\bhttp\.server\b")
 
 

@@ -1,4 +1,4 @@
-"""A strategy outside the package, in ten lines: the one that GUIDE.md builds."""
+"""A strategy outside the package, in ten lines: the one that writing_a_strategy.md builds."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +10,7 @@ from strategies.fedavg import FedAvg
 class Damped(FedAvg):
     """FedAvg whose server moves only a part of the way to the clients' mean; `rate` 1 is FedAvg."""
 
+    title: ClassVar[str] = "Damped FedAvg"
     convex: ClassVar[bool] = False
     alone_is_centralized: ClassVar[bool] = False
 
