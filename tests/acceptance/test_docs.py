@@ -148,8 +148,8 @@ def search_path(monkeypatch) -> None:
 @pytest.fixture
 def quick(monkeypatch) -> Iterator[None]:
     """Reports are tables and an empty page: figures are other tests'."""
-    monkeypatch.setattr(write, "draw_all", lambda *_, **__: ([], []))
-    monkeypatch.setattr(write, "write_page", lambda results, contents, path, *_: path.touch() or path)
+    monkeypatch.setattr(write, "draw_all", lambda *_, **__: ([], {}, []))
+    monkeypatch.setattr(write, "write_page", lambda contents, path, *_: path.touch() or path)
     with blank_pictures():
         yield
 

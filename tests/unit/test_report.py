@@ -1,5 +1,6 @@
 """The report's command: what it writes where, what it removes, and what it says of mistakes."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -119,7 +120,7 @@ def test_strategies_are_called_by_their_titles_in_all_that_people_read(tmp_path)
         assert "fedprox" not in text
     assert "| FedProx, μ = 0.1 | 3 |" in (tables / "summary.md").read_text()
     assert "| alpha |" in (tables / "summary.md").read_text()
-    assert "FedProx, μ = 0.1, n 3, alpha 0.1, seed 0" in (store.root / PAGE).read_text()
+    assert json.dumps("FedProx, μ = 0.1, n 3, alpha 0.1, seed 0") in (store.root / PAGE).read_text()
     assert set(pd.read_csv(tables / "cells.csv")["strategy"]) == {"centralized", "fedavg", "fedprox(mu=0.1)"}
 
 
