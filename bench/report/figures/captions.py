@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from matplotlib.figure import Figure
 
-from bench.config.names import value_text
 from bench.report.figures.layout import COLUMN, left_out
-from bench.report.results import Cell, Results
+from bench.report.results import Results
 from bench.report.tables import latex, markdown
-from bench.report.tables.caption import SEVERAL
+from bench.report.tables.caption import of_what
 
 T = TypeVar("T")
 
@@ -50,20 +49,9 @@ def paged(
 
 def caption(results: Results, title: str, notes: Iterable[str] = ()) -> str:
     """A title, the data, the number of samples and the seeds, notes that are not "", and the cells not finished."""
-    done = [cell for cell in results.cells if cell.done]
-    size = _common(done, lambda cell: cell.config["data"]["size"])
-    facts = [_common(done, lambda cell: cell.config["data"]["name"]) + f" at {size}×{size}"]
-    facts.append(_common(done, lambda cell: cell.config["evaluation"]["n_samples"]) + " samples")
-    seeds = len({cell.labels["seed"] for cell in done})
-    facts.append(f"{seeds} seed" if seeds == 1 else f"{seeds} seeds")
-    told = [*map(_sentence, filter(None, [*notes, "; ".join(results.unfinished())]))]
-    return " ".join([_sentence(title), f"{', '.join(facts)}.", *told])
-
-
-def _common(cells: Iterable[Cell], of: Callable[[Cell], Any]) -> str:
-    """What all cells have in common, as text."""
-    values = {value_text(of(cell)) for cell in cells}
-    return values.pop() if len(values) == 1 else SEVERAL
+    facts = of_what(results)
+    further = filter(None, [*notes, "; ".join(results.unfinished())])
+    return " ".join([_sentence(title), *([f"{facts}."] if facts else []), *map(_sentence, further)])
 
 
 def _sentence(text: str) -> str:

@@ -94,18 +94,22 @@ def _at(tree: Any, path: str) -> Any:
 
 def caption(contents: Contents, table: Table) -> str:
     """A table's title, with the data, the number of samples and the seeds, and what its marks are: a few lines."""
-    made = [result.model_dump(include={"config"}) for result in contents.results.done]
-    if not made:
+    facts = of_what(contents.results)
+    if not facts:
         return f"{table.title}. No cell is finished."
-    seeds = len({_at(result, "config.seed") for result in made} - {None})
-    places = [place for row in table.rows for place in row.places]
+    spread = any("±" in place.beside for row in table.rows for place in row.places)
+    return " ".join([f"{table.title}.", f"{facts}{' (mean ± sd)' if spread else ''}.", *_marks(contents, table)])
+
+
+def of_what(results: Results) -> str:
+    """The data, the number of samples and the seeds of the finished cells; "" without any."""
+    configs = [result.config for result in results.done]
     name, size, samples = (
-        value_text(_common(_at(result, f"config.{key}") for result in made))
+        value_text(_common(_at(config, key) for config in configs))
         for key in ("data.name", "data.size", "evaluation.n_samples")
     )
-    spread = " (mean ± sd)" if any("±" in place.beside for place in places) else ""
-    facts = f"{name} at {size}×{size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}{spread}."
-    return " ".join([f"{table.title}.", facts, *_marks(contents, table)])
+    seeds = len({_at(config, "seed") for config in configs} - {None})
+    return f"{name} at {size}×{size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}" if configs else ""
 
 
 def _marks(contents: Contents, table: Table) -> list[str]:
