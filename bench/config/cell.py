@@ -153,17 +153,13 @@ class CellConfig(Section):
     @property
     def strategy_label(self) -> str:
         """The strategy with its first hyper-parameter and those that are not its defaults; a grid accepts it back."""
-        return self._short_strategy.label
+        return short_strategy(self.strategy).label
 
     @property
     def strategy_title(self) -> str:
         """The same for people: by the class's `title`, or its name, with symbols of hyper-parameters."""
         own = vars(strategies.load(self.strategy.name)).get("title")  # a subclass has another title, or none
-        return self._short_strategy.title(own or self.strategy.name.rpartition(":")[2])
-
-    @property
-    def _short_strategy(self) -> Plugin:
-        return self.strategy.short(strategies.load(self.strategy.name), always=list(self.strategy.params)[:1])
+        return short_strategy(self.strategy).title(own or self.strategy.name.rpartition(":")[2])
 
     def make_strategy(self) -> strategies.Strategy:
         """The strategy with its hyper-parameters."""
@@ -265,6 +261,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def short_strategy(strategy: Plugin) -> Plugin:
+    """A strategy with its first hyper-parameter and those that are not its defaults."""
+    return strategy.short(strategies.load(strategy.name), always=list(strategy.params)[:1])
 
 
 def field_names(model: type[BaseModel] = CellConfig, prefix: str = "") -> list[str]:

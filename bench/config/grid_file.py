@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 import strategies
-from bench.config.cell import CellConfig, field_names, flatten
+from bench.config.cell import CellConfig, field_names, flatten, short_strategy
 from bench.config.errors import ConfigError
 from bench.config.expand import FEDERATED_ONLY, assign, expand, matches, unique
 from bench.config.grids import FOLDER, shipped_grids
@@ -119,7 +119,7 @@ class GridFile(BaseModel):
     axes: Annotated[dict[FieldName, Axis], BeforeValidator(_flat)] = {}
     recipes: Annotated[dict[str, Fields], _tables(dict, "[recipes.NAME] of fields")] = {}
     exclude: Annotated[list[Fields], _tables(list, "[[exclude]] with at least one field each", least=1)] = []
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(_flat)] = {}
     report: Report = Report()
 
     @property
@@ -219,27 +219,30 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     kept = [cell for cell in cells if not any(matches(cell, rule) for rule in file.exclude)]
     if not kept:
         raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
-    asked = axes.get("strategy", [base.get("strategy")])
-    labels = _labels(file, kept, asked, f"{source}: labels")
+    labels = _labels(file, axes, kept, f"{source}: labels")
     return Grid(file.name, file.description, axes, unique(kept, origins), labels, file.report.claims)
 
 
-def _labels(file: GridFile, cells: Sequence[CellConfig], asked: Sequence[Any], where: str) -> dict[str, str]:
+def _labels(file: GridFile, axes: Mapping[str, list[Any]], cells: Sequence[CellConfig], where: str) -> dict[str, str]:
     """[labels] by the names that results have: a strategy's label, however the grid writes it; axes and recipes.
 
+    A name of the file's that --set took out of the grid is no mistake.
+
     Raises:
-        ConfigError: for a name that is nothing of the grid's, or one text for two of them.
+        ConfigError: for a name that is nothing of the grid's, or one text for two things.
     """
-    labels = {cell.strategy.label: cell.strategy_label for cell in cells}
-    names = {label: label for label in (*labels.values(), *AXIS_ORDER, *file.axes, *file.recipes)}
-    for given in (given for given in asked if isinstance(given, str)):
-        if label := labels.get(read_plugin(given, where, strategies.registry).label):
-            names[given] = label
+    asked = [*file.axes.get("strategy", []), *axes.get("strategy", []), file.fields.get("strategy")]
+    plugins = {text: read_plugin(text, where, strategies.registry) for text in asked if isinstance(text, str)}
+    names = {text: short_strategy(plugin).label for text, plugin in plugins.items()}
+    own = {cell.strategy_label: cell.strategy_title for cell in cells}
+    names |= {name: name for name in (*names.values(), *own, *AXIS_ORDER, *file.axes, *axes, *file.recipes)}
     found: dict[str, str] = {}
     for name, text in file.labels.items():
         if name not in names:
             raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid; {allowed(name, names)}")
-        if text in found.values() or not text.strip():
+        label = names[name]
+        others = {other for other in names if names[other] != label} | {own[other] for other in own if other != label}
+        if not text.strip(" -") or text in {*found.values(), *others}:
             raise ConfigError(f"{where}: {name}: got {text!r}; it must be a text that nothing else is called by")
-        found[names[name]] = text
+        found[label] = text
     return found

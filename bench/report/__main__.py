@@ -20,6 +20,8 @@ from bench.report.figures import FORMATS, NAMES, USUAL_FORMATS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.config.grid_file import Grid
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
@@ -33,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
-    root = find_root(options.results, options.grid)
+    grid = find_grid(options.grid)
+    root = find_root(options.results, grid.name if grid else options.grid, options.grid)
     from rich.console import Console
 
+    from bench.config.names import titles
     from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
 
     console = Console(highlight=False)
@@ -44,7 +48,8 @@ def work(options: argparse.Namespace) -> int:
         metrics=options.metrics,
         width=options.width,
         siunitx=options.siunitx,
-        claims=options.claims,
+        claims=options.claims or bool(grid and grid.claims),
+        titles=titles(grid) if grid else {},
         figures=options.figures,
         formats=options.formats,
         style=options.style,
@@ -111,7 +116,8 @@ def metric_keys(text: str) -> tuple[str, ...]:
     """For argparse, keys of metrics."""
     from bench.report.metrics import METRICS
 
-    return several("metric", METRICS)(text)
+    keys = {name: key for key, metric in METRICS.items() for name in (metric.file, key)}
+    return tuple(dict.fromkeys(keys[name] for name in several("metric", keys)(text)))
 
 
 def figure_names(text: str) -> tuple[str, ...]:
@@ -134,15 +140,22 @@ def several(what: str, allowed: Iterable[str]) -> Callable[[str], tuple[str, ...
     return names
 
 
-def find_root(results: Path, grid: str) -> Path:
+def find_grid(name_or_path: str) -> "Grid | None":
+    """The grid of a TOML file or of a shipped grid's name, whose labels and claims the report has; None for others."""
+    from bench.config.grid_file import load_grid
+    from bench.config.grids import shipped_grids
+
+    return load_grid(name_or_path) if name_or_path.endswith(".toml") or name_or_path in shipped_grids() else None
+
+
+def find_root(results: Path, name: str, grid: str) -> Path:
     """The grid's folder.
 
+    Args:
+        grid: as it was asked for.
     Raises:
         ConfigError: if no grid of that name was run into the folder.
     """
-    from bench.config.grid_file import load_grid
-
-    name = load_grid(grid, []).name if grid.endswith(".toml") else grid
     try:
         there = sorted(path.parent.name for path in results.glob("*/grid.json"))
     except (OSError, ValueError) as error:

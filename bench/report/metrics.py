@@ -31,6 +31,7 @@ class Metric:
         goal: one of `COSTS` where it is that cost of reaching centralized training, which not all do.
         curve: whether it is computed from a finished cell's logs.
         image: whether images drawn along training are scored by it, too.
+        first: whether the page shows it before all metrics are asked for.
         parts, optional_parts: keys of what it is the sum of, in `unit`: what every cell has, and what only some have.
     """
 
@@ -51,13 +52,14 @@ class Metric:
     goal: str = ""
     curve: bool = False
     image: bool = False
+    first: bool = False
     parts: tuple[str, ...] = ()
     optional_parts: tuple[str, ...] = ()
     unit: float = 1.0
 
     @property
     def file(self) -> str:
-        """Name of its table's file, without the suffix."""
+        """Name of its table's file, without the suffix; it can be chosen by it, too."""
         return self.key.removesuffix("_mean")
 
     @property
@@ -71,9 +73,13 @@ class Metric:
 
 
 _ALL = (
-    Metric("fid", "FID", "FID", better=-1, table="summary", spread="both", tested=True, compared=True, image=True),
     Metric(
-        "fid_minus_centralized", "ΔFID", "ΔFID", like="fid", signed=True, table="summary", spread="written", minus="fid"
+        "fid", "FID", "FID", better=-1, table="summary", spread="both", tested=True, compared=True, image=True,
+        first=True,
+    ),
+    Metric(
+        "fid_minus_centralized", "ΔFID", "ΔFID", like="fid", signed=True, table="summary", spread="written",
+        minus="fid", first=True,
     ),
     Metric(
         "fid_infinity", "FID∞", "FID∞", "FID extrapolated to infinitely many generated images, with the bias of the "
@@ -93,21 +99,23 @@ _ALL = (
     ),
     Metric(
         "is_mean", "IS", "IS", "inception score", better=1, digits=2, table="summary", spread="written", compared=True,
-        image=True,
+        image=True, first=True,
     ),
     Metric(
         "class_tv", "TV", "class\nTV", "total variation between the classes of generated and of real images",
-        better=-1, digits=3, table="summary", spread="written", compared=True, image=True,
+        better=-1, digits=3, table="summary", spread="written", compared=True, image=True, first=True,
     ),
     Metric(
         "label_accuracy", "asked class", "asked\nclass",
         "share of images that the extractor's classifier puts into the class asked for", better=1, digits=3,
         table="summary", spread="written",
     ),
-    Metric("bits_per_dim", "bits/dim", "bits/\ndim", better=-1, digits=3, table="summary", spread="written"),
+    Metric(
+        "bits_per_dim", "bits/dim", "bits/\ndim", better=-1, digits=3, table="summary", spread="written", first=True,
+    ),
     Metric(
         "heldout_loss", "held-out", "held-out\nloss", "global model's loss on held-out images", better=-1, digits=4,
-        table="summary", spread="both", tested=True, compared=True,
+        table="summary", spread="both", tested=True, compared=True, first=True,
     ),
     Metric(
         "heldout_loss_minus_centralized", "Δheld-out", "Δ held-\nout", digits=4, signed=True, table="summary",
@@ -130,7 +138,11 @@ _ALL = (
         "train_roughness", "training roughness", "", "total variation of the running training loss over its fall",
         better=-1, digits=3, table="own", curve=True,
     ),
-    Metric("reached_centralized", curve=True),
+    Metric(
+        "reached_centralized", "reached centralized",
+        about="1 if the held-out loss gets no higher than centralized training's last, 0 if not; the share of seeds",
+        curve=True,
+    ),
     Metric(
         "rounds_to_centralized", "rounds to centralized", "",
         "rounds until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
@@ -150,14 +162,15 @@ _ALL = (
     Metric(
         "megabytes", "MB", "MB", "megabytes sent up and down", digits=1, table="summary", compared=True,
         parts=("bytes_up", "bytes_down"), optional_parts=("autoencoder_bytes_up", "autoencoder_bytes_down"), unit=1e6,
+        first=True,
     ),
     Metric(
         "seconds", "s", "s", "seconds of training, sampling and evaluation", digits=0, table="summary", compared=True,
         parts=("train_seconds", "sample_seconds", "evaluate_seconds"),
-        optional_parts=("autoencoder_seconds", "likelihood_seconds"),
+        optional_parts=("autoencoder_seconds", "likelihood_seconds"), first=True,
     ),
     *(
-        Metric(key, about=about)
+        Metric(key, key.replace("_", " "), about=about)
         for key, about in {
             "fid_bias": "bias by the closed form for Gaussian features with the reference's covariance",
             "fid_images_sd": "standard deviation over resampled images",

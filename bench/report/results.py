@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bench.config.names import AXES, CENTRALIZED, cell_name, hashable, shared_key, split_name
+from bench.config.names import AXES, CENTRALIZED, NO_TITLES, cell_name, hashable, shared_key, split_name
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
@@ -172,13 +172,17 @@ class Group:
         return self.cells[0].strategy
 
     @property
+    def titles(self) -> Mapping[str, str]:
+        return self.cells[0].titles
+
+    @property
     def central(self) -> bool:
         return any(cell.central for cell in self.cells)
 
     @cached_property
     def split(self) -> str:
         """The text of n_clients, beta and further axes, "" where there is none."""
-        return split_name(self.labels, self.cells[0].titles)
+        return split_name(self.labels, self.titles)
 
     @cached_property
     def done(self) -> tuple[Cell, ...]:
@@ -229,9 +233,11 @@ class Results:
     claims: bool = False
 
     @classmethod
-    def read(cls, root: Path) -> Self:
+    def read(cls, root: Path, titles: Mapping[str, str] = NO_TITLES) -> Self:
         """The results in a grid's folder.
 
+        Args:
+            titles: that stand before those of its last run.
         Raises:
             FileNotFoundError: if no grid was run into it.
             Damaged: if its plan cannot be read.
@@ -239,7 +245,7 @@ class Results:
         store = Store(root)
         plan = store.plan()
         planned = [PlannedCell(**cell) for cell in plan["cells"]]
-        titles = plan.get("titles", {})
+        titles = plan.get("titles", {}) | dict(titles)
         cells = tuple(Cell(cell, store.cell(cell.cell_id), titles) for cell in planned)
         axes = tuple(plan["extra_axes"])
         return cls(root, plan["name"], plan["description"], axes, cells, titles, plan.get("claims", False))

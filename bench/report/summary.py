@@ -315,7 +315,7 @@ def marks(rows: Rows, means: pd.DataFrame, metric: Metric, digits: int) -> list[
     """
     found: dict[tuple[Any, ...], str] = {}
     for axes, block in _blocks(rows, metric.key) if metric.better else []:
-        shown = (block.mean() * metric.scale).round(digits).dropna() * metric.better
+        shown = (block.mean() * metric.scale).dropna().map(lambda mean: float(f"{mean:.{digits}f}")) * metric.better
         top = block[shown.index[shown == shown.max()]] if len(shown) > 1 else block.iloc[:, :0]
         for name in shown.index:
             pairs = [stats.paired_interval(block[name], top[best]) for best in top]

@@ -4,8 +4,8 @@ Only the results are read, so what is written can be deleted and made again.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -64,6 +64,7 @@ class Wishes:
         width: a key of `bench.report.tables.latex.WIDTHS`.
         siunitx: whether LaTeX tables have that package's columns.
         claims: whether the paper's claims are answered, whether or not the grid asks for them.
+        titles: see `bench.report.results.Results`; they stand before those of the last run.
         pictures: whether figures and the page are written, too.
         figures: names of `bench.report.figures.every.FIGURES`, () for none; None for all.
         formats: of these, as `bench.report.figures.FORMATS` names them.
@@ -75,6 +76,7 @@ class Wishes:
     width: str = "text"
     siunitx: bool = False
     claims: bool = False
+    titles: Mapping[str, str] = field(default_factory=dict)
     pictures: bool = True
     figures: tuple[str, ...] | None = None
     formats: tuple[str, ...] = USUAL_FORMATS
@@ -91,7 +93,7 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        results = Results.read(root)
+        results = Results.read(root, wishes.titles)
         if (baseline := wishes.baseline) not in baselines(results):
             raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(results))}")
         style = read_style(wishes.style) if wishes.style else {}

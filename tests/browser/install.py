@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import HOW_TO_INSTALL, NoBrowser, find
 
-STYLES = ("booktabs.sty", "multirow.sty", "siunitx.sty")
+STYLES = ("booktabs.sty", "siunitx.sty")
 LATEX = ("texlive-latex-base", "texlive-latex-extra", "texlive-science")
 _LIMIT = 900  # seconds that a download may take
 

@@ -310,7 +310,12 @@ def test_the_page_of_a_grid_without_any_result_says_so(open_page, tmp_path, trou
     store = fake_store.planned_store(tmp_path)
     path = reports.write_page(store, store.root / "report.html", store.root / "tables", store.root / "figures")
     page = open_page(path)
-    for told in ("no cell is finished", "There are no tables yet.", "There are no figures yet.", "nothing was split"):
+    for told in (
+        "no cell is finished",
+        "There are no tables yet.",
+        "There are no figures as PNG or SVG.",
+        "nothing was split",
+    ):
         expect(page.get_by_text(told).first).to_be_visible()
     assert column(page, "status-table", "state") == ["todo"] * 10
     assert json.loads(page.locator("#data").text_content())["states"] == {"todo": 10}

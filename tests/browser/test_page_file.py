@@ -121,10 +121,10 @@ def test_missing_and_broken_samples_are_told(tmp_path):
 
 def test_pictures_too_large_together_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.report.page.embed.PICTURES_BYTES", 10)
-    for name, size in (("a.png", 6), ("b.png", 6), ("c.png", 4)):
+    for name, size in (("a.png", 6), ("a.svg", 2), ("b.png", 6), ("c.svg", 4), ("d.pdf", 1)):
         (tmp_path / name).write_bytes(b"x" * size)
     shown, left_out = pictures(tmp_path)
-    assert ([file.name for file in shown], left_out) == (["a.png", "c.png"], ["b.png"])
+    assert ([file.name for file in shown], left_out) == (["a.png", "c.svg"], ["b.png"])
 
 
 def test_a_picture_stands_with_its_caption(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from bench.config.cell import field_names
 from bench.report import summary
 from bench.report.metrics import Metric
 from bench.report.summary import Rows, marks
@@ -198,7 +199,7 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
     assert latex(store, "fid.tex").count(r"\textbf") == 4
-    assert "steps several" in reports.setting_of(store)["sampler"]
+    assert "steps 5 / 10," in reports.setting_of(store)["sampler"]
 
 
 def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
@@ -206,7 +207,7 @@ def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_pat
     table = table_of(store)
     assert list(table["strategy"]).count("centralized") == 1
     assert table["fid_minus_centralized"][1:].notna().all()
-    assert "participation several" in reports.setting_of(store)["training"]
+    assert "participation 1 / 0.5," in reports.setting_of(store)["training"]
 
 
 def test_axes_of_lists_and_plugins(tmp_path):
@@ -400,7 +401,13 @@ def test_the_setting_is_told_whole_and_once(store):
     text = (store.root / "tables" / "setup.md").read_text()
     assert "Seeds: 0, 1." in text
     assert "Δ: mean difference to centralized training" in text
-    assert (store.root / "tables" / "setup.tex").read_text().startswith(r"\paragraph{Setting.} data: name mnist5k")
+    assert "data: name mnist5k" in text
+    assert "optimizer_state keep (centralized) / reset" in told["client"]
+    assert told["cell"].startswith("partition dirichlet(min_size=10, max_retries=1000), threads 1")
+    shown = {f"{section}.{text.split()[0]}" for section, texts in told.items() for text in texts.split(", ")}
+    own = {name if "." in name else f"cell.{name}" for name in field_names()}
+    tables = {"strategy", "n_clients", "beta", "seed", "recipe", "device", "evaluation.extractor_weights"}
+    assert own - {f"cell.{name}" if "." not in name else name for name in tables} <= shown
 
 
 def without(tree: dict, *paths: str) -> dict:
@@ -442,7 +449,7 @@ def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
     store = one_seed(tmp_path)
     folder = store.cell(store.planned()[0].cell_id)
     write_json(folder.path / "result.json", without(read_json(folder.path / "result.json"), "config.training.rounds"))
-    assert "rounds several" in reports.setting_of(store)["training"]
+    assert "rounds -- (centralized) / 3" in reports.setting_of(store)["training"]
 
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
@@ -456,7 +463,9 @@ def test_what_may_not_be_compared_is_told(recipes, store):
     assert "Held-out losses compare within one noise schedule." in text
     assert "Held-out losses do not compare between pixels and latents." in text
     assert "they compare with nothing published" in text
-    assert "schedule several" in reports.setting_of(recipes)["diffusion"]
+    told = reports.setting_of(recipes)["diffusion"]
+    assert "schedule linear (linear-simple-ancestral, linear-simple-ddim, linear-simple-dpm) / cosine (" in told
+    assert ") / hybrid (cosine_hybrid), " in told
     assert "compare with" not in (store.root / "tables" / "setup.tex").read_text()
 
 

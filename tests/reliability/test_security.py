@@ -413,7 +413,7 @@ def test_a_hostile_stores_terminal_table_is_text(hostile_store):
 def test_a_hostile_stores_latex_compiles_and_obeys_nothing(hostile_store, tmp_path):
     reports.write_tables(hostile_store)
     shutil.copy(hostile_store.root / "tables" / "summary.tex", tmp_path / "table.tex")
-    packages = r"\usepackage{array,booktabs,graphicx,multirow}"
+    packages = r"\usepackage{array,booktabs,graphicx}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"
     (tmp_path / "document.tex").write_text(document)
     done = subprocess.run(

@@ -115,9 +115,27 @@ def test_a_grids_labels_stand_before_titles_and_take_strategies_as_the_grid_writ
             "labels: fedprox: got 'one'; it must be a text that nothing else is called by",
         ),
         ({"fedavg": " "}, "labels: fedavg: got ' '"),
+        ({"fedavg": "--"}, "labels: fedavg: got '--'"),
+        (
+            {"fedavg": "FedProx, μ = 0.1"},
+            "labels: fedavg: got 'FedProx, μ = 0.1'; it must be a text that nothing else is called by",
+        ),
+        ({"n_clients": "beta"}, "labels: n_clients: got 'beta'"),
         ({"fedavg": 3}, "labels"),
     ],
 )
 def test_a_label_of_nothing_or_of_two_things_is_refused(labels, told):
     with pytest.raises(ConfigError, match=told):
         grid_of(["fedavg", "fedprox"], labels=labels)
+
+
+def test_labels_of_what_set_takes_out_of_a_grid_are_no_mistake():
+    raw = {
+        "axes": {"strategy": ["fedavg", "fedprox"], "n_clients": [3], "beta": [0.1], "seed": [0]},
+        "recipes": {"few": {"training": {"rounds": 1}}, "many": {"training": {"rounds": 2}}},
+        "labels": {"fedprox": "pulled", "recipe": "Variant", "few": "one round", "training": {"batch_size": "B"}},
+    }
+    found = parse_grid(
+        raw, "grid.toml", "mine", ["strategy=fedavg,fedprox(mu=1.0)", "training.batch_size=16,32"]
+    ).labels
+    assert found == {"fedprox(mu=0.1)": "pulled", "recipe": "Variant", "few": "one round", "training.batch_size": "B"}

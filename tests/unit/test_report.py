@@ -105,6 +105,9 @@ def test_metrics_are_chosen_and_stand_in_the_order_asked_for(tmp_path):
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
     assert head == "| strategy | n | β | seeds | held-out ↓ | FID ↓ |"
     assert not (store.root / TABLES / "kid.tex").exists()
+    write_report(store.root, Wishes(metrics=("drift", "heldout_area"), pictures=False))
+    head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
+    assert head == "| strategy | n | β | seeds | drift | held-out area ↓ |"
     assert "kid_mean" in pd.read_csv(store.root / TABLES / "summary.csv")  # for people alone fewer are better
 
 
@@ -149,11 +152,12 @@ def test_every_column_of_the_csvs_is_explained(store):
     for path in files:
         lines = [line for line in parts[path.stem].splitlines() if line.startswith("- `")]
         told = {line.split("`")[1]: line.split("`: ")[1] for line in lines}
-        for name in pd.read_csv(path):
-            key = next(
-                (f"METRIC{end}" for end in ("_sd", "_low", "_high") if name.endswith(end) and name not in told), name
-            )
+        names = list(pd.read_csv(path))
+        for name in names:
+            stem, _, end = name.rpartition("_")
+            key = f"METRIC_{end}" if end in ("sd", "low", "high") and stem in names else name
             assert told[key].strip()
+            assert told[key] != key.replace("_", " ")
 
 
 def test_differences_are_to_the_baseline_asked_for(store):
@@ -173,6 +177,7 @@ def test_differences_are_to_the_baseline_asked_for(store):
         ),
         (["--grid", "fake\0"], "holds no results"),
         (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout'; did you mean heldout_loss?"),
+        (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),
         (["--grid", "fake", "--width", "page"], "invalid choice: 'page'"),
     ],
 )

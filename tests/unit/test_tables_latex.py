@@ -21,7 +21,7 @@ HOSTILE = (
     "[x]*\\input{/etc/passwd}",
     "$x^2_1$ & 50% #1 ~ {unbalanced",
     "\\\\[3cm] \n\n\\par \x00\x1b]0;title\x07\x7f",
-    "ü β 漢 <script>|</script> \u202e--",
+    "ü ç Ø ÿ ß “β” – θ Ω 漢 <script>|</script> \u202e--",
     "-1.5",
 )
 
@@ -412,6 +412,7 @@ def test_pages_keep_blocks_together_if_they_can():
 
 def test_symbols_of_tables_are_set_and_others_are_not():
     assert latex.typeset("Δ_1 ± β 漢") == r"$\Delta$\_1 $\pm$ $\beta$ ?"
+    assert latex.typeset("Fédération, θ = 1 – “x”") == r"Fédération, $\theta$ = 1 -- ``x''"
 
 
 def test_a_hostile_grid_name_gives_a_plain_label(folders):
@@ -424,4 +425,5 @@ def test_results_without_a_digest_of_the_data_that_all_share_say_so(tmp_path):
     folder = store.cell(store.planned()[0].cell_id)
     result = read_json(folder.path / "result.json")
     write_json(folder.path / "result.json", result | {"data": result["data"] | {"digest": "e" * 64}})
-    assert "digest several" in reports.setting_of(store)["data"]
+    digests = ("e" * 12, "d" * 12)
+    assert f"digest {digests[0]} (centralized) / {digests[1]}" in reports.setting_of(store)["data"]

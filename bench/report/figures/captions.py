@@ -71,7 +71,7 @@ def captions(grid: str, named: Sequence[tuple[str, Picture]], image: str | None)
 
 def _float(label: str, name: str, picture: Picture) -> str:
     kind = "figure*" if picture.wide else "figure"
-    lines = [rf"\begin{{{kind}}}", r"\centering", rf"\includegraphics{{{name}}}"]
+    lines = [rf"\begin{{{kind}}}", r"\centering", rf"\includegraphics[width=\linewidth]{{{name}}}"]
     return "\n".join([*lines, latex.caption(picture.caption, label).rstrip(), rf"\end{{{kind}}}", ""])
 
 

@@ -5,6 +5,7 @@ A figure is as wide as a column or as the text and no higher than a page; what d
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +39,7 @@ LOOK: Settings = {
             "legend.fontsize",
             "figure.titlesize",
         ],
-        7,
+        "medium",  # which is font.size
     ),
     "axes.titlepad": 2.5,
     "axes.labelpad": 1.5,
@@ -86,6 +87,8 @@ def read_style(file: Path) -> Settings:
         found = rc_params_from_file(file, fail_on_error=True, use_default_template=False)
     except ValueError as error:
         raise ConfigError(f"--style {file}: {error}") from error
+    if ignored := [key for key, value in FIXED.items() if found.get(key, value) != value]:
+        warnings.warn(f"--style {file}: {', '.join(ignored)} is not taken: names and sizes rest on it", stacklevel=2)
     return {key: found[key] for key in found if key != "backend"}
 
 

@@ -86,7 +86,7 @@ def _by_clients(splits: Sequence[Split]) -> dict[tuple[str, str], dict[int, Grou
     for split in splits:
         central = [group for group in split.groups if group.central]
         for group in split.federated:
-            here = found.setdefault((group.strategy, split_name(group.labels | {"n_clients": None})), {})
+            here = found.setdefault((group.strategy, split_name(group.labels | {"n_clients": None}, group.titles)), {})
             here |= {group.labels["n_clients"]: group} | dict(zip([0], central, strict=False))
     return {key: groups for key, groups in found.items() if len(groups.keys() - {0}) > 1}
 

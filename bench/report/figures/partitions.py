@@ -83,7 +83,7 @@ def _part(cells: Sequence[Cell], several: bool) -> Part | None:
     """Of the first seed that has it; strategies of a seed have the same."""
     for cell in sorted(cells, key=lambda cell: cell.labels["seed"]):
         if cell.partition is not None:
-            name = split_name({key: cell.labels[key] for key in ("n_clients", "beta")})
+            name = split_name({key: cell.labels[key] for key in ("n_clients", "beta")}, cell.titles)
             name = f"{cell.config['partition']['name']}, {name}" if several else name
             counts = np.array(cell.partition.histogram)
             return Part(name, cell.labels["seed"], counts, cell.partition.total_variation_mean)

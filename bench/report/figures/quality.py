@@ -239,7 +239,7 @@ def _skews(splits: Sequence[Split]) -> tuple[dict[str, list[tuple[str, Array]]],
         for group in split.federated:
             values = [(cell.metrics.get("skew_tv"), cell.metrics.get("fid")) for cell in group.done]
             pairs = np.array([pair for pair in values if None not in pair], dtype=float).reshape(-1, 2)
-            name = split_name(group.labels | {"beta": None, "partition": None})
+            name = split_name(group.labels | {"beta": None, "partition": None}, group.titles)
             if len(pairs):
                 found.setdefault(name, []).append((group.strategy, pairs))
                 fids = [other.scores("fid") for other in split.groups if other.central]

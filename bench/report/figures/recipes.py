@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.config.grid_file import FEDERATED_ONLY
-from bench.config.names import split_name, value_text
+from bench.config.names import AXES, axis_value, split_name, value_text
 from bench.pictures.axes import key
 from bench.pictures.style import COLOURS, DASHES, FLOOR, MARKERS, REFERENCE, Array, Style
 from bench.report.figures import panels
@@ -25,6 +25,7 @@ from bench.report.figures.layout import Legend, blank, pages, room, side_name, w
 from bench.report.lines import Line, round_line, seeds_note
 from bench.report.results import UNFINISHED, Cell, Group, Results
 
+Point = tuple[tuple[str, str], ...]  # axes with the texts of their values
 STRIPS = {1: (2, 12), 2: (2, 7), 3: (2, 4), 4: (2, 3)}  # by how many are compared: lines and columns of samples
 _ROW, _AROUND = 0.5, 0.75  # inches of a row, and above and below them
 _FLOORS: Legend = [
@@ -64,33 +65,39 @@ def comparison(results: Results) -> tuple[list[str], list[Row]]:
     own = [axis for axis in axes if axis not in FEDERATED_ONLY]
     federated = {_point(cell, own) for cell in cells if not cell.central}
     points = [_point(cell, axes) for cell in cells if not cell.central or _point(cell, own) not in federated]
-    columns = list(dict.fromkeys(_column(cell, results) for cell in sorted(cells, key=lambda cell: not cell.central)))
+    columns = {_compared(cell): _column(cell) for cell in sorted(cells, key=lambda cell: not cell.central)}
     rows = []
     for point in dict.fromkeys(points):
         here = [cell for cell in cells if set(_point(cell, own if cell.central else axes)) <= set(point)]
-        rows.append(_row(point, here, columns, results))
-    return columns, [row for row in rows if row.weights]
+        rows.append(_row(point, here, list(columns), results))
+    return list(columns.values()), [row for row in rows if row.weights]
 
 
-def _point(cell: Cell, axes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _point(cell: Cell, axes: Sequence[str]) -> Point:
     """Where the cell stands on the axes, with values as texts."""
     return tuple((axis, value_text(cell.labels[axis])) for axis in axes)
 
 
-def _column(cell: Cell, results: Results) -> str:
-    """The column of a cell, e.g. ``FedAvg`` and, on a second line, ``n = 5, β = 0.1``."""
-    split = split_name({key: cell.labels[key] for key in ("n_clients", "beta")})
-    return "\n".join(filter(None, [results.title(cell.strategy), split]))
+def _compared(cell: Cell) -> Point:
+    """What a column is of."""
+    return _point(cell, AXES)
 
 
-def _row(point: Sequence[tuple[str, str]], cells: Sequence[Cell], columns: Sequence[str], results: Results) -> Row:
-    by_column: dict[str, list[Cell]] = {}
+def _column(cell: Cell) -> str:
+    """The title of a cell's column, e.g. ``FedAvg`` and, on a second line, ``n = 5, β = 0.1``."""
+    split = split_name({key: cell.labels[key] for key in ("n_clients", "beta")}, cell.titles)
+    return "\n".join(filter(None, [axis_value(cell.strategy, cell.titles), split]))
+
+
+def _row(point: Point, cells: Sequence[Cell], columns: Sequence[Point], results: Results) -> Row:
+    by_column: dict[Point, list[Cell]] = {}
     for cell in cells:
-        by_column.setdefault(_column(cell, results), []).append(cell)
+        by_column.setdefault(_compared(cell), []).append(cell)
     groups = [Group(tuple(by_column.get(column, ()))) for column in columns]
     config = cells[0].config
     noise = [config["diffusion"]["schedule"], config["diffusion"]["T"], config["latent"]["mode"], config["data"]]
-    lines = [value if axis == "recipe" else f"{axis} = {value}" for axis, value in point]
+    named = [(results.title(axis), results.title(value)) for axis, value in point]
+    lines = [value if axis == results.title("recipe") else f"{axis} = {value}" for axis, value in named]
     name = "\n".join(part for line in lines for part in textwrap.wrap(line, 28))
     weights = tuple(cell.planned.train_id for group in groups for cell in group.done)
     return Row(name, tuple(groups), weights, json.dumps(noise))

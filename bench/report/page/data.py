@@ -23,7 +23,6 @@ from bench.report.tables.means import page_cells, page_means
 REASON = 1000  # letters that are shown of an error
 POINTS = 400  # at most so many rounds of a curve
 DIGITS = 5
-FIRST = ("fid", "fid_minus_centralized", "is_mean", "class_tv", "bits_per_dim", "heldout_loss", "megabytes", "seconds")
 
 _DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}  # plotly's names
 
@@ -55,9 +54,7 @@ def main_table(contents: Contents) -> dict[str, Any]:
     shown until all are asked for.
     """
     means, cells = page_means(contents).as_json(), page_cells(contents).as_json()
-    axes = [*contents.axes, "seeds"]
-    known = [column["key"] for column in means["columns"]]
-    first = [key for key in known if key in axes or key in FIRST]
+    first = [*contents.axes, "seeds", *(metric.key for metric in contents.first)]
     return {"columns": means["columns"], "means": means["rows"], "seeds": cells["rows"], "first": first}
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from bench.store.files import plain
 
 TYPES = {".csv": "text/csv", ".tex": "application/x-tex", ".md": "text/markdown"}
+PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 PICTURES_BYTES = 12_000_000  # of all pictures together; a page is to be sent by mail
 
 # Inside a script these would end it or begin a comment, and as line ends they would cut texts of older JavaScript.
@@ -50,14 +51,15 @@ def downloads(folder: Path) -> list[File]:
 
 
 def pictures(folder: Path) -> tuple[list[File], list[str]]:
-    """The PNG files of a folder, and the names of those that no longer fit into `PICTURES_BYTES`."""
+    """The PNG files of a folder, or SVG instead, and the names of what no longer fits into `PICTURES_BYTES`."""
     shown: list[File] = []
     left_out: list[str] = []
-    for path in (path for path in _files(folder) if path.suffix == ".png"):
+    files = {path.stem: path for kind in (".svg", ".png") for path in _files(folder) if path.suffix == kind}
+    for _, path in sorted(files.items()):
         if sum(file.size for file in shown) + path.stat().st_size > PICTURES_BYTES:
             left_out.append(path.name)
         else:
-            shown.append(_file(path, "image/png"))
+            shown.append(_file(path, PICTURES[path.suffix]))
     return shown, left_out
 
 

@@ -3,11 +3,12 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.config.cell import flatten
-from bench.config.names import value_text
+from bench.config.names import CENTRALIZED, value_text
+from bench.config.plugin import Plugin
 from bench.report.claims import MEASURES, STATEMENTS
 from bench.report.metrics import METRICS
 from bench.report.results import Results
@@ -49,37 +50,57 @@ def floor_of(results: Results) -> dict[str, Any] | None:
 
 # ------------------------------------------------------------------------------------------------------------- setting
 
-SEVERAL = "several"
-DIGEST = 12  # digits of one that are told
+DIGEST = 12  # digits of one that are shown
 LEFT_OUT = ("extractor_weights", "device")  # of a machine, not of an experiment
+PLUGINS = ("strategy", "partition")
+SPLIT = "cell.partition"  # which centralized training has none of
+IN_TABLES = ("n_clients", "beta", "seed", "recipe")  # beside strategies
 
 
 def setting(results: Results) -> list[tuple[str, str]]:
-    """All settings of the finished cells, a text a section of their configuration; what differs between cells is named.
+    """All settings of the finished cells, a text a section of their configuration.
 
-    A plugin's hyper-parameters and axes stand in the tables.
+    Where cells differ all values stand, ``reset / keep (centralized)``, with the recipes that have them. Strategies,
+    numbers of clients, betas and seeds stand in the tables.
     """
-    made = [result.model_dump(include={"config", "data", "extractor"}) for result in results.done]
-    trees = [(tree["config"] or {}) | {key: tree[key] or {} for key in ("extractor",)} | _images(tree) for tree in made]
+    made = [cell for cell in results.cells if cell.result]
+    trees = [_tree(cell.result.model_dump(include={"config", "data", "extractor"})) for cell in made if cell.result]
+    owners = [str(cell.labels["recipe"]) if "recipe" in cell.labels else CENTRALIZED * cell.central for cell in made]
     sections: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for tree in trees for key, _ in flatten(tree)):
         section, _, name = key.partition(".")
-        if name and name not in LEFT_OUT and section not in ("strategy", "partition"):
-            text = value_text(_common(_at(tree, key) for tree in trees))
-            sections.setdefault(section, []).append(f"{name} {text[:DIGEST] if name == 'digest' else text}")
+        if name not in LEFT_OUT:
+            known = [pair for pair in zip(trees, owners, strict=True) if key != SPLIT or _at(pair[0], key)]
+            texts = [value_text(_at(tree, key))[: DIGEST if name == "digest" else None] for tree, _ in known]
+            if texts:
+                sections.setdefault(section, []).append(f"{name} {_values(texts, [owner for _, owner in known])}")
     return [(section, ", ".join(texts)) for section, texts in sections.items()]
 
 
-def _images(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of its data beside the configuration."""
-    found = {key: value for key, value in (tree["data"] or {}).items() if key in ("digest", "n_train", "n_heldout")}
-    return {"data": _at(tree, "config.data") | found} if _at(tree, "config.data") else {}
+def _tree(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its setting, in sections; fields without one stand in "cell"."""
+    config, data, extractor = made["config"], made["data"] or {}, {"extractor": made["extractor"] or {}}
+    if not config:
+        return extractor
+    sections = {key: value for key, value in config.items() if isinstance(value, dict) and key not in PLUGINS}
+    own = {key: value for key, value in config.items() if key not in (*sections, *PLUGINS, *IN_TABLES)}
+    partition = Plugin.model_validate(config["partition"]).label if config.get("partition") else None
+    images = {key: data[key] for key in ("digest", "n_train", "n_heldout") if key in data}
+    return {"cell": {"partition": partition} | own} | sections | {"data": sections.get("data", {}) | images} | extractor
 
 
-def _common(values: Iterable[Any]) -> Any:
-    """The one value that all have, else `SEVERAL`."""
-    found = {json.dumps(value) for value in values}
-    return json.loads(found.pop()) if len(found) == 1 else SEVERAL
+def _values(texts: Sequence[str], owners: Sequence[str]) -> str:
+    """The different ones; of several each with those that have it, and with nothing where all kinds of cells do."""
+    by_text: dict[str, list[str]] = {}
+    for text, owner in zip(texts, owners, strict=True):
+        if owner not in by_text.setdefault(text, []):
+            by_text[text].append(owner)
+    if len(by_text) == 1:
+        return texts[0]
+    every = set(owners)
+    return " / ".join(
+        text + (f" ({', '.join(of)})" if all(of) and set(of) != every else "") for text, of in by_text.items()
+    )
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -105,17 +126,18 @@ def of_what(results: Results) -> str:
     """The data, the number of samples and the seeds of the finished cells; "" without any."""
     configs = [result.config for result in results.done]
     name, size, samples = (
-        value_text(_common(_at(config, key) for config in configs))
+        " / ".join(dict.fromkeys(value_text(_at(config, key)) for config in configs))
         for key in ("data.name", "data.size", "evaluation.n_samples")
     )
+    size = " / ".join(f"{side}×{side}" for side in size.split(" / "))
     seeds = len({_at(config, "seed") for config in configs} - {None})
-    return f"{name} at {size}×{size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}" if configs else ""
+    return f"{name} at {size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}" if configs else ""
 
 
 def _marks(contents: Contents, table: Table) -> list[str]:
     """What bold and underlined numbers are, where there are any."""
     marks = {place.mark for row in table.rows for place in row.places}
-    told = ["Bold: best of its split"] if "best" in marks else []
+    told = [f"Bold: best{'' if table.name == 'ranks' else ' of its split'}"] if "best" in marks else []
     told += ["underlined: the seeds do not tell it from the best"] if "tied" in marks else []
     if "best" in marks and (contents.means["n"] <= 1).all():
         told.append("of one seed nothing tells whether it is better")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED, MISSING, axis_value, value_text
 from bench.report.claims import claims
 from bench.report.metrics import METRICS, SHOWN, Metric
@@ -27,6 +28,7 @@ class Contents:
         rows: a row a cell.
         means: of `summarise`, a row a strategy, n_clients, beta and further axes.
         metrics: what is shown, in this order.
+        chosen: whether somebody chose them.
         digits: after the point, by metric.
         marks: of `bench.report.summary.marks` by metric, a mark a row of `means`.
         differences, ranks: see `bench.report.summary`.
@@ -38,6 +40,7 @@ class Contents:
     rows: Rows
     means: pd.DataFrame
     metrics: tuple[Metric, ...]
+    chosen: bool
     digits: dict[str, int]
     marks: dict[str, list[str]]
     differences: pd.DataFrame
@@ -56,8 +59,13 @@ class Contents:
 
     @property
     def together(self) -> tuple[Metric, ...]:
-        """The metrics of the table of all."""
-        return tuple(metric for metric in self.metrics if metric.table == "summary")
+        """The metrics of the table of all: those that were chosen, or that stand there if none was."""
+        return tuple(metric for metric in self.metrics if self.chosen or metric.table == "summary")
+
+    @property
+    def first(self) -> tuple[Metric, ...]:
+        """The metrics that the page shows before all are asked for."""
+        return tuple(metric for metric in self.metrics if self.chosen or metric.first)
 
     @property
     def apart(self) -> tuple[Metric, ...]:
@@ -86,7 +94,7 @@ class Contents:
         """What stands in a row of `means` for a metric."""
         row, key = self.records[index], metric.key
         if row["n"] == 0:
-            return Place(state_of(row["unfinished"]), note=row["unfinished"])
+            return Place(state_of(row["unfinished"]), mark="state", note=row["unfinished"])
         if math.isnan(row[key]):
             return Place(self._reached(index)) if metric.goal else NOTHING
         count = row["n"] if metric.minus else self.seeds[key][index]
@@ -136,11 +144,14 @@ def contents(
         with_claims: whether the paper's claims are answered.
     Raises:
         ValueError: for a baseline that the grid does not have.
+        ConfigError: for a chosen metric that no finished cell has.
     """
     rows = cell_rows(results)
     means = summarise(rows)
     wanted = tuple(METRICS[key] for key in chosen) or SHOWN
     metrics = tuple(m for m in wanted if m.key == "fid" or (m.key in means and means[m.key].notna().any()))
+    if chosen and results.done and (missing := [m.key for m in wanted if m not in metrics]):
+        raise ConfigError(f"--metrics: no finished cell has {' or '.join(missing)}")
     digits = {metric.key: digits_of(means, metric) for metric in metrics}
     compared = [metric for metric in metrics if metric.better]
     return Contents(
@@ -149,6 +160,7 @@ def contents(
         rows,
         means,
         metrics,
+        bool(chosen),
         digits,
         {metric.key: marks(rows, means, metric, digits[metric.key]) for metric in metrics},
         differences(rows, [metric.key for metric in compared], baseline, fid_replicates(results)),

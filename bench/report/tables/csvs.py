@@ -38,6 +38,9 @@ ABOUT = {
     "participants": "clients drawn in the last round",
     "rounds": "of training",
     "n_generated": "number of generated images that scores are of",
+    "time": "when the last round ended, in seconds since 1970 (UTC)",
+    "fid_images_low": "lower end of the 95 % interval of the FID over resampled images",
+    "fid_images_high": "upper end of the 95 % interval of the FID over resampled images",
     "n_reference": "number of real images that they are held against",
     "sample_seconds": "seconds of drawing the samples",
     "evaluate_seconds": "seconds of scoring and pictures",
@@ -83,11 +86,10 @@ def columns(files: Mapping[str, Sequence[str]]) -> str:
     """columns.md: for each file what its columns are, from the list of metrics."""
     parts = []
     for name, keys in files.items():
-        rows = [(key, about(key)) for key in keys if not key.endswith(tuple(ENDS)) or key in ABOUT]
-        spreads = "".join(f"- `METRIC{end}`: {text.format('METRIC')}\n" for end, text in ENDS.items())
-        more = spreads if any(key.endswith(tuple(ENDS)) and key not in ABOUT for key in keys) else ""
-        lines = "".join(f"- `{key}`: {what}\n" for key, what in rows)
-        parts.append(f"## {name}.csv\n\n{lines}{more}")
+        spreads = [key for key in keys if key.rpartition("_")[0] in keys and key.endswith(tuple(ENDS))]
+        lines = [f"- `{key}`: {about(key)}\n" for key in keys if key not in spreads]
+        lines += [f"- `METRIC{end}`: {text.format('METRIC')}\n" for end, text in ENDS.items() if spreads]
+        parts.append(f"## {name}.csv\n\n{''.join(lines)}")
     return "\n".join(parts)
 
 

@@ -38,19 +38,23 @@ _LATEX = {
     **{character: f"{{{character}}}" for character in "[]*"},  # which a line's end before them would take as its own
     **dict.fromkeys("\t\n\v\f\r", " "),
 }
-_GREEK = "alpha beta gamma delta epsilon eta lambda mu rho sigma tau"
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi"
+_MORE_GREEK = "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 _SYMBOLS = {
-    "±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "∞": r"$_\infty$", "·": r"$\cdot$", "³": "$^3$", "×": r"$\times$",
-    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
-    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηλμρστ", _GREEK.split(), strict=True)},
+    "±": r"$\pm$", "−": "$-$", "∞": r"$_\infty$", "·": r"$\cdot$", "³": "$^3$", "×": r"$\times$",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$", "–": "--", "—": "---", "…": r"\ldots{}", "\N{NO-BREAK SPACE}": "~",
+    "‘": "`", "’": "'", "“": "``", "”": "''", "≤": r"$\leq$", "≥": r"$\geq$",
+    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρστυφχψ", _GREEK.split(), strict=True)},
+    **{letter: rf"$\{name}$" for letter, name in zip("ωΓΔΘΛΞΠΣΥΦΨΩ", _MORE_GREEK.split(), strict=True)},
 }  # fmt: skip
+_LETTERS = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ"  # that pdflatex has with any font
 _RAGGED = r">{\raggedright\arraybackslash}"
-_MARKS = {"": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}"}
+_MARKS = {"": "{}", "state": "{}", "best": r"\textbf{{{}}}", "tied": r"\underline{{{}}}"}
 
 
 def escape(text: str) -> str:
-    """`text` with LaTeX's special characters escaped; what is not printable ASCII becomes a question mark."""
-    return "".join(_LATEX.get(c, c if c.isascii() and c.isprintable() else "?") for c in text)
+    """`text` with LaTeX's special characters escaped; what pdflatex does not know becomes a question mark."""
+    return "".join(_LATEX.get(c, c if (c.isascii() and c.isprintable()) or c in _LETTERS else "?") for c in text)
 
 
 def typeset(text: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.config.names import value_text
 from bench.report.tables.table import Place, Row, Table
 
-_MARKS = {"": "{}", "best": "**{}**", "tied": "<ins>{}</ins>"}
+_MARKS = {"": "{}", "state": "{}", "best": "**{}**", "tied": "<ins>{}</ins>"}
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>|~&#$!])")
 _LINKS = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(:)|(www)(\.)")  # which are links without being marked as such
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from bench.config.names import MISSING, SYMBOLS
-from bench.report.metrics import SHOWN, Metric
+from bench.report.metrics import METRICS, Metric
 from bench.report.tables.contents import Contents, seeds_text
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
 
@@ -165,13 +165,14 @@ def _cell(contents: Contents, row: Mapping[Any, Any], metrics: Iterable[Metric])
         for text, metric in zip(numbers, metrics, strict=True)
     ]
     if row["state"] != "done":
-        places[0] = Place(row["state"], note=row["error"] or "")
+        places[0] = Place(row["state"], mark="state", note=row["error"] or "")
     return [seed, *places]
 
 
 def _further(contents: Contents) -> list[Metric]:
     """Every other number that was summarised and is known of some row."""
     means = contents.means
-    elsewhere = {metric.key for metric in (*SHOWN, *contents.metrics)}
+    elsewhere = {metric.key for metric in contents.metrics}
     keys = [str(key) for key in means.columns if f"{key}_sd" in means.columns and key not in elsewhere]
-    return [Metric(key, key.replace("_", " ")) for key in keys if means[key].notna().any()]
+    known = [key for key in keys if means[key].notna().any()]
+    return [METRICS[key] if key in METRICS else Metric(key, key.replace("_", " ")) for key in known]

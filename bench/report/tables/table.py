@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from bench.config.names import MISSING
 
-Mark = Literal["", "best", "tied"]
+Mark = Literal["", "best", "tied", "state"]
 Kind = Literal["axis", "seeds", "number", "text"]
 
 
@@ -19,7 +19,7 @@ class Place:
         value: what the place is sorted by; a number in the unit of its text.
         beside: what stands smaller to its right, "± 0.4" say, or an interval in brackets.
         raised: a superscript: how many of the planned seeds have the number, or the letter of a note.
-        mark: whether it is the best of its split, or ties with the best.
+        mark: whether it is the best of its split, ties with the best, or says what became of a cell.
         note: what a page tells beside it.
     """
 

@@ -12,7 +12,7 @@ from bench.report.tables.contents import Contents, number
 from bench.report.tables.means import summary
 from bench.report.tables.table import Head, Place, Table
 
-STYLES = {"best": "bold", "tied": "underline", "": ""}
+STYLES = {"best": "bold", "tied": "underline", "": "", "state": ""}
 
 
 def terminal_table(contents: Contents) -> RichTable:

@@ -65,7 +65,7 @@ def _place(values: Mapping[Any, Any], axes: Iterable[str]) -> tuple[Any, ...]:
 def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
     """Of cells that differ in their seeds, and their row of the table."""
     done, key = group.done, cell_name(group.labels)
-    name = cell_name(group.labels, titles=done[0].titles)
+    name = cell_name(group.labels, titles=group.titles)
     finished = max(cell.result.finished for cell in done if cell.result)
     started = [cell.manifest.started for cell in done if cell.manifest]
     scalars, found = _scalars(row), course(group)
