@@ -345,7 +345,7 @@ def _planned(grid: Grid, number: int, cell: CellConfig) -> PlannedCell:
 
 
 def _started(cell: PlannedCell) -> float:
-    return STARTED + 30 * int(cell.cell_id, 16)
+    return STARTED + 30 * (int(cell.cell_id, 16) % 10**6)
 
 
 def _worse(cell: PlannedCell) -> float:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.config.grid_file import load_grid
 from bench.report.__main__ import main
 from bench.report.write import FIGURES, PAGE, TABLES, Wishes, write_report
+from bench.run.plan import make_plan
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
 from tests import fake_store
@@ -125,6 +127,44 @@ def test_strategies_are_called_by_their_titles_in_all_that_people_read(tmp_path)
     assert "| alpha |" in (tables / "summary.md").read_text()
     assert json.dumps("FedProx, μ = 0.1, n 3, alpha 0.1, seed 0") in (store.root / PAGE).read_text()
     assert set(pd.read_csv(tables / "cells.csv")["strategy"]) == {"centralized", "fedavg", "fedprox(mu=0.1)"}
+
+
+LABELLED = """
+partition = "iid"
+data.limit = 200
+data.heldout = 100
+[axes]
+strategy = ["centralized", "fedavg", "fedprox(mu=0.1)"]
+n_clients = [2]
+seed = [0]
+[recipes.short]
+training.rounds = 1
+[recipes.long]
+training.rounds = 2
+[labels]
+"fedprox(mu=0.1)" = "pulled"
+short = "one round"
+recipe = "budget"
+"""
+
+
+def test_a_grid_files_labels_reach_its_report_and_are_read_anew(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(LABELLED)
+    plan = make_plan(load_grid(str(file)), tmp_path)
+    plan.store.write_plan(plan.describe())
+    for cell in plan.store.planned():
+        fake_store.run_cell(plan.store, cell)
+    report = ["--grid", "mine", "--results", str(tmp_path), "--figures", "overview"]
+    summary, captions = plan.store.root / TABLES / "summary.md", plan.store.root / FIGURES / "captions.md"
+    assert main(report) == 0
+    assert "| strategy | n | β | budget | seeds |" in summary.read_text()
+    assert "| pulled | 2 | -- | one round | 1 |" in summary.read_text()
+    assert "| FedAvg | 2 | -- | long | 1 |" in summary.read_text()
+    assert captions.exists()
+    file.write_text(LABELLED.replace("pulled", "held"))
+    assert main([*report, "--grid", str(file)]) == 0
+    assert "| held | 2 | -- | one round | 1 |" in summary.read_text()
 
 
 def test_curves_have_a_row_a_cell_round_and_metric(tmp_path):
