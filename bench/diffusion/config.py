@@ -21,6 +21,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
 LOSSES: tuple[Loss, ...] = get_args(Loss)
+WARMUPS: tuple[Warmup, ...] = get_args(Warmup)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 

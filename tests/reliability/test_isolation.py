@@ -153,13 +153,13 @@ def test_a_cell_whose_process_is_killed_once_goes_on_in_another(finished, tmp_pa
 
 def test_a_process_that_cannot_end_itself_is_ended(tmp_path, monkeypatch):
     """One that is stopped does not hear its own timer."""
-    monkeypatch.setattr(isolate, "GRACE", 6.0)
+    monkeypatch.setattr(isolate, "GRACE", 4.0)
     (job,) = jobs_of(tmp_path, f"strategy={odd('stops')}")
-    isolate.run_isolated(replace(job, how=How(timeout=4)))
+    isolate.run_isolated(replace(job, how=How(timeout=8)))
     assert folder_of(job).state() == "timeout"
     assert (
         read_json(folder_of(job).path / "error.json")["error"]
-        == "not done within --timeout, 4 s, and it did not end itself"
+        == "not done within --timeout, 8 s, and it did not end itself"
     )
     assert not locks.is_locked(folder_of(job).path)
 

@@ -111,7 +111,14 @@ def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(empty_database, folder / "mlflow.db")
     store = fake_store.finished_store(folder, {"seed": [0]})
-    for name in ("tables/summary.tex", "figures/losses.pdf", "figures/losses.png", "figures/notes.txt", "report.html"):
+    for name in (
+        "tables/summary.tex",
+        "figures/losses.pdf",
+        "figures/losses.png",
+        "figures/captions.tex",
+        "figures/notes.txt",
+        "report.html",
+    ):
         write_bytes(store.root / name, b"made of all cells")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -451,6 +458,7 @@ def test_tables_figures_and_page_are_artifacts_of_the_grids_run(finished):
     named = [item.path for top in ("", "tables", "figures") for item in client.list_artifacts(parent.info.run_id, top)]
     assert {path for path in named if "." in path} == {
         "grid.json", "report.html", "tables/summary.tex", "figures/losses.pdf", "figures/losses.png",
+        "figures/captions.tex",
     }  # fmt: skip
 
 

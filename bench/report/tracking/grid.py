@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.report.figures import FORMATS
 from bench.report.tracking.send import LONGEST_NOTE, NOTE, Sender
 from bench.report.tracking.values import signature
 from bench.store.grid_folder import Store
 from bench.store.records import FAILURES
 
-GRID_ARTIFACTS = ("grid.json", "report.html", "tables/*", "figures/*")
+GRID_ARTIFACTS = (
+    "grid.json",
+    "report.html",
+    "tables/*",
+    *(f"figures/*.{kind}" for kind in FORMATS),
+    "figures/captions.*",
+)
 _TABLES = ("summary.md", "claims.md")  # of the folder tables: what the description shows
 _ROOM = 120  # characters kept for the line that tells of what was left out
 
