@@ -196,7 +196,7 @@ def look(name: str, options) -> int:
 def test_a_wrong_example_is_seen(monkeypatch, place, capsys):
     """Else the test above would show nothing."""
     monkeypatch.chdir(place)
-    for wrong in ("run --grid default --set training.round=3", "run --grid other", "report --grid default --metric fid,is",
+    for wrong in ("run --grid default --set training.round=3", "run --grid other", "report --grid default --metrics fid,nll",
                   "check fedprox(nu=1)", "data mnist --download-all"):  # fmt: skip
         assert feddiff_bench(shlex.split(wrong, posix=True), monkeypatch) == 2, wrong
     capsys.readouterr()

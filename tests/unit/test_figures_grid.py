@@ -238,7 +238,7 @@ def test_every_page_has_its_caption(drawn_grid, kind):
     for name in DRAWN:
         for number, page in enumerate(drawn_grid.pages[name], 1):
             stem, count = every.page_name(name, number), len(drawn_grid.pages[name])
-            shown = f"\\includegraphics{{{stem}}}" if kind == "tex" else f"![{stem}]({stem}.png)"
+            shown = f"\\includegraphics[width=\\linewidth]{{{stem}}}" if kind == "tex" else f"![{stem}]({stem}.png)"
             entry = text.split(shown)[1].split("\\end" if kind == "tex" else "###")[0]
             assert page.caption.split(".")[0] in entry
             assert (f"Part {number} of {count}." in entry) == (count > 1)
