@@ -82,7 +82,7 @@ def draw_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[str, Picture]] = []
-    untold: list[str] = []
+    left_out: list[str] = []
     for name in FIGURES if names is None else names:
 
         def paths(number: int, name: str = name) -> list[Path]:
@@ -91,10 +91,10 @@ def draw_all(
         try:
             pictures = draw(name, results, paths, style)
         except (NotApplicable, Damaged) as reason:
-            untold.append(f"{name}: {reason}")
+            left_out.append(f"{name}: {reason}")
         except _ODD as error:
-            untold.append(f"{name}: could not be drawn: {type(error).__name__}: {error}")
-            warnings.warn(untold[-1], stacklevel=2)
+            left_out.append(f"{name}: could not be drawn: {type(error).__name__}: {error}")
+            warnings.warn(left_out[-1], stacklevel=2)
         else:
             of = f" Part {{}} of {len(pictures)}." if len(pictures) > 1 else ""
             for number, picture in enumerate(pictures, 1):
@@ -108,7 +108,7 @@ def draw_all(
     for path in folder.iterdir():  # of other results, which stood here before
         if path not in made and re.fullmatch(ours, path.name):
             remove(path)
-    return made, {name: picture.caption for name, picture in drawn}, untold
+    return made, {name: picture.caption for name, picture in drawn}, left_out
 
 
 def page_name(name: str, number: int) -> str:

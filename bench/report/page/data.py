@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
-from bench.config.names import axis_value, cell_name
+from bench.config.names import SYMBOLS, axis_value, cell_name
 from bench.pictures.style import COLOURS, DASHES
 from bench.report.claims import COLUMNS, pooled
 from bench.report.curves import column, running_loss
@@ -39,7 +39,7 @@ def page_data(results: Results, contents: Contents) -> dict[str, Any]:
         "setup": setup(contents),
         "warnings": row_warnings(results),
         "floor": floor_note(contents),
-        "axes": [*results.axes, "seed"],
+        "axes": {axis: results.titles.get(axis, SYMBOLS.get(axis, axis)) for axis in (*results.axes, "seed")},
         "looks": looks(results.cells),
         "cells": cells,
         "results": main_table(contents),
@@ -135,7 +135,7 @@ def partition(cell: Cell, class_names: Sequence[str]) -> dict[str, Any] | None:
     names = {name: cell.labels.get(name) for name in ("n_clients", "beta", "seed")}
     kind = cell.config["partition"]
     return {
-        "label": cell_name({"strategy": kind["name"] if kind else "", **names}, "page"),
+        "label": cell_name({"strategy": kind["name"] if kind else "", **names}, "page", cell.titles),
         "seed": cell.labels.get("seed"),
         "histogram": found.histogram,
         "classes": class_names or list(map(str, range(len(found.histogram[0])))),

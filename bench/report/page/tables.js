@@ -124,7 +124,7 @@ const count = (n, what, all) => `${n} of ${all} ${what}`;
 })();
 
 (function status() {
-  const axes = page.axes.map((key) => ({ key, head: key === "n_clients" ? "clients" : key, kind: ["n_clients", "beta", "seed"].includes(key) ? "number" : "text" }));
+  const axes = Object.entries(page.axes).map(([key, head]) => ({ key, head, kind: ["n_clients", "beta", "seed"].includes(key) ? "number" : "text" }));
   const columns = [
     ...axes,
     { key: "state", head: "state", kind: "text", badge: true },
@@ -135,7 +135,7 @@ const count = (n, what, all) => `${n} of ${all} ${what}`;
     { key: "id", head: "cell", kind: "text" },
   ];
   const rows = page.cells.map((cell) => [
-    ...page.axes.map((key) => axisField(cell.labels[key])),
+    ...axes.map(({ key }) => axisField(cell.labels[key])),
     [cell.state, cell.state, "", cell.state],
     [cell.reason, cell.reason, "", ""],
     [cell.round, `${cell.round}/${cell.rounds}`, "", ""],
