@@ -67,7 +67,8 @@ def parser(module: str) -> Parser:
 
 def near(given: str, names: Iterable[str]) -> str:
     """A hint at the name that is nearest to what was given, for the end of a message; empty where none is near."""
-    close = difflib.get_close_matches(given, list(names), n=1, cutoff=0.6)
+    known = list(names)
+    close = difflib.get_close_matches(given, known, n=1) or difflib.get_close_matches(given.lower(), known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -94,8 +94,8 @@ _ALL = (
         "what the autoencoder's reconstructions of real held-out images score", like="fid", table="summary",
     ),
     Metric(
-        "kid_mean", "KID·10³", "KID\n·10³", better=-1, scale=1e3, table="summary", spread="written", tested=True,
-        compared=True, image=True,
+        "kid_mean", "KID·10³", "KID\n·10³", "kernel inception distance", better=-1, scale=1e3, table="summary",
+        spread="written", tested=True, compared=True, image=True,
     ),
     Metric(
         "is_mean", "IS", "IS", "inception score", better=1, digits=2, table="summary", spread="written", compared=True,

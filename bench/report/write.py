@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from bench.command import print_whole
+from bench.command import near, print_whole
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
 from bench.report.figures import USUAL_FORMATS
@@ -94,8 +94,7 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         results = Results.read(root, wishes.titles)
-        if (baseline := wishes.baseline) not in baselines(results):
-            raise ConfigError(f"--baseline {baseline}: no cell is of it; there are {', '.join(baselines(results))}")
+        baseline = find_baseline(results, wishes.baseline)
         style = read_style(wishes.style) if wishes.style else {}
         made = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
         files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
@@ -106,6 +105,19 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
         _forget_others(root, files)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)
+
+
+def find_baseline(results: Results, name: str) -> str:
+    """The label of a baseline by its label or its title.
+
+    Raises:
+        ConfigError: if no cell uses it, naming the nearest that one does.
+    """
+    known = baselines(results)
+    by_title = {results.title(label): label for label in known}
+    if name not in known and name not in by_title:
+        raise ConfigError(f"--baseline {name}: no cell is of it{near(name, known)}; there are {', '.join(known)}")
+    return name if name in known else by_title[name]
 
 
 def _forget_others(root: Path, made: Iterable[Path]) -> None:

@@ -520,7 +520,7 @@ def test_names_of_recipes_are_escaped(recipes):
     text = latex(recipes)
     assert r"cosine\_hybrid &" in text
     assert r"strategy & n & $\beta$ & recipe & seeds" in text
-    assert r"of each (n, $\beta$) and recipe in bold" in latex(recipes, "setup.tex")
+    assert r"of each (n, $\beta$, recipe) in bold" in latex(recipes, "setup.tex")
 
 
 def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):

@@ -1,6 +1,7 @@
 """The report's command: what it writes where, what it removes, and what it says of mistakes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 
 from bench.config.grid_file import load_grid
 from bench.report.__main__ import main
-from bench.report.write import FIGURES, PAGE, TABLES, Wishes, write_report
+from bench.report.results import Results
+from bench.report.write import FIGURES, PAGE, TABLES, Wishes, find_baseline, write_report
 from bench.run.plan import make_plan
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
@@ -110,6 +112,7 @@ def test_metrics_are_chosen_and_stand_in_the_order_asked_for(tmp_path):
     write_report(store.root, Wishes(metrics=("drift", "heldout_area"), pictures=False))
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
     assert head == "| strategy | n | β | seeds | drift | held-out area ↓ |"
+    assert "Drift, held-out area. mnist5k" in (store.root / TABLES / "summary_caption.tex").read_text()
     assert "kid_mean" in pd.read_csv(store.root / TABLES / "summary.csv")  # for people alone fewer are better
 
 
@@ -161,6 +164,10 @@ def test_a_grid_files_labels_reach_its_report_and_are_read_anew(tmp_path):
     assert "| strategy | n | β | budget | seeds |" in summary.read_text()
     assert "| pulled | 2 | -- | one round | 1 |" in summary.read_text()
     assert "| FedAvg | 2 | -- | long | 1 |" in summary.read_text()
+    for name in ("fid", "differences"):
+        text = (plan.store.root / TABLES / f"{name}.tex").read_text()
+        assert "one round" in text
+        assert "short" not in text
     assert captions.exists()
     file.write_text(LABELLED.replace("pulled", "held"))
     assert main([*report, "--grid", str(file)]) == 0
@@ -204,6 +211,7 @@ def test_differences_are_to_the_baseline_asked_for(store):
     write_report(store.root, Wishes("fedavg", pictures=False))
     table = pd.read_csv(store.root / TABLES / "differences.csv")
     assert set(table["baseline"]) == {"fedavg"}
+    assert find_baseline(replace(Results.read(store.root), titles={"fedavg": "FedAvg"}), "FedAvg") == "fedavg"
     assert "fedavg" not in set(table["strategy"])
 
 
@@ -213,8 +221,10 @@ def test_differences_are_to_the_baseline_asked_for(store):
         (["--grid", "other"], "holds no results of a grid other; there are fake"),
         (
             ["--grid", "fake", "--baseline", "fedsgd"],
-            "--baseline fedsgd: no cell is of it; there are centralized, fedavg",
+            "--baseline fedsgd: no cell is of it; did you mean fedavg?; there are centralized, fedavg",
         ),
+        (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it; did you mean fedprox(mu=0.1)?; there are"),
+        (["--grid", "fake", "--metrics", "FID"], "no metric 'FID'; did you mean fid?"),
         (["--grid", "fake\0"], "holds no results"),
         (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout'; did you mean heldout_loss?"),
         (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),

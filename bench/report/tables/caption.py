@@ -164,8 +164,8 @@ def _numbers(contents: Contents) -> list[str]:
         told.append("Seeds as k/m: only k of m are finished.")
     marks = {mark for of_rows in contents.marks.values() for mark in of_rows}
     if "best" in marks:
-        further = "".join(f" and {axis}" for axis in contents.results.extra_axes)
-        told.append(f"Best federated strategy of each (n, β){further} in bold.")
+        axes = ", ".join(contents.heading(axis) for axis in contents.axes[1:])
+        told.append(f"Best federated strategy of each ({axes}) in bold.")
     if "tied" in marks:
         told.append(
             "Underlined: not told apart from the best, as the 95 % interval of the differences by seed includes 0."
@@ -209,7 +209,7 @@ def floor_note(contents: Contents) -> str:
     """What real held-out images score, "" where that is not known."""
     floor = floor_of(contents.results)
     known = [(metric, floor[metric.key]) for metric in contents.metrics if floor and floor.get(metric.key) is not None]
-    texts = [f"{metric.name} {value * metric.scale:.3g}" for metric, value in known]
+    texts = [f"{metric.name} {value * metric.scale:.3g}".replace(" -", " −") for metric, value in known]
     return f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}." if floor and texts else ""
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from bench.report.claims import pooled
 from bench.report.metrics import Metric
 from bench.report.tables.contents import Contents, number
-from bench.report.tables.means import axis_head
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
 
 Key = tuple[str, ...]  # the texts of a row's axes
@@ -25,7 +24,7 @@ def differences(contents: Contents) -> Table:
     every = [told for of in found.values() for told in of.values()]
     marks = _letters(told["note"] for told in every)
     tested = any(not told["note"] for told in every)
-    axes = [Head(axis_head(contents, axis), "axis", key=axis) for axis in contents.axes]
+    axes = [Head(contents.heading(axis), "axis", key=axis) for axis in contents.axes]
     columns = [_columns(contents, metric, of, marks, tested) for metric, of in found.items()]
     heads = [*axes, Head("pairs", "seeds", key="n"), *(head for part, _ in columns for head in part)]
     blocks = [
@@ -55,7 +54,7 @@ def _row(
     columns: Sequence[Mapping[Key, list[Place]]],
 ) -> Row:
     pairs = "/".join(dict.fromkeys(str(of[key]["n"]) for of in found.values()))
-    leads = words([contents.text("strategy", key[0]), *key[1:], pairs])
+    leads = words([*map(contents.results.title, key), pairs])
     return Row((*leads, *(place for part in columns for place in part[key])))
 
 
@@ -88,7 +87,8 @@ def _interval(told: Told, low: str, high: str, metric: Metric, digits: int) -> s
     """Low and high in brackets, "" without them."""
     if math.isnan(told[low]):
         return ""
-    return f"[{', '.join(number(told[end] * metric.scale, digits, signed=True) for end in (low, high))}]"
+    ends = (number(told[end] * metric.scale, digits, signed=True) for end in (low, high))
+    return f"[{', '.join(ends)}]".replace("-", "−")
 
 
 def _p(told: Told, marks: Mapping[str, str]) -> Place:
@@ -111,7 +111,8 @@ def ranks(contents: Contents) -> Table:
         for name in names
     )
     heads = (Head("strategy", "axis", key="strategy"), *(Head(metric.name, key=metric.key) for metric in metrics))
-    notes = ("In parentheses: of how many blocks of one n, β and further axes each is the best.",) if rows else ()
+    axes = ", ".join(contents.heading(axis) for axis in contents.axes[1:])
+    notes = (f"In parentheses: of how many blocks of equal {axes} each is the best.",) if rows else ()
     return Table("ranks", "Mean ranks of federated strategies", heads, (rows,) if rows else (), notes=notes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config.errors import ConfigError
-from bench.config.names import CENTRALIZED, MISSING, axis_value, value_text
+from bench.config.names import CENTRALIZED, MISSING, SYMBOLS, axis_value, value_text
 from bench.report.claims import claims
 from bench.report.metrics import METRICS, SHOWN, Metric
 from bench.report.results import Results
@@ -89,6 +89,10 @@ class Contents:
     def text(self, axis: str, value: Any) -> str:
         """An axis's value as tables write it, by its title if it has one."""
         return axis_value(value, self.results.titles)
+
+    def heading(self, axis: str) -> str:
+        """An axis's name as papers write it, or its title."""
+        return self.results.titles.get(axis, SYMBOLS.get(axis, axis))
 
     def place(self, index: int, metric: Metric) -> Place:
         """What stands in a row of `means` for a metric."""

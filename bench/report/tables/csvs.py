@@ -104,4 +104,5 @@ def about(key: str) -> str:
         return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")
     if metric.minus:
         return f"difference to centralized training of the same seed: {METRICS[metric.minus].name}"
-    return metric.about or metric.name or key.replace("_", " ")
+    shown = f"; tables show it times {metric.scale:g}" if metric.scale != 1 else ""
+    return (metric.about or metric.name) + shown

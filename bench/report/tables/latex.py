@@ -321,7 +321,7 @@ def _text(place: Place) -> str:
 
 
 def _beside(place: Place) -> str:
-    small = rf"\,{{\scriptsize {typeset(place.beside).replace('-', '$-$')}}}" if place.beside else ""
+    small = rf"\,{{\scriptsize {typeset(place.beside.replace('-', '−'))}}}" if place.beside else ""
     return small + (rf"\textsuperscript{{{typeset(place.raised)}}}" if place.raised else "")
 
 

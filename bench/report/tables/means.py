@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from bench.config.names import MISSING, SYMBOLS
+from bench.config.names import MISSING
 from bench.report.metrics import METRICS, Metric
 from bench.report.tables.contents import Contents, seeds_text
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
@@ -22,18 +22,12 @@ def summary(contents: Contents) -> Table:
         tuple(row for row, _ in found) for _, found in groupby(zip(rows, splits, strict=True), key=lambda it: it[1])
     ]
     heads = (*_axis_heads(contents), Head("seeds", "seeds", key="n"), *map(_head, contents.together))
-    return Table("summary", "All metrics", heads, tuple(blocks), leads=len(contents.axes) + 1)
+    title = ", ".join(metric.name for metric in contents.metrics) if contents.chosen else "All metrics"
+    return Table("summary", f"{title[0].upper()}{title[1:]}", heads, tuple(blocks), leads=len(contents.axes) + 1)
 
 
 def _axis_heads(contents: Contents) -> list[Head]:
-    return [
-        Head(axis_head(contents, axis), "axis", "beta" if axis == "beta" else "", key=axis) for axis in contents.axes
-    ]
-
-
-def axis_head(contents: Contents, axis: str) -> str:
-    """An axis's name as papers write it, or its title."""
-    return contents.results.titles.get(axis, SYMBOLS.get(axis, axis))
+    return [Head(contents.heading(axis), "axis", "beta" if axis == "beta" else "", key=axis) for axis in contents.axes]
 
 
 def _head(metric: Metric) -> Head:
@@ -82,7 +76,7 @@ def metric_table(contents: Contents, metric: Metric) -> Table:
         found = {split: place for split in (CENTRAL, *splits) if (place := places.get((strategy, *split, *further)))}
         if any(place != NOTHING for place in found.values()) or not further:
             blocks.setdefault(tuple(further), []).append(_across(contents, strategy, tuple(further), found, splits))
-    leads = [Head(axis_head(contents, axis), "axis", key=axis) for axis in (*extra, "strategy")]
+    leads = [Head(contents.heading(axis), "axis", key=axis) for axis in (*extra, "strategy")]
     heads = (*leads, *_split_heads(contents, splits, metric))
     parts = [tuple(rows) for rows in blocks.values()] if extra else _central_first(next(iter(blocks.values()), []))
     return Table(metric.file, _title(metric), heads, tuple(parts), leads=len(leads), once=len(extra))
@@ -97,7 +91,7 @@ def _side_by_side(found: Iterable[Split]) -> list[Split]:
 
 def _across(contents: Contents, strategy: str, extra: Key, found: Mapping[Split, Place], splits: list[Split]) -> Row:
     """A strategy's row: one place for each split, or one for all of them."""
-    leads = words([*extra, contents.text("strategy", strategy)])
+    leads = words([contents.results.title(text) for text in (*extra, strategy)])
     if CENTRAL in found and len(splits) > 1:
         return Row((*leads, found[CENTRAL]), spans=True)
     return Row((*leads, *(found.get(split, found.get(CENTRAL, NOTHING)) for split in splits)))
@@ -111,7 +105,7 @@ def _central_first(rows: list[Row]) -> list[tuple[Row, ...]]:
 
 def _split_heads(contents: Contents, splits: list[Split], metric: Metric) -> list[Head]:
     """n_clients above beta; of one split both in a line."""
-    names = [axis_head(contents, axis) for axis in ("n_clients", "beta")]
+    names = [contents.heading(axis) for axis in ("n_clients", "beta")]
     if splits == [CENTRAL]:
         return [Head(metric.name + metric.arrow(), key=metric.key)]
     if len(splits) == 1:
