@@ -67,7 +67,7 @@ class Registry(Generic[T]):
         if ":" in name:
             return self._load_path(name)
         raise UnknownPlugin(
-            f"no {self._kind} {name!r}{_nearest(name, self.names())}; allowed: {', '.join(self.names())}, "
+            f"no {self._kind} {name!r}{hint(name, self.names())}; allowed: {', '.join(self.names())}, "
             'or your own as "package.module:Class"'
         )
 
@@ -93,8 +93,8 @@ class Registry(Generic[T]):
                 raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
             raise UnknownPlugin(f"{path!r}: importing it failed: {type(error).__name__}: {error}") from error
         if class_name not in vars(module):
-            hint = _nearest(class_name, vars(module))
-            raise UnknownPlugin(f"{path!r}: module {module_name!r} has no {class_name!r}{hint}")
+            near = hint(class_name, vars(module))
+            raise UnknownPlugin(f"{path!r}: module {module_name!r} has no {class_name!r}{near}")
         return self._checked(path, vars(module)[class_name])
 
     def _checked(self, path: str, found: object) -> type[T]:
@@ -104,6 +104,12 @@ class Registry(Generic[T]):
         raise UnknownPlugin(f"{path!r} is not a subclass of {base} with all its methods")
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def nearest(given: str, names: Iterable[str]) -> str | None:
+    """The name that is nearest to what was given; None where none is near."""
+    return next(iter(difflib.get_close_matches(given, list(names), n=1, cutoff=0.5)), None)
+
+
+def hint(name: str, names: Iterable[str]) -> str:
+    """The nearest name, for the end of a message; "" where none is near."""
+    close = nearest(name, names)
+    return f"; did you mean {close!r}?" if close else ""

@@ -1,6 +1,5 @@
 """Strategies and partitions to try, found by name; no law is known here."""
 
-import difflib
 import itertools
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import strategies
 from bench.check.law import BETA
 from bench.config.errors import ConfigError
 from bench.config.plugin import Plugin, plugin_parts, read_plugin, takes_beta
-from bench.plugins import Registry, UnknownPlugin
+from bench.plugins import Registry, UnknownPlugin, hint
 
 REGISTRIES: dict[str, Registry[Any]] = {"strategy": strategies.registry, "partition": partitions.registry}
 # Of shipped plugins that need to be told something, and packages without which one cannot be tried.
@@ -78,10 +77,9 @@ def _kinds_of(name: str) -> list[str]:
     if any(name in names for names in known.values()):
         return [kind for kind, names in known.items() if name in names]
     if ":" not in name:
-        near = difflib.get_close_matches(name, itertools.chain(*known.values()), n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = hint(name, itertools.chain(*known.values()))
         listed = "; ".join(f"{PLURAL[kind]}: {', '.join(names)}" for kind, names in known.items())
-        raise ConfigError(f'no strategy or partition {name!r}{hint} {listed}; or your own as "package.module:Class"')
+        raise ConfigError(f'no strategy or partition {name!r}{near} {listed}; or your own as "package.module:Class"')
     wrong = {}
     for kind, registry in REGISTRIES.items():
         try:

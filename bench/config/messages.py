@@ -1,6 +1,5 @@
 """Messages of mistakes in a grid: who gave a value, what was given, what is allowed, and the nearest right name."""
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -8,6 +7,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from bench.plugins import hint, nearest
 
 _NOUNS = {"dict_type": "a table", "model_type": "a table", "list_type": "a list", "string_type": "a text"}
 
@@ -47,11 +48,10 @@ class Origins:
 def allowed(given: str, known: Iterable[str]) -> str:
     """The names that are allowed, after the one that is nearest to what was given."""
     names = list(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    if not near:  # a bare name of a field that lives in a section
-        near = [name for name in names if name.rsplit(".", 1)[-1] == given][:1]
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    in_section = (name for name in names if name.rsplit(".", 1)[-1] == given)  # a bare name of a section's field
+    near = nearest(given, names) or next(in_section, None)
+    start = f"did you mean {near!r}? " if near else ""
+    return f"{start}allowed: {', '.join(names)}"
 
 
 def explain(error: ValidationError, origins: Origins, model: type[BaseModel]) -> str:
@@ -72,8 +72,7 @@ def _explain(error: ErrorDetails, origins: Origins, model: type[BaseModel]) -> s
     given = json.dumps(error["input"], ensure_ascii=False, default=str)
     line = f"{prefix}: got {given}; it must be {requirement(error)}"
     expected = error["ctx"]["expected"] if error["type"] == "literal_error" else ""
-    near = difflib.get_close_matches(str(error["input"]), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.5)
-    return f"{line}; did you mean {near[0]!r}?" if near else line
+    return line + hint(str(error["input"]), re.findall(r"'([^']*)'", expected))
 
 
 def requirement(error: ErrorDetails) -> str:

@@ -154,18 +154,10 @@ def pages(blocks: Iterable[Block], most: int, lines: Callable[[Row], int]) -> li
     return [tuple(page) for page in found if page]
 
 
-def _together(parts: Iterable[Table], most: int, width: float) -> list[list[Table]]:
+def _together(parts: Sequence[Table], most: int, width: float) -> list[list[Table]]:
     """Parts that fit on one page go together."""
-    groups: list[list[Table]] = []
-    room = 0
-    for part in parts:
-        needed = sum(map(_lines(part, width), part.rows)) + 3
-        if room < needed:
-            groups.append([])
-            room = most
-        groups[-1].append(part)
-        room -= needed
-    return groups
+    needed = [sum(map(_lines(part, width), part.rows)) + 3 for part in parts]
+    return [[parts[place] for place in run] for run in _filled(needed, most)]
 
 
 # -------------------------------------------------------------------------------------------------------------- widths
