@@ -57,7 +57,7 @@ class Sender:
         }
         for kind, items in entities.items():
             for first in range(0, len(items), BATCH[kind]):
-                self.client.log_batch(run_id, **{kind: items[first : first + BATCH[kind]]})  # type: ignore[arg-type]
+                self.client.log_batch(run_id, **{kind: items[first : first + BATCH[kind]]})
 
     def file(self, run_id: str, path: Path, folder: str | None = None) -> None:
         """Attach a file, if it is there, in that folder of the run's artifacts."""
