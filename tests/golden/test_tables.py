@@ -20,6 +20,7 @@ from bench.report import summary
 from bench.report.metrics import Metric
 from bench.report.summary import Rows, marks
 from bench.report.tables import markdown
+from bench.report.tables.caption import of_what
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
 from bench.report.tables.markdown import markdown_table
@@ -385,9 +386,16 @@ def test_markdown_marks_best_and_tied(store):
 def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(store):
     text = (store.root / "tables" / "fid_caption.tex").read_text()
     assert text == (
-        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
+        "\\caption{Fréchet distance of the extractor's features between generated and training images (FID), lower is "
+        "better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
         "Bold: best of its split; underlined: the seeds do not tell it from the best.}\n\\label{tab:fake-fid}\n"
     )
+
+
+def test_a_caption_can_do_without_the_number_of_samples(store):
+    results = reports.read(store)
+    assert of_what(results) == "mnist5k at 16×16, 100 samples, 2 seeds"
+    assert of_what(results, samples=False) == "mnist5k at 16×16, 2 seeds"
 
 
 def test_the_setting_is_told_whole_and_once(store):
@@ -442,7 +450,7 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
 def test_without_any_setting_there_are_tables(tmp_path):
     store = older(one_seed(tmp_path), "data", "extractor", "config")
     assert reports.setting_of(store) == {}
-    assert "FID, lower is better" in latex(store, "fid_caption.tex")
+    assert "(FID), lower is better" in latex(store, "fid_caption.tex")
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):

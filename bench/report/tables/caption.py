@@ -122,16 +122,24 @@ def caption(contents: Contents, table: Table) -> str:
     return " ".join([f"{table.title}.", f"{facts}{' (mean ± sd)' if spread else ''}.", *_marks(contents, table)])
 
 
-def of_what(results: Results) -> str:
-    """The data, the number of samples and the seeds of the finished cells; "" without any."""
+def of_what(results: Results, samples: bool = True) -> str:
+    """The data, the number of samples and the seeds of the finished cells; "" without any.
+
+    Args:
+        samples: whether the number of samples is among them, which what shows no score of images does without.
+    """
     configs = [result.config for result in results.done]
-    name, size, samples = (
+    name, size, count = (
         " / ".join(dict.fromkeys(value_text(_at(config, key)) for config in configs))
         for key in ("data.name", "data.size", "evaluation.n_samples")
     )
-    size = " / ".join(f"{side}×{side}" for side in size.split(" / "))
     seeds = len({_at(config, "seed") for config in configs} - {None})
-    return f"{name} at {size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}" if configs else ""
+    facts = [
+        f"{name} at {' / '.join(f'{side}×{side}' for side in size.split(' / '))}",
+        *([f"{count} samples"] if samples else []),
+        f"{seeds} seed{'' if seeds == 1 else 's'}",
+    ]
+    return ", ".join(facts) if configs else ""
 
 
 def _marks(contents: Contents, table: Table) -> list[str]:
