@@ -1,6 +1,7 @@
 """Tables that compare a grid's rows: differences to a baseline, ranks, and the claims' answers."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from string import ascii_lowercase
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.claims import pooled
+from bench.report.claims import PAPER, pooled
 from bench.report.metrics import Metric
 from bench.report.tables.contents import Contents, number
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
@@ -88,7 +89,7 @@ def _interval(told: Told, low: str, high: str, metric: Metric, digits: int) -> s
     if math.isnan(told[low]):
         return ""
     ends = (number(told[end] * metric.scale, digits, signed=True) for end in (low, high))
-    return f"[{', '.join(ends)}]".replace("-", "−")
+    return _minus(f"[{', '.join(ends)}]")
 
 
 def _p(told: Told, marks: Mapping[str, str]) -> Place:
@@ -151,13 +152,18 @@ def claims(contents: Contents) -> Table | None:
     for (claim, statement), group in pooled(contents.answers).groupby(["claim", "statement"], sort=False):
         answers = [row for told in group.to_dict("records") for row in _answer(told)]
         blocks.append((Row(words([f"{claim}. {statement}"]), spans=True), *answers))
-    return Table("claims", "Claims on FedAvg", heads, tuple(blocks), leads=0)
+    return Table("claims", f"Claims of “{PAPER}” on FedAvg", heads, tuple(blocks), leads=0)
 
 
 def _answer(told: Mapping[Any, Any]) -> list[Row]:
-    value = interval(*(f"{told[key]:+.3g}" for key in ("value", "low", "high"))).replace("-", "−")
+    value = interval(*(f"{told[key]:+.3g}" for key in ("value", "low", "high")))
     what = f"{told['measure']}: {told['quantity']}" if told["quantity"] else told["measure"]
-    return [Row(words([what]), spans=True), Row(words([value, str(told["n"]), told["verdict"]]))]
+    return [Row(words([_minus(what)]), spans=True), Row(words([_minus(value), str(told["n"]), told["verdict"]]))]
+
+
+def _minus(text: str) -> str:
+    """With the sign of negative numbers as printers have it."""
+    return re.sub(r"-(?=\d)", "−", text)
 
 
 def interval(mean: str, low: str, high: str) -> str:

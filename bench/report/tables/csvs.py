@@ -98,7 +98,7 @@ def about(key: str) -> str:
     if key in ABOUT:
         return ABOUT[key]
     if key.startswith("floor_"):
-        return f"{about(key.removeprefix('floor_'))}, with real held-out images for the generated ones"
+        return f"of real held-out images in place of generated ones: {about(key.removeprefix('floor_'))}"
     metric = METRICS.get(key)
     if metric is None:
         return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")
