@@ -113,7 +113,7 @@ def ranks(contents: Contents) -> Table:
     )
     heads = (Head("strategy", "axis", key="strategy"), *(Head(metric.name, key=metric.key) for metric in metrics))
     axes = ", ".join(contents.heading(axis) for axis in contents.axes[1:])
-    notes = (f"In parentheses: of how many blocks of equal {axes} each is the best.",) if rows else ()
+    notes = (f"In parentheses: in how many of the blocks of equal ({axes}) the strategy is the best.",) if rows else ()
     return Table("ranks", "Mean ranks of federated strategies", heads, (rows,) if rows else (), notes=notes)
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 from bench.command import terminal_text
 from bench.config.names import AXES
 from bench.report.claims import pooled
-from bench.report.tables.caption import floor_of, real_images, untested_note
+from bench.report.tables.caption import LOOKS, floor_of, legend, real_images, untested_note
 from bench.report.tables.contents import Contents, number
 from bench.report.tables.means import summary
 from bench.report.tables.table import Head, Place, Table
@@ -42,14 +42,9 @@ def _text(place: Place, head: Head) -> Text:
 
 def _legend(contents: Contents, table: Table) -> Text | None:
     """What marks are, where there are any."""
-    marks = {place.mark for row in table.rows for place in row.places}
-    told = []
-    if "best" in marks:
-        told.append(Text.assemble(("bold", "bold"), ": best federated strategy of its split"))
-    if "tied" in marks:
-        told.append(Text.assemble(("underlined", "underline"), ": not told apart from it by the seeds"))
-    told += map(Text, untested_note(contents))
-    return Text("; ").join(told) if told else None
+    marks = [Text.assemble((LOOKS[mark], STYLES[mark]), f": {text}") for mark, text in legend(table)]
+    notes = [Text("; ").join(marks), *map(Text, untested_note(contents))]
+    return Text(". ").join(notes) if marks else None
 
 
 def _add_floor(made: RichTable, contents: Contents) -> None:
