@@ -25,7 +25,6 @@ from bench.report.tables import markdown
 from bench.report.tables.caption import of_what
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
-from bench.report.tables.markdown import markdown_table
 from bench.report.tables.setting import IDLE, LEFT_OUT, SECTIONS, WORDS, setting
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
@@ -371,11 +370,6 @@ def test_markdown_has_a_row_for_each_of_the_summary(store):
     assert [row[0] for row in rows] == list(table_of(store)["strategy"])
     assert rows[2][4] == "15.63 ± 0.91"
     assert rows[5][3:6] == ["0/2", "failed", "--"]
-
-
-def test_any_frame_is_a_table_in_markdown():
-    frame = pd.DataFrame({"a|b": ["x|y", None], "n": [1.23456789, math.nan]})
-    assert cells_of(markdown_table(frame)) == [["a|b", "n"], ["x|y", "1.23457"], ["--", "--"]]
 
 
 def test_markdown_marks_best_and_tied(store):

@@ -89,7 +89,7 @@ def _interval(told: Told, low: str, high: str, metric: Metric, digits: int) -> s
     if math.isnan(told[low]):
         return ""
     ends = (number(told[end] * metric.scale, digits, signed=True) for end in (low, high))
-    return _minus(f"[{', '.join(ends)}]")
+    return minus(f"[{', '.join(ends)}]")
 
 
 def _p(told: Told, marks: Mapping[str, str]) -> Place:
@@ -158,10 +158,10 @@ def claims(contents: Contents) -> Table | None:
 def _answer(told: Mapping[Any, Any]) -> list[Row]:
     value = interval(*(f"{told[key]:+.3g}" for key in ("value", "low", "high")))
     what = f"{told['measure']}: {told['quantity']}" if told["quantity"] else told["measure"]
-    return [Row(words([_minus(what)]), spans=True), Row(words([_minus(value), str(told["n"]), told["verdict"]]))]
+    return [Row(words([minus(what)]), spans=True), Row(words([minus(value), str(told["n"]), told["verdict"]]))]
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
     """With the sign of negative numbers as printers have it."""
     return re.sub(r"-(?=\d)", "−", text)
 
