@@ -155,9 +155,11 @@ class _Part:
         sizes = [max([_points(head.text, _SIZE), *map(_place, self.places(k))]) for k, head in enumerate(heads)]
         long = [k for k, head in enumerate(heads) if head.kind in ("axis", "text") and sizes[k] > _LONG]
         left = self.room - 2 * _GAP * len(heads) - sum(size for k, size in enumerate(sizes) if k not in long)
-        total = sum(sizes[k] for k in long)
-        for k in long:
-            sizes[k] = max(_LEAST, self._longest_word(k), min(sizes[k], left * sizes[k] / total))
+        long.sort(key=lambda k: sizes[k])  # the shortest first, whose least may be more than its share
+        for place, k in enumerate(long):
+            share = left * sizes[k] / sum(sizes[other] for other in long[place:])
+            sizes[k] = max(_LEAST, self._longest_word(k), min(sizes[k], share))
+            left -= sizes[k]
         return sizes
 
     def _longest_word(self, number: int) -> float:
