@@ -154,8 +154,8 @@ def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[
     """Number, interval and verdict; of several parts those of the first, with the others in the text of `quantity`."""
     intervals = [stats.t_interval(seeds) for seeds in values]
     named = [part.quantity + note for part, note in zip(parts, notes, strict=True)]
-    also = [f"; {name}: {_text(interval)}" for name, interval in zip(named[1:], intervals[1:], strict=True)]
-    first = intervals[0]
+    first, *others = intervals
+    also = [f"; {name}: {interval_text(i.mean, i.low, i.high)}" for name, i in zip(named[1:], others, strict=True)]
     return {
         "quantity": named[0] + "".join(also),
         "value": first.mean,
@@ -166,9 +166,11 @@ def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[
     }
 
 
-def _text(interval: stats.Interval) -> str:
-    between = "" if interval.n < 2 else f" [{interval.low:+.3g}, {interval.high:+.3g}]"
-    return f"{interval.mean:+.3g}{between}"
+def interval_text(value: float, low: float, high: float) -> str:
+    """E.g. "+0.5 [+0.1, +0.9]", without what is NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{value:+.3g}" + ("" if math.isnan(low) else f" [{low:+.3g}, {high:+.3g}]")
 
 
 def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:

@@ -123,14 +123,14 @@ def differing(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> p
 # ------------------------------------------------------------------------------------------------ numbers
 
 
-def comparison_table(made: Comparison) -> pd.DataFrame:
+def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """One row an experiment and metric.
 
     Columns: the axes, metric, `n` (pairs of seeds that both have it), `a` and `b` (means over those), `difference`
     (mean of b - a by seed), `low` and `high` (its 95 % t interval, NaN below two), `same_weights` (how many have).
     """
     rows = []
-    for values, group in made.pairs.groupby([*made.axes], dropna=False, sort=False):
+    for values, group in comparison.pairs.groupby([*comparison.axes], dropna=False, sort=False):
         for metric in COMPARED:
             known = group[[f"{metric}_a", f"{metric}_b"]].astype(float).dropna()
             if known.empty:
@@ -139,32 +139,34 @@ def comparison_table(made: Comparison) -> pd.DataFrame:
             interval = paired_interval(b, a)
             row = {"metric": metric, "n": interval.n, "a": a.mean(), "b": b.mean(), "difference": interval.mean}
             row |= {"low": interval.low, "high": interval.high, "same_weights": int(group["same_weights"].sum())}
-            rows.append(dict(zip(made.axes, values, strict=True)) | row)
+            rows.append(dict(zip(comparison.axes, values, strict=True)) | row)
     return pd.DataFrame(rows)
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
-def side_by_side(made: Comparison, numbers: pd.DataFrame) -> Table:
+def side_by_side(comparison: Comparison, numbers: pd.DataFrame) -> Table:
     """A row an experiment: of each metric A, B and the difference, with its interval where there are several pairs.
 
     Args:
         numbers: of `comparison_table`, or some of its rows.
     """
     metrics = [METRICS[key] for key in COMPARED if key in set(numbers["metric"])]
-    heads = [Head(made.a.heading(axis), "axis", key=axis) for axis in made.axes] + [Head("pairs", "seeds", key="n")]
+    heads = [Head(comparison.a.heading(axis), "axis", key=axis) for axis in comparison.axes] + [
+        Head("pairs", "seeds", key="n")
+    ]
     for metric in metrics:
         heads += [Head("A", short=f"{metric.name}\nA", group=metric.name, key=metric.key)]
         heads += [Head(text, short=f"\n{text}", group=metric.name, key=metric.key) for text in ("B", "B − A")]
     rows = []
-    for values, group in numbers.groupby([*made.axes], dropna=False, sort=False):
+    for values, group in numbers.groupby([*comparison.axes], dropna=False, sort=False):
         by_metric = {row["metric"]: row for row in group.to_dict("records")}
-        leads = words([*(axis_value(value, made.a.titles) for value in values), str(group["n"].max())])
+        leads = words([*(axis_value(value, comparison.a.titles) for value in values), str(group["n"].max())])
         rows.append(
             Row((*leads, *(place for metric in metrics for place in _places(by_metric.get(metric.key), metric))))
         )
-    return Table("comparison", "A and B side by side", tuple(heads), (tuple(rows),), leads=len(made.axes) + 1)
+    return Table("comparison", "A and B side by side", tuple(heads), (tuple(rows),), leads=len(comparison.axes) + 1)
 
 
 def _places(row: Mapping[Any, Any] | None, metric: Metric) -> list[Place]:
@@ -175,53 +177,53 @@ def _places(row: Mapping[Any, Any] | None, metric: Metric) -> list[Place]:
     return [Place(f"{a:.4g}", a), Place(f"{b:.4g}", b), Place(minus(f"{difference:+.2g}{interval}"))]
 
 
-def settings_that_differ(made: Comparison) -> Table:
+def settings_that_differ(comparison: Comparison) -> Table:
     """A row a setting or circumstance and its two values."""
-    heads = [Head(text, "text" if text != "pairs" else "number", key=text) for text in made.differences]
-    rows = made.differences.itertuples(index=False, name=None)
+    heads = [Head(text, "text" if text != "pairs" else "number", key=text) for text in comparison.differences]
+    rows = comparison.differences.itertuples(index=False, name=None)
     return Table("differences", "What differs", tuple(heads), (tuple(Row(words(list(map(str, row)))) for row in rows),))
 
 
-def heading(made: Comparison) -> list[str]:
+def heading(comparison: Comparison) -> list[str]:
     """What is compared, in lines."""
-    same = int(made.pairs["same_weights"].sum())
+    same = int(comparison.pairs["same_weights"].sum())
     return [
-        f"A: {made.a.root}",
-        f"B: {made.b.root}",
-        f"{len(made.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
-        f"{len(made.only_a)} only in A, {len(made.only_b)} only in B",
+        f"A: {comparison.a.root}",
+        f"B: {comparison.b.root}",
+        f"{len(comparison.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
+        f"{len(comparison.only_a)} only in A, {len(comparison.only_b)} only in B",
     ]
 
 
-def show(made: Comparison, console: Console) -> None:
+def show(comparison: Comparison, console: Console) -> None:
     """Print what is compared, what differs, and the metrics side by side."""
-    lines = heading(made)
-    for row in made.differences.head(SHOWN).itertuples(index=False):
+    lines = heading(comparison)
+    for row in comparison.differences.head(SHOWN).itertuples(index=False):
         lines.append(f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}")
-    if (left := len(made.differences) - SHOWN) > 0:
+    if (left := len(comparison.differences) - SHOWN) > 0:
         lines.append(f"and {left} more that differ: --out writes them all")
-    numbers = comparison_table(made)
+    numbers = comparison_table(comparison)
     compared = [key for key in COMPARED if key in set(numbers["metric"])]
-    equal = [key for key in compared if made.pairs[f"{key}_a"].equals(made.pairs[f"{key}_b"])]
+    equal = [key for key in compared if comparison.pairs[f"{key}_a"].equals(comparison.pairs[f"{key}_b"])]
     if equal:
         lines.append(f"the same to the last digit in all pairs: {', '.join(METRICS[key].name for key in equal)}")
     for line in lines:
         console.print(terminal_text(line), soft_wrap=True)
     if len(equal) < len(compared):
-        print_whole(console, rich_table(side_by_side(made, numbers[~numbers["metric"].isin(equal)])))
+        print_whole(console, rich_table(side_by_side(comparison, numbers[~numbers["metric"].isin(equal)])))
 
 
-def write(made: Comparison, folder: Path) -> list[Path]:
+def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Write pairs.csv, comparison.csv, differences.csv, comparison.md and the picture; returns their paths."""
-    numbers = comparison_table(made)
+    numbers = comparison_table(comparison)
     tables = [
-        markdown(side_by_side(made, numbers), ". ".join(heading(made))),
-        markdown(settings_that_differ(made), "Values as JSON; pairs: how many pairs of cells have them."),
+        markdown(side_by_side(comparison, numbers), ". ".join(heading(comparison))),
+        markdown(settings_that_differ(comparison), "Values as JSON; pairs: how many pairs of cells have them."),
     ]
-    frames = {"pairs": made.pairs, "comparison": numbers, "differences": made.differences}
+    frames = {"pairs": comparison.pairs, "comparison": numbers, "differences": comparison.differences}
     texts = {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()}
     texts |= {"comparison.md": "\n".join(tables)}
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    pictures = agreement(made.pairs, COMPARED, folder / "comparison")
+    pictures = agreement(comparison.pairs, COMPARED, folder / "comparison")
     return [*(folder / name for name in texts), *pictures]

@@ -33,9 +33,9 @@ def write_tables(contents: Contents, folder: Path, width: str = "text", siunitx:
 def tables(contents: Contents) -> list[Table]:
     """All tables of a paper: of all metrics, of each, and those that compare."""
     apart = [means.metric_table(contents, metric) for metric in contents.apart]
-    found = [means.summary(contents), *apart, compared.differences(contents), compared.ranks(contents)]
-    asked = compared.claims(contents)
-    return [*found, asked] if asked else found
+    claims = compared.claims(contents)
+    together = [compared.differences(contents), compared.ranks(contents), *([claims] if claims else [])]
+    return [means.summary(contents), *apart, *together]
 
 
 def _csv(contents: Contents) -> dict[str, str]:
@@ -53,16 +53,16 @@ def _csv(contents: Contents) -> dict[str, str]:
 
 
 def _latex(contents: Contents, width: str, siunitx: bool) -> dict[str, str]:
-    grid, found = contents.results.name, {"setup.tex": latex.paragraphs(setup(contents))}
+    grid, files = contents.results.name, {"setup.tex": latex.paragraphs(setup(contents))}
     for table in tables(contents):
         for number, body in enumerate(latex.bodies(table, latex.WIDTHS[width], siunitx), 1):
             name = table.name if number == 1 else f"{table.name}_{number}"
             text = caption(contents, table) if number == 1 else f"{table.title}, continued."
-            found |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(text, latex.label(grid, name))}
-    return found
+            files |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(text, latex.label(grid, name))}
+    return files
 
 
 def _markdown(contents: Contents) -> dict[str, str]:
-    asked = [table for table in tables(contents) if table.name in ("summary", "claims")]
-    found = {f"{table.name}.md": markdown.markdown(table, caption(contents, table)) for table in asked}
-    return found | {"setup.md": markdown.paragraphs(setup(contents))}
+    chosen = [table for table in tables(contents) if table.name in ("summary", "claims")]
+    files = {f"{table.name}.md": markdown.markdown(table, caption(contents, table)) for table in chosen}
+    return files | {"setup.md": markdown.paragraphs(setup(contents))}
