@@ -175,9 +175,9 @@ _ALL = (
     *(
         Metric(key, key.replace("_", " "), about=about)
         for key, about in {
-            "fid_bias": "bias by the closed form for Gaussian features with the reference's covariance",
-            "fid_images_sd": "standard deviation over resampled images",
-            "fid_images_bias": "bias by a bootstrap over images",
+            "fid_bias": "bias of FID by the closed form for Gaussian features with the reference's covariance",
+            "fid_images_sd": "standard deviation of FID over resampled images",
+            "fid_images_bias": "bias of FID by a bootstrap over images",
             "is_std": "standard deviation of the inception score over its splits",
             "kid_std": "standard deviation of KID over its subsets",
             "mean_confidence": "mean over generated images of the classifier's largest probability",

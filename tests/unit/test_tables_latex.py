@@ -11,7 +11,7 @@ import pytest
 from bench.report.tables import latex
 from bench.report.tables.caption import setup
 from bench.report.tables.table import Place, Row
-from bench.report.tables.write import _latex
+from bench.report.tables.write import _latex, tables
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
 from tests import fake_store, reports
@@ -78,11 +78,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], 
     results = tmp_path_factory.mktemp("results")
     found: dict[tuple[str, bool], list[Path]] = {way: [] for way in WAYS}
     for store in stores(results):
-        told = reports.contents_of(store)
+        contents = reports.contents_of(store)
+        parts = tables(contents), setup(contents)
         for (width, siunitx), known in found.items():
             known.append(store.root / f"tables-{width}-{siunitx}")
             known[-1].mkdir()
-            for name, text in _latex(told, width, siunitx).items():
+            for name, text in _latex(contents, *parts, width, siunitx).items():
                 (known[-1] / name).write_text(text)
     return found
 
@@ -211,8 +212,9 @@ def test_two_rows_that_share_no_seed_are_not_told_apart(tmp_path):
 
 def test_bias_of_fid_is_told_by_the_closed_form_and_by_the_bootstrap(golden):
     told = (
-        "FID at this number of images: bias by the closed form for Gaussian features with the reference's covariance "
-        "(0.75), bias by a bootstrap over images (0.8), standard deviation over resampled images (0.4)."
+        "At this number of images: bias of FID by the closed form for Gaussian features with the reference's "
+        "covariance (0.75), bias of FID by a bootstrap over images (0.8), standard deviation of FID over resampled "
+        "images (0.4)."
     )
     text = (golden / "setup.tex").read_text()
     assert told in text

@@ -160,7 +160,7 @@ def _of_images(contents: Contents) -> list[str]:
         return []
     keys = [key for key in ("fid_bias", "fid_images_bias", "fid_images_sd") if key in contents.means]
     texts = [f"{METRICS[key].about} ({span})" for key in keys if (span := _span(contents.means[key]))]
-    return [f"FID at this number of images: {', '.join(texts)}."] if texts else []
+    return [f"At this number of images: {', '.join(texts)}."] if texts else []
 
 
 def _span(values: Iterable[float]) -> str:
