@@ -38,10 +38,10 @@ def work(options: argparse.Namespace) -> int:
 
     from bench.report.comparison import compare, show, write  # pandas, seconds
 
-    console, made = Console(highlight=False), compare(a, b)
-    show(made, console)
+    console, comparison = Console(highlight=False), compare(a, b)
+    show(comparison, console)
     if options.out is not None:
-        paths = write(made, options.out)
+        paths = write(comparison, options.out)
         console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
     return command.DONE
 

@@ -11,7 +11,7 @@ from bench.report.figures.every import draw_all
 from bench.report.page import data, write
 from bench.report.results import Results
 from bench.report.summary import Rows
-from bench.report.tables import caption, terminal
+from bench.report.tables import caption, setting, terminal
 from bench.report.tables import write as tables
 from bench.report.tables.contents import Contents, contents
 from bench.store.grid_folder import Store
@@ -62,7 +62,7 @@ def answers(store: Store) -> pd.DataFrame:
 
 
 def setting_of(store: Store) -> dict[str, str]:
-    return dict(caption.setting(read(store)))
+    return dict(setting.setting(read(store)))
 
 
 def warnings_of(store: Store) -> list[str]:

@@ -1,13 +1,13 @@
-"""Five claims about FedAvg, of the paper this harness starts from: twice each a number, an interval and a verdict.
+"""Five claims of `PAPER` about FedAvg, from which this harness starts: each a number, an interval and a verdict, twice.
 
-By the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
-client after another), and by the fair one, the global model's loss on held-out images with common noise after every
-round. Answered from plain FedAvg, paired with centralized training of the same seed.
+Once by the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
+client after another), and once by the fair one, the global model's loss on held-out images with common noise after
+every round. The answers are of plain FedAvg, paired with centralized training of the same seed.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,12 +17,13 @@ from bench.report import curves, stats
 from bench.report.curves import Array
 from bench.report.results import Cell, Results
 
+PAPER = "Federated Diffusion Model with Non-IID Data"
 STRATEGY = "fedavg"
-_NO_FEDAVG = f"no cell of {STRATEGY} is finished"
 EARLY = 0.2  # the share of a run that is its beginning
 MARGIN = 0.05  # of the centralized loss, within which it is reached
 ROUNDS = "training.rounds"
 CLAIMED_ROUNDS = 50  # of claim 5
+LEAST_ROUNDS = 4  # of a curve whose ups and downs are judged although no seed shows any
 COLUMNS = ("claim", "statement", "measure", "quantity", "value", "low", "high", "n", "verdict")
 ALL = "all"  # the block of a claim's pooled answer
 MEASURES = ("paper", "fair")
@@ -30,7 +31,7 @@ _LOSS = {"paper": "running training loss", "fair": "held-out loss"}
 STATEMENTS = {
     1: "FedAvg's loss falls more slowly than centralized training's at first",
     2: "FedAvg's loss curve is less smooth than centralized training's",
-    3: "more clients make FedAvg's loss curve less smooth",
+    3: "FedAvg's loss curve is less smooth with more clients",
     4: "FedAvg's loss reaches the centralized level in the end",
     5: "50 rounds give FedAvg a smooth curve and better samples",
 }
@@ -59,7 +60,17 @@ class Run:
     partner: "Run | None" = None
 
 
-Evidence = list[Run]  # of plain FedAvg
+@dataclass(frozen=True)
+class Evidence:
+    """The finished cells of plain FedAvg, and the results that they are of."""
+
+    runs: list[Run]
+    results: Results
+
+    @property
+    def nothing(self) -> Unanswered:
+        """Why there is no answer without any run."""
+        return Unanswered(f"no cell of {self.results.title(STRATEGY)} is finished")
 
 
 @dataclass(frozen=True)
@@ -69,17 +80,26 @@ class Part:
     Attributes:
         quantity: what the number is.
         values: by seed (rows) and block (columns).
-        side: 1 if the claim is that it is above the threshold, -1 if below.
+        sign: 1 if the claim is that it is above the threshold, -1 if below.
         strict: whether a number that is the threshold in every seed refutes the claim; if not it agrees with it.
+        doubt: why a number that is the threshold in every seed decides nothing; "" where it does.
         scope: of what the verdict is, where that is not what is claimed.
     """
 
     quantity: str
     values: pd.DataFrame
-    side: int = 1
+    sign: int = 1
     threshold: float = 0.0
     strict: bool = True
+    doubt: str = ""
     scope: str = ""
+
+    def side(self, interval: stats.Interval) -> int:
+        """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
+        ends = sorted(self.sign * (end - self.threshold) for end in (interval.low, interval.high))
+        if ends == [0.0, 0.0]:
+            return 0 if self.doubt else -1 if self.strict else 1
+        return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
 
 
 def pooled(answers: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +117,8 @@ def claims(results: Results) -> pd.DataFrame:
         `COLUMNS` and, after measure, block ("all" or its text): claim (1 to 5), statement, measure ("paper" or "fair"),
         quantity (what number is given), value, low, high (95 %), n (seeds), verdict: "holds" or "does not hold" where
         the interval lies on one side of the threshold, "undecided at n seeds" where it does not or there is one seed,
-        with its scope where that is not the claim's; or why there is no answer, with NaN.
+        "cannot be judged" and why where runs are too short for a difference to show, with its scope where that is not
+        the claim's; or why there is no answer, with NaN.
     """
     evidence = _evidence(results)
     rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
@@ -105,18 +126,18 @@ def claims(results: Results) -> pd.DataFrame:
 
 
 def _rows(evidence: Evidence, claim: int, measure: str) -> list[dict[str, Any]]:
-    told = {"claim": claim, "statement": STATEMENTS[claim], "measure": measure}
+    asked = {"claim": claim, "statement": STATEMENTS[claim], "measure": measure}
     nothing = {"block": ALL, "quantity": "", "value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
     try:
         parts = _QUESTIONS[claim](evidence, measure)
         pooled = _answer(parts, *zip(*(_pooled(part.values) for part in parts), strict=True))
     except Unanswered as why:
-        return [told | nothing | {"verdict": str(why)}]
+        return [asked | nothing | {"verdict": str(why)}]
     blocks = [block for block in parts[0].values if all(block in part.values for part in parts)]
     single = [
         {"block": block} | _answer(parts, [part.values[block] for part in parts], [""] * len(parts)) for block in blocks
     ]
-    return [told | row for row in ({"block": ALL} | pooled, *single)]
+    return [asked | row for row in ({"block": ALL} | pooled, *single)]
 
 
 def _pooled(values: pd.DataFrame) -> tuple[pd.Series, str]:
@@ -130,41 +151,36 @@ def _pooled(values: pd.DataFrame) -> tuple[pd.Series, str]:
 
 
 def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[str]) -> dict[str, Any]:
-    """Number, interval and verdict; of several parts those of the first, with the others told in `quantity`."""
-    found = [stats.t_interval(seeds) for seeds in values]
+    """Number, interval and verdict; of several parts those of the first, with the others in the text of `quantity`."""
+    intervals = [stats.t_interval(seeds) for seeds in values]
     named = [part.quantity + note for part, note in zip(parts, notes, strict=True)]
-    also = [f"; {name}: {_told(interval)}" for name, interval in zip(named[1:], found[1:], strict=True)]
-    first = found[0]
+    first, *others = intervals
+    also = [f"; {name}: {interval_text(i.mean, i.low, i.high)}" for name, i in zip(named[1:], others, strict=True)]
     return {
         "quantity": named[0] + "".join(also),
         "value": first.mean,
         "low": first.low,
         "high": first.high,
-        "n": min(interval.n for interval in found),
-        "verdict": _verdict(parts, found),
+        "n": min(interval.n for interval in intervals),
+        "verdict": _verdict(parts, intervals),
     }
 
 
-def _told(interval: stats.Interval) -> str:
-    between = "" if interval.n < 2 else f" [{interval.low:+.3g}, {interval.high:+.3g}]"
-    return f"{interval.mean:+.3g}{between}"
+def interval_text(value: float, low: float, high: float) -> str:
+    """E.g. "+0.5 [+0.1, +0.9]", without what is NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{value:+.3g}" + ("" if math.isnan(low) else f" [{low:+.3g}, {high:+.3g}]")
 
 
-def _verdict(parts: Sequence[Part], found: Sequence[stats.Interval]) -> str:
+def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:
     """All parts must hold; one that does not is enough for the claim not to."""
-    sides = [_side(*pair) for pair in zip(parts, found, strict=True)]
-    n = min(interval.n for interval in found)
-    undecided = f"undecided at {n} seed{'' if n == 1 else 's'}"
+    sides = [part.side(interval) for part, interval in zip(parts, intervals, strict=True)]
+    n = min(interval.n for interval in intervals)
+    doubts = [part.doubt for part, interval in zip(parts, intervals, strict=True) if part.doubt and interval.sd == 0]
+    undecided = f"cannot be judged: {doubts[0]}" if doubts else f"undecided at {n} seed{'' if n == 1 else 's'}"
     verdict = "does not hold" if -1 in sides else "holds" if set(sides) == {1} else undecided
     return " ".join([verdict, *dict.fromkeys(part.scope for part in parts if part.scope)])
-
-
-def _side(part: Part, interval: stats.Interval) -> int:
-    """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
-    ends = sorted(part.side * (end - part.threshold) for end in (interval.low, interval.high))
-    if ends == [0.0, 0.0]:
-        return -1 if part.strict else 1
-    return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
 
 
 # ----------------------------------------------------------------------------------------------------- the claims
@@ -176,14 +192,14 @@ def _slower(evidence: Evidence, measure: str) -> list[Part]:
 
 
 def _rougher(evidence: Evidence, measure: str) -> list[Part]:
-    quantity = f"{_roughness(measure)}, FedAvg minus centralized"
-    return [Part(quantity, _against_centralized(evidence, f"{measure} roughness"))]
+    values = _against_centralized(evidence, f"{measure} roughness")
+    return [_roughness(evidence, measure, "FedAvg minus centralized", values)]
 
 
 def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
     few, many = _ends(evidence, "n_clients")
     values = _contrast(evidence, "n_clients", f"{measure} roughness")
-    return [Part(f"{_roughness(measure)}, {many:g} clients minus {few:g}", values)]
+    return [_roughness(evidence, measure, f"{many:g} clients minus {few:g}", values)]
 
 
 def _reaches(evidence: Evidence, measure: str) -> list[Part]:
@@ -195,34 +211,26 @@ def _reaches(evidence: Evidence, measure: str) -> list[Part]:
     values = _against_centralized(
         evidence, f"{measure} end", lambda ours, theirs: ours / theirs - 1 if theirs else math.nan
     )
-    return [Part(quantity, values, side=-1, threshold=MARGIN)]
+    return [Part(quantity, values, sign=-1, threshold=MARGIN)]
 
 
 def _longer(evidence: Evidence, measure: str) -> list[Part]:
     """Long runs against short ones where there are both, else the second half of runs against their first."""
-    lengths = sorted({run.rounds for run in evidence})
-    told = "/".join(map(str, lengths)) + " rounds"
+    lengths = sorted({run.rounds for run in evidence.runs})
+    rounds = "/".join(map(str, lengths)) + " rounds"
     short = not lengths or lengths[-1] < CLAIMED_ROUNDS
-    scope = f"({told}; {CLAIMED_ROUNDS} were not run)" if short else ""
-    if len({run.axes.get(ROUNDS) for run in evidence}) > 1:
+    scope = f"({rounds}; {CLAIMED_ROUNDS} were not run)" if short else ""
+    if len({run.axes.get(ROUNDS) for run in evidence.runs}) > 1:
         few, many = _ends(evidence, ROUNDS)
-        smooth = _contrast(evidence, ROUNDS, f"{measure} roughness")
-        better = _contrast(evidence, ROUNDS, "fid")
         which = f"{many:g} rounds minus {few:g}"
-        return [
-            Part(f"{_roughness(measure)}, {which}", smooth, -1, strict=False, scope=scope),
-            Part(f"FID, {which}", better, -1),
-        ]
-    smooth = _within(evidence, f"{measure} unrest")
+        smooth = _roughness(evidence, measure, which, _contrast(evidence, ROUNDS, f"{measure} roughness"))
+        better = _contrast(evidence, ROUNDS, "fid")
+        return [replace(smooth, sign=-1, strict=False, scope=scope), Part(f"FID, {which}", better, -1)]
+    quantity = f"ups and downs of the {_LOSS[measure]} over its fall, last half of {rounds} minus first"
+    calmer = _within(evidence, f"{measure} unrest")
     better = _within(evidence, "drawn fid")
     return [
-        Part(
-            f"ups and downs of the {_LOSS[measure]} over its fall, last half of {told} minus first",
-            smooth,
-            -1,
-            strict=False,
-            scope=scope,
-        ),
+        Part(quantity, calmer, -1, strict=False, scope=scope),
         Part("FID of the last images drawn along training minus the first", better, -1),
     ]
 
@@ -236,8 +244,12 @@ _QUESTIONS: dict[int, Callable[[Evidence, str], list[Part]]] = {
 }
 
 
-def _roughness(measure: str) -> str:
-    return f"roughness (total variation over fall) of the {_LOSS[measure]}"
+def _roughness(evidence: Evidence, measure: str, which: str, values: pd.DataFrame) -> Part:
+    """A difference of roughness. Held-out curves of a few rounds can hardly be rough: that none is shows nothing."""
+    rounds = min(run.rounds for run in evidence.runs)
+    few = measure == "fair" and rounds < LEAST_ROUNDS
+    doubt = f"curves of {rounds} rounds are too short to show ups and downs" if few else ""
+    return Part(f"roughness (total variation over fall) of the {_LOSS[measure]}, {which}", values, doubt=doubt)
 
 
 # ----------------------------------------------------------------------------------------- numbers by seed and block
@@ -246,34 +258,34 @@ def _roughness(measure: str) -> str:
 def _against_centralized(
     evidence: Evidence, name: str, compare: Callable[[float, float], float] = lambda ours, theirs: ours - theirs
 ) -> pd.DataFrame:
-    pairs = [(run, run.partner) for run in evidence if run.partner is not None]
-    if evidence and not pairs:
+    pairs = [(run, run.partner) for run in evidence.runs if run.partner is not None]
+    if evidence.runs and not pairs:
         raise Unanswered("no centralized training of the same seed is finished")
-    return _table([(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs], name)
+    return _table(evidence, [(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs], name)
 
 
 def _within(evidence: Evidence, name: str) -> pd.DataFrame:
-    return _table([((run,), run.numbers[name]) for run in evidence], name)
+    return _table(evidence, [((run,), run.numbers[name]) for run in evidence.runs], name)
 
 
 def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
     """The runs of the axis's largest value minus those of its smallest that are like them but for it."""
     low, high = _ends(evidence, axis)
-    others = {_others(run, axis): run for run in evidence if run.axes[axis] == low}
-    pairs = [
-        (run, others[_others(run, axis)]) for run in evidence if run.axes[axis] == high and _others(run, axis) in others
-    ]
+    others = {_others(run, axis): run for run in evidence.runs if run.axes[axis] == low}
+    highest = [run for run in evidence.runs if run.axes[axis] == high]
+    pairs = [(run, others[_others(run, axis)]) for run in highest if _others(run, axis) in others]
     if not pairs:
-        raise Unanswered(f"no two finished cells of {STRATEGY} differ in {axis} alone")
-    return _table([(pair, pair[0].numbers[name] - pair[1].numbers[name]) for pair in pairs], name, axis)
+        results = evidence.results
+        raise Unanswered(f"no two finished cells of {results.title(STRATEGY)} differ in {results.heading(axis)} alone")
+    return _table(evidence, [(pair, pair[0].numbers[name] - pair[1].numbers[name]) for pair in pairs], name, axis)
 
 
 def _ends(evidence: Evidence, axis: str) -> tuple[float, float]:
-    values = sorted({run.axes[axis] for run in evidence})
+    values = sorted({run.axes[axis] for run in evidence.runs})
     if not values:
-        raise Unanswered(_NO_FEDAVG)
+        raise evidence.nothing
     if len(values) == 1:
-        raise Unanswered(f"the finished cells have one value of {axis} only, {values[0]:g}")
+        raise Unanswered(f"the finished cells have one value of {evidence.results.heading(axis)} only, {values[0]:g}")
     return values[0], values[-1]
 
 
@@ -281,36 +293,38 @@ def _others(run: Run, axis: str) -> tuple[Any, ...]:
     return tuple(value for key, value in run.axes.items() if key != axis)
 
 
-def _table(found: Sequence[tuple[tuple[Run, ...], float]], name: str, without: str = "") -> pd.DataFrame:
+def _table(
+    evidence: Evidence, values: Sequence[tuple[tuple[Run, ...], float]], name: str, without: str = ""
+) -> pd.DataFrame:
     """Values, each of one or two runs, by seed (rows) and block (columns) of the first."""
-    if not found:
-        raise Unanswered(_NO_FEDAVG)
+    if not values:
+        raise evidence.nothing
     columns: dict[str, dict[Any, float]] = {}
-    for (run, *_), value in found:
-        columns.setdefault(_block(run, without), {})[run.axes["seed"]] = value
+    for (run, *_), value in values:
+        columns.setdefault(_block(evidence, run, without), {})[run.axes["seed"]] = value
     table = pd.DataFrame(columns)
     if table.isna().all(axis=None):
-        reasons = (run.why[name] for runs, _ in found for run in runs if name in run.why)
+        reasons = (run.why[name] for runs, _ in values for run in runs if name in run.why)
         raise Unanswered(next(reasons, "centralized training has a loss of 0"))
     return table
 
 
-def _block(run: Run, without: str) -> str:
+def _block(evidence: Evidence, run: Run, without: str) -> str:
     named = {axis: at for axis, at in run.axes.items() if axis not in ("seed", without) and at is not None}
-    return ", ".join(f"{axis} = {at}" for axis, at in named.items()) or "every run"
+    return ", ".join(f"{evidence.results.heading(axis)} = {at}" for axis, at in named.items()) or "every run"
 
 
 # ------------------------------------------------------------------------------------------------------- evidence
 
 
 def _evidence(results: Results) -> Evidence:
-    """What the finished cells of plain FedAvg say, each beside its centralized training."""
+    """The finished cells of plain FedAvg, each beside its centralized training."""
     axes = results.extra_axes
     central: dict[Cell | None, Run] = {
         cell: _run(cell, axes) for cell in results.cells if cell.strategy == CENTRALIZED and cell.done
     }
     fedavg = [cell for cell in results.cells if cell.strategy == STRATEGY and cell.done]
-    return [_run(cell, axes, central.get(results.partner(cell))) for cell in fedavg]
+    return Evidence([_run(cell, axes, central.get(results.partner(cell))) for cell in fedavg], results)
 
 
 def _run(cell: Cell, extra_axes: Sequence[str], partner: Run | None = None) -> Run:

@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.command import print_whole, terminal_text
 from bench.config.cell import flatten
 from bench.config.errors import ConfigError
-from bench.config.names import AXES, hashable, value_text
+from bench.config.names import AXES, axis_value, hashable
 from bench.report.figures.agreement import agreement
-from bench.report.metrics import COMPARED
+from bench.report.metrics import COMPARED, METRICS, Metric
 from bench.report.results import Cell, Results
 from bench.report.stats import paired_interval
 from bench.report.summary import cell_rows
-from bench.report.tables.markdown import markdown_table
+from bench.report.tables.compared import minus
+from bench.report.tables.markdown import markdown
+from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
+from bench.report.tables.terminal import rich_table
 from bench.store.files import write_bytes
 
 SEED = "seed"
-SHOWN = 12  # settings, or values of one, that are printed
+SHOWN = 12  # settings that are printed
 
 
 @dataclass(frozen=True)
@@ -122,96 +123,107 @@ def differing(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> p
 # ------------------------------------------------------------------------------------------------ numbers
 
 
-def comparison_table(made: Comparison) -> pd.DataFrame:
+def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """One row an experiment and metric.
 
     Columns: the axes, metric, `n` (pairs of seeds that both have it), `a` and `b` (means over those), `difference`
     (mean of b - a by seed), `low` and `high` (its 95 % t interval, NaN below two), `same_weights` (how many have).
     """
     rows = []
-    for values, group in made.pairs.groupby([*made.axes], dropna=False, sort=False):
+    for values, group in comparison.pairs.groupby([*comparison.axes], dropna=False, sort=False):
         for metric in COMPARED:
             known = group[[f"{metric}_a", f"{metric}_b"]].astype(float).dropna()
             if known.empty:
                 continue
             a, b = (known[f"{metric}_{side}"].to_numpy() for side in "ab")
-            found = paired_interval(b, a)
-            told = {"metric": metric, "n": found.n, "a": a.mean(), "b": b.mean(), "difference": found.mean}
-            told |= {"low": found.low, "high": found.high, "same_weights": int(group["same_weights"].sum())}
-            rows.append(dict(zip(made.axes, values, strict=True)) | told)
+            interval = paired_interval(b, a)
+            row = {"metric": metric, "n": interval.n, "a": a.mean(), "b": b.mean(), "difference": interval.mean}
+            row |= {"low": interval.low, "high": interval.high, "same_weights": int(group["same_weights"].sum())}
+            rows.append(dict(zip(comparison.axes, values, strict=True)) | row)
     return pd.DataFrame(rows)
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
-def show(made: Comparison, console: Console) -> None:
-    """Print what is compared, what differs, and the metrics side by side."""
-    same = int(made.pairs["same_weights"].sum())
-    lines = [
-        f"A: {made.a.root}",
-        f"B: {made.b.root}",
-        f"{len(made.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
-        f"{len(made.only_a)} only in A, {len(made.only_b)} only in B",
-        *(
-            f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}"
-            for row in made.differences.head(SHOWN).itertuples(index=False)
-        ),
+def side_by_side(comparison: Comparison, numbers: pd.DataFrame) -> Table:
+    """A row an experiment: of each metric A, B and the difference, with its interval where there are several pairs.
+
+    Args:
+        numbers: of `comparison_table`, or some of its rows.
+    """
+    metrics = [METRICS[key] for key in COMPARED if key in set(numbers["metric"])]
+    heads = [Head(comparison.a.heading(axis), "axis", key=axis) for axis in comparison.axes] + [
+        Head("pairs", "seeds", key="n")
     ]
-    if (left := len(made.differences) - SHOWN) > 0:
+    for metric in metrics:
+        heads += [Head("A", short=f"{metric.name}\nA", group=metric.name, key=metric.key)]
+        heads += [Head(text, short=f"\n{text}", group=metric.name, key=metric.key) for text in ("B", "B − A")]
+    rows = []
+    for values, group in numbers.groupby([*comparison.axes], dropna=False, sort=False):
+        by_metric = {row["metric"]: row for row in group.to_dict("records")}
+        leads = words([*(axis_value(value, comparison.a.titles) for value in values), str(group["n"].max())])
+        rows.append(
+            Row((*leads, *(place for metric in metrics for place in _places(by_metric.get(metric.key), metric))))
+        )
+    return Table("comparison", "A and B side by side", tuple(heads), (tuple(rows),), leads=len(comparison.axes) + 1)
+
+
+def _places(row: Mapping[Any, Any] | None, metric: Metric) -> list[Place]:
+    if row is None:
+        return [NOTHING] * 3
+    a, b, difference, low, high = (row[key] * metric.scale for key in ("a", "b", "difference", "low", "high"))
+    interval = "" if pd.isna(low) else f" [{low:+.2g}, {high:+.2g}]"
+    return [Place(f"{a:.4g}", a), Place(f"{b:.4g}", b), Place(minus(f"{difference:+.2g}{interval}"))]
+
+
+def settings_that_differ(comparison: Comparison) -> Table:
+    """A row a setting or circumstance and its two values."""
+    heads = [Head(text, "text" if text != "pairs" else "number", key=text) for text in comparison.differences]
+    rows = comparison.differences.itertuples(index=False, name=None)
+    return Table("differences", "What differs", tuple(heads), (tuple(Row(words(list(map(str, row)))) for row in rows),))
+
+
+def heading(comparison: Comparison) -> list[str]:
+    """What is compared, in lines."""
+    same = int(comparison.pairs["same_weights"].sum())
+    return [
+        f"A: {comparison.a.root}",
+        f"B: {comparison.b.root}",
+        f"{len(comparison.pairs)} pairs of finished cells, {same} of them with the same weights bit for bit; "
+        f"{len(comparison.only_a)} only in A, {len(comparison.only_b)} only in B",
+    ]
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print what is compared, what differs, and the metrics side by side."""
+    lines = heading(comparison)
+    for row in comparison.differences.head(SHOWN).itertuples(index=False):
+        lines.append(f"differs in {row.pairs} pair{'' if row.pairs == 1 else 's'}: {row.name}: A {row.a}, B {row.b}")
+    if (left := len(comparison.differences) - SHOWN) > 0:
         lines.append(f"and {left} more that differ: --out writes them all")
-    table = comparison_table(made)
-    compared = [metric for metric in COMPARED if metric in set(table["metric"])]
-    equal = [metric for metric in compared if made.pairs[f"{metric}_a"].equals(made.pairs[f"{metric}_b"])]
+    numbers = comparison_table(comparison)
+    compared = [key for key in COMPARED if key in set(numbers["metric"])]
+    equal = [key for key in compared if comparison.pairs[f"{key}_a"].equals(comparison.pairs[f"{key}_b"])]
     if equal:
-        lines.append(f"the same to the last digit in all pairs: {', '.join(equal)}")
+        lines.append(f"the same to the last digit in all pairs: {', '.join(METRICS[key].name for key in equal)}")
     for line in lines:
         console.print(terminal_text(line), soft_wrap=True)
-    if set(equal) < set(table["metric"]):
-        print_whole(console, terminal_table(made.axes, table[~table["metric"].isin(equal)]))
+    if len(equal) < len(compared):
+        print_whole(console, rich_table(side_by_side(comparison, numbers[~numbers["metric"].isin(equal)])))
 
 
-def terminal_table(axes: Sequence[str], table: pd.DataFrame) -> Table:
-    """A row an experiment: of each metric A, B and the difference with its interval."""
-    shown = [metric for metric in COMPARED if metric in set(table["metric"])]
-    out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for axis in (*axes, "pairs"):
-        out.add_column(terminal_text(axis), justify="left" if axis == "strategy" else "right", no_wrap=True)
-    for metric in shown:
-        for head in (f"{metric}\nA", "\nB", "\nB - A"):
-            out.add_column(head, justify="right", no_wrap=True)
-    for values, group in table.groupby([*axes], dropna=False, sort=False):
-        by_metric = group.set_index("metric")
-        texts = [text for metric in shown for text in _texts(by_metric, metric)]
-        names = [terminal_text(value_text(value)) for value in values]
-        out.add_row(*names, str(group["n"].max()), *texts)
-    return out
-
-
-def _texts(table: pd.DataFrame, metric: str) -> tuple[str, str, str]:
-    """A, B and their difference with its interval, where there are several pairs."""
-    if metric not in table.index:
-        return "--", "--", "--"
-    row = table.loc[metric]
-    interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.2g}, {row['high']:+.2g}]"
-    return f"{row['a']:.4g}", f"{row['b']:.4g}", f"{row['difference']:+.2g}{interval}"
-
-
-def write(made: Comparison, folder: Path) -> list[Path]:
+def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Write pairs.csv, comparison.csv, differences.csv, comparison.md and the picture; returns their paths."""
-    table = comparison_table(made)
-    texts = {
-        "pairs.csv": made.pairs.to_csv(index=False),
-        "comparison.csv": table.to_csv(index=False),
-        "differences.csv": made.differences.to_csv(index=False),
-        "comparison.md": _markdown(made, table),
-    }
+    numbers = comparison_table(comparison)
+    tables = [
+        markdown(side_by_side(comparison, numbers), ". ".join(heading(comparison))),
+        markdown(settings_that_differ(comparison), "Values as JSON; pairs: how many pairs of cells have them."),
+    ]
+    frames = {"pairs": comparison.pairs, "comparison": numbers, "differences": comparison.differences}
+    texts = {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()}
+    texts |= {"comparison.md": "\n".join(tables)}
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    pictures = agreement(made.pairs, COMPARED, folder / "comparison")
+    pictures = agreement(comparison.pairs, COMPARED, folder / "comparison")
     return [*(folder / name for name in texts), *pictures]
-
-
-def _markdown(made: Comparison, table: pd.DataFrame) -> str:
-    head = f"A: {made.a.root}\n\nB: {made.b.root}\n\n{len(made.pairs)} pairs\n\n"
-    return head + markdown_table(table) + "\n\n" + markdown_table(made.differences) + "\n"

@@ -16,7 +16,7 @@ class Metric:
         key: its name in the rows.
         name: how captions and tables of its own call it, in letters and symbols that `latex.typeset` knows.
         head: how it is headed on the terminal.
-        about: what it is, where the name does not tell; stands in captions.
+        about: what it is, in a few words; captions begin with it.
         better: -1 if lower is better, 1 if higher is, 0 if neither (then no best is marked).
         scale: what values are multiplied by before they are shown.
         digits: after the point; None for as many as the values ask for.
@@ -74,12 +74,12 @@ class Metric:
 
 _ALL = (
     Metric(
-        "fid", "FID", "FID", better=-1, table="summary", spread="both", tested=True, compared=True, image=True,
-        first=True,
+        "fid", "FID", "FID", "Fréchet distance of the extractor's features between generated and training images",
+        better=-1, table="summary", spread="both", tested=True, compared=True, image=True, first=True,
     ),
     Metric(
-        "fid_minus_centralized", "ΔFID", "ΔFID", like="fid", signed=True, table="summary", spread="written",
-        minus="fid", first=True,
+        "fid_minus_centralized", "ΔFID", "ΔFID", "FID minus that of centralized training of the same seed",
+        like="fid", signed=True, table="summary", spread="written", minus="fid", first=True,
     ),
     Metric(
         "fid_infinity", "FID∞", "FID∞", "FID extrapolated to infinitely many generated images, with the bias of the "
@@ -91,7 +91,7 @@ _ALL = (
     ),
     Metric(
         "reconstruction_fid", "rec. FID", "rec.\nFID",
-        "what the autoencoder's reconstructions of real held-out images score", like="fid", table="summary",
+        "FID of the autoencoder's reconstructions of real held-out images", like="fid", table="summary",
     ),
     Metric(
         "kid_mean", "KID·10³", "KID\n·10³", "kernel inception distance", better=-1, scale=1e3, table="summary",
@@ -102,28 +102,31 @@ _ALL = (
         image=True, first=True,
     ),
     Metric(
-        "class_tv", "TV", "class\nTV", "total variation between the classes of generated and of real images",
+        "class_tv", "TV", "class\nTV", "total variation between the class shares of generated and of real images",
         better=-1, digits=3, table="summary", spread="written", compared=True, image=True, first=True,
     ),
     Metric(
         "label_accuracy", "asked class", "asked\nclass",
-        "share of images that the extractor's classifier puts into the class asked for", better=1, digits=3,
+        "share of generated images that the classifier puts into the class asked for", better=1, digits=3,
         table="summary", spread="written",
     ),
     Metric(
-        "bits_per_dim", "bits/dim", "bits/\ndim", better=-1, digits=3, table="summary", spread="written", first=True,
+        "bits_per_dim", "bits/dim", "bits/\ndim",
+        "upper bound of held-out images' negative log-likelihood, in bits a dimension", better=-1, digits=3,
+        table="summary", spread="written", first=True,
     ),
     Metric(
-        "heldout_loss", "held-out", "held-out\nloss", "global model's loss on held-out images", better=-1, digits=4,
-        table="summary", spread="both", tested=True, compared=True, first=True,
+        "heldout_loss", "held-out", "held-out\nloss", "loss of the global model on held-out images", better=-1,
+        digits=4, table="summary", spread="both", tested=True, compared=True, first=True,
     ),
     Metric(
-        "heldout_loss_minus_centralized", "Δheld-out", "Δ held-\nout", digits=4, signed=True, table="summary",
+        "heldout_loss_minus_centralized", "Δheld-out", "Δ held-\nout",
+        "held-out loss minus that of centralized training of the same seed", digits=4, signed=True, table="summary",
         spread="written", minus="heldout_loss",
     ),
     Metric(
-        "train_loss", "train", "train\nloss", "local models' loss on their own images in the last round", digits=4,
-        table="summary", spread="written", compared=True,
+        "train_loss", "train", "train\nloss", "loss of local models on their own images in the last round",
+        digits=4, table="summary", spread="written", compared=True,
     ),
     Metric(
         "heldout_area", "held-out area", "", "mean height of the held-out loss curve", better=-1, digits=4,
@@ -131,7 +134,7 @@ _ALL = (
     ),
     Metric(
         "heldout_roughness", "held-out roughness", "",
-        "total variation of the held-out loss over its fall; 1 for a curve that only falls", better=-1, digits=3,
+        "total variation of the held-out loss over its fall, 1 for a curve that only falls", better=-1, digits=3,
         table="own", curve=True,
     ),
     Metric(
@@ -140,25 +143,25 @@ _ALL = (
     ),
     Metric(
         "reached_centralized", "reached centralized",
-        about="1 if the held-out loss gets no higher than centralized training's last, 0 if not; the share of seeds",
+        about="1 if the held-out loss falls to centralized training's last, 0 if not; of several seeds the share",
         curve=True,
     ),
     Metric(
         "rounds_to_centralized", "rounds to centralized", "",
-        "rounds until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
+        "rounds until the held-out loss falls to centralized training's last", better=-1, digits=1,
         table="own", curve=True, goal="round",
     ),
     Metric(
         "samples_to_centralized", "images to centralized", "",
-        "images seen until the held-out loss is no higher than centralized training's last", better=-1, digits=0,
+        "images seen until the held-out loss falls to centralized training's last", better=-1, digits=0,
         table="own", curve=True, goal="samples",
     ),
     Metric(
         "megabytes_to_centralized", "MB to centralized", "",
-        "megabytes sent until the held-out loss is no higher than centralized training's last", better=-1, digits=1,
+        "megabytes sent until the held-out loss falls to centralized training's last", better=-1, digits=1,
         table="own", curve=True, goal="megabytes",
     ),
-    Metric("epsilon", "ε", "ε", "privacy spent", better=-1, digits=1, table="summary"),
+    Metric("epsilon", "ε", "ε", "privacy budget spent, ε of (ε, δ)", better=-1, digits=1, table="summary"),
     Metric(
         "megabytes", "MB", "MB", "megabytes sent up and down", digits=1, table="summary", compared=True,
         parts=("bytes_up", "bytes_down"), optional_parts=("autoencoder_bytes_up", "autoencoder_bytes_down"), unit=1e6,
@@ -172,9 +175,9 @@ _ALL = (
     *(
         Metric(key, key.replace("_", " "), about=about)
         for key, about in {
-            "fid_bias": "bias by the closed form for Gaussian features with the reference's covariance",
-            "fid_images_sd": "standard deviation over resampled images",
-            "fid_images_bias": "bias by a bootstrap over images",
+            "fid_bias": "bias of FID by the closed form for Gaussian features with the reference's covariance",
+            "fid_images_sd": "standard deviation of FID over resampled images",
+            "fid_images_bias": "bias of FID by a bootstrap over images",
             "is_std": "standard deviation of the inception score over its splits",
             "kid_std": "standard deviation of KID over its subsets",
             "mean_confidence": "mean over generated images of the classifier's largest probability",

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bench.config.names import AXES, CENTRALIZED, NO_TITLES, cell_name, hashable, shared_key, split_name
+from bench.config.names import AXES, CENTRALIZED, NO_TITLES, SYMBOLS, cell_name, hashable, shared_key, split_name
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
@@ -258,6 +258,10 @@ class Results:
     def title(self, name: str) -> str:
         """What people read for a strategy's label, or for an axis's name or value."""
         return self.titles.get(name, name)
+
+    def heading(self, axis: str) -> str:
+        """An axis's name as papers write it, or its title."""
+        return self.titles.get(axis, SYMBOLS.get(axis, axis))
 
     @property
     def done(self) -> list[Result]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -18,13 +19,16 @@ from rich.console import Console
 from bench.config.cell import field_names
 from bench.report import summary
 from bench.report.metrics import Metric
+from bench.report.results import Results
 from bench.report.summary import Rows, marks
 from bench.report.tables import markdown
+from bench.report.tables.caption import of_what
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
-from bench.report.tables.markdown import markdown_table
+from bench.report.tables.setting import IDLE, LEFT_OUT, SECTIONS, WORDS, setting
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
+from bench.store.states import write_tensors
 from tests import fake_store, reports
 
 GOLDEN = Path(__file__).parent / "tables"
@@ -199,7 +203,7 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
     assert latex(store, "fid.tex").count(r"\textbf") == 4
-    assert "steps 5 / 10," in reports.setting_of(store)["sampler"]
+    assert "steps 5 / 10," in reports.setting_of(store)["Sampling"]
 
 
 def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_path):
@@ -207,7 +211,7 @@ def test_axes_that_mean_nothing_to_centralized_training_have_its_one_row(tmp_pat
     table = table_of(store)
     assert list(table["strategy"]).count("centralized") == 1
     assert table["fid_minus_centralized"][1:].notna().all()
-    assert "participation 1 / 0.5," in reports.setting_of(store)["training"]
+    assert "participation 1 / 0.5," in reports.setting_of(store)["Training"]
 
 
 def test_axes_of_lists_and_plugins(tmp_path):
@@ -293,8 +297,8 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
     console.print(reports.terminal_table(store))
     assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
     assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
-    assert "\x1b[4munderlined\x1b[0m: not told apart from it by the seeds" in out.getvalue()
-    assert "Where a row shares fewer than two seeds with the best, nothing tells" in " ".join(out.getvalue().split())
+    assert "\x1b[4munderlined\x1b[0m: not distinguishable from the best by these seeds" in out.getvalue()
+    assert "Where a row shares fewer than two seeds with the best, their difference" in " ".join(out.getvalue().split())
     assert "underlined" not in "".join(printed(fake_store.planned_store(store.root / "empty"), 120))
 
 
@@ -368,11 +372,6 @@ def test_markdown_has_a_row_for_each_of_the_summary(store):
     assert rows[5][3:6] == ["0/2", "failed", "--"]
 
 
-def test_any_frame_is_a_table_in_markdown():
-    frame = pd.DataFrame({"a|b": ["x|y", None], "n": [1.23456789, math.nan]})
-    assert cells_of(markdown_table(frame)) == [["a|b", "n"], ["x|y", "1.23457"], ["--", "--"]]
-
-
 def test_markdown_marks_best_and_tied(store):
     lines = (store.root / "tables" / "summary.md").read_text().splitlines()
     assert any("| **18.22** ± 5.54 |" in line for line in lines)
@@ -385,29 +384,96 @@ def test_markdown_marks_best_and_tied(store):
 def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(store):
     text = (store.root / "tables" / "fid_caption.tex").read_text()
     assert text == (
-        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
-        "Bold: best of its split; underlined: the seeds do not tell it from the best.}\n\\label{tab:fake-fid}\n"
+        "\\caption{Fréchet distance of the extractor's features between generated and training images (FID), lower is "
+        "better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
+        "Bold: best federated strategy of its split; underlined: not distinguishable from the best by these seeds.}\n"
+        "\\label{tab:fake-fid}\n"
     )
+
+
+def test_a_caption_can_do_without_the_number_of_samples(store):
+    results = reports.read(store)
+    assert of_what(results) == "mnist5k at 16×16, 100 samples, 2 seeds"
+    assert of_what(results, samples=False) == "mnist5k at 16×16, 2 seeds"
 
 
 def test_the_setting_is_told_whole_and_once(store):
     told = reports.setting_of(store)
-    assert told["training"] == (
-        "rounds 3, local_epochs 1, batch_size 32, participation 1, sampling fixed, stragglers 0, failures 0"
+    assert told["Training"] == "rounds 3, local epochs 1, batch size 32, participation 1, stragglers 0, failures 0."
+    assert told["Data"].startswith("mnist5k, size 16, fitted by pad-pool, held-out images 100, range symmetric")
+    assert told["Data"].endswith(
+        "partition dirichlet(min_size=10, max_retries=1000), training images 200, digest dddddddddddd."
     )
-    assert told["data"].startswith("name mnist5k, size 16, fit pad-pool, heldout 100, limit 200")
-    assert told["data"].endswith("digest dddddddddddd, n_train 200, n_heldout 100")
-    assert "test_accuracy 0.99" in told["extractor"]
+    assert told["Local optimizer"].endswith("optimizer state keep (centralized) / reset.")
+    assert told["Extractor"].endswith("test accuracy 0.99.")
+    assert told["Hardware and software"] == (
+        "threads of a cell 1, precision float32, device cpu, processor A processor, Python 3.11.9, torch 2.13.0, "
+        "numpy 2.4.6, commit c0ffee000000."
+    )
     text = (store.root / "tables" / "setup.md").read_text()
+    assert "**Data.** mnist5k, size 16" in text
     assert "Seeds: 0, 1." in text
-    assert "Δ: mean difference to centralized training" in text
-    assert "data: name mnist5k" in text
-    assert "optimizer_state keep (centralized) / reset" in told["client"]
-    assert told["cell"].startswith("partition dirichlet(min_size=10, max_retries=1000), threads 1")
-    shown = {f"{section}.{text.split()[0]}" for section, texts in told.items() for text in texts.split(", ")}
-    own = {name if "." in name else f"cell.{name}" for name in field_names()}
-    tables = {"strategy", "n_clients", "beta", "seed", "recipe", "device", "evaluation.extractor_weights"}
-    assert own - {f"cell.{name}" if "." not in name else name for name in tables} <= shown
+    assert "ΔFID: FID minus that of centralized training of the same seed." in text
+
+
+def test_every_field_is_told_where_nothing_is_switched_off(tmp_path):
+    on = {
+        "training": {"rounds": 3, "participation": 0.5}, "model": fake_store.SETTINGS["model"] | {"class_conditional": True},
+        "diffusion": {"T": 100, "loss": "min-snr"}, "ema": {"mode": "server"}, "latent": {"mode": "federated"},
+        "sampler": {"name": "ddim", "steps": 5}, "evaluation": {"n_samples": 100, "curve_every": 1},
+    }  # fmt: skip
+    made = {section: fake_store.SETTINGS[section] | settings for section, settings in on.items()}
+    told = reports.setting_of(fake_store.finished_store(tmp_path, {"seed": [0]}, **made))
+    shown = {section: text.removesuffix(".") for section, text in told.items()}
+    for name in field_names():
+        section, _, key = name.rpartition(".")
+        if section and name not in (*LEFT_OUT, "evaluation.nll_steps", "evaluation.nll_rounded"):
+            word = WORDS.get(key, key.replace("_", " "))
+            assert any(part.startswith(word) for part in shown[SECTIONS[section]].split(", ")), name
+    assert set(IDLE) <= set(field_names())
+    assert {switch for switch, _ in IDLE.values()} <= set(field_names())
+
+
+def test_settings_of_what_is_switched_off_are_not_told(store):
+    told = reports.setting_of(store)
+    assert (told["Moving average of weights"], told["Autoencoder"]) == ("off.", "off.")
+    text = " ".join(told.values())
+    for word in (
+        "min-SNR",
+        "label dropout",
+        "decay",
+        "eta",
+        "guidance",
+        "sampling fixed",
+        "KL weight",
+        "timesteps for",
+    ):
+        assert word not in text
+
+
+def test_strategies_are_told_with_the_hyper_parameters_that_their_titles_lack(tmp_path):
+    axes = {"strategy": ["centralized", "fedavg", "fedadam(server_lr=0.1)"], "seed": [0], "n_clients": [3]}
+    store = fake_store.finished_store(tmp_path, axes)
+    assert reports.setting_of(store)["Strategies"] == (
+        "centralized; fedavg; fedadam(server_lr=0.1) (server lr = 0.1, β1 = 0.5, τ = 0.001, initial v = 0.0, β2 = 0.99, "
+        "bias correction = true)."
+    )
+    titles = {"fedadam(server_lr=0.1)": "FedAdam, server lr = 0.1", "fedavg": "FedAvg"}
+    told = dict(setting(Results.read(store.root, titles)))["Strategies"]
+    assert told.startswith("centralized; FedAvg; FedAdam, server lr = 0.1 (β1 = 0.5, τ = 0.001, ")
+
+
+def test_the_networks_parameters_are_those_of_the_weights(tmp_path):
+    store = one_seed(tmp_path)
+    assert "parameters" not in reports.setting_of(store)["Network"]
+    for cell in store.planned():
+        tensors = {"a.weight": torch.zeros(10, 123), "a.bias": torch.zeros(10)}
+        write_tensors(store.cell(cell.cell_id).path / "weights.safetensors", tensors)
+    assert "parameters 1,240." in reports.setting_of(store)["Network"]
+    file = store.cell(store.planned()[0].cell_id).path / "weights.safetensors"
+    file.write_bytes(b"odd")
+    with pytest.warns(UserWarning, match=f"{file} is damaged"):
+        assert "parameters -- (centralized) / 1,240." in reports.setting_of(store)["Network"]
 
 
 def without(tree: dict, *paths: str) -> dict:
@@ -431,25 +497,25 @@ def older(store: Store, *paths: str) -> Store:
 def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
     store = older(one_seed(tmp_path), "floor", "extractor", "config.ema", "config.training.stragglers")
     told = reports.setting_of(store)
-    assert "ema" not in told
-    assert "extractor" not in told
-    assert "stragglers" not in told["training"]
-    assert "rounds 3" in told["training"]
+    assert "Moving average of weights" not in told
+    assert "Extractor" not in told
+    assert "stragglers" not in told["Training"]
+    assert "rounds 3" in told["Training"]
     assert "real held-out" not in latex(store, "setup.tex")
     assert not any("real" in line for line in printed(store, 120))
 
 
 def test_without_any_setting_there_are_tables(tmp_path):
     store = older(one_seed(tmp_path), "data", "extractor", "config")
-    assert reports.setting_of(store) == {}
-    assert "FID, lower is better" in latex(store, "fid_caption.tex")
+    assert set(reports.setting_of(store)) == {"Hardware and software"}
+    assert "(FID), lower is better" in latex(store, "fid_caption.tex")
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
     store = one_seed(tmp_path)
     folder = store.cell(store.planned()[0].cell_id)
     write_json(folder.path / "result.json", without(read_json(folder.path / "result.json"), "config.training.rounds"))
-    assert "rounds -- (centralized) / 3" in reports.setting_of(store)["training"]
+    assert "rounds -- (centralized) / 3" in reports.setting_of(store)["Training"]
 
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
@@ -460,13 +526,28 @@ def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
 
 def test_what_may_not_be_compared_is_told(recipes, store):
     text = latex(recipes, "setup.tex")
-    assert "Held-out losses compare within one noise schedule." in text
-    assert "Held-out losses do not compare between pixels and latents." in text
-    assert "they compare with nothing published" in text
-    told = reports.setting_of(recipes)["diffusion"]
-    assert "schedule linear (linear-simple-ancestral, linear-simple-ddim, linear-simple-dpm) / cosine (" in told
-    assert ") / hybrid (cosine_hybrid), " in told
-    assert "compare with" not in (store.root / "tables" / "setup.tex").read_text()
+    assert "Held-out losses are comparable within one noise schedule only." in text
+    assert "Held-out losses of images and of latents are not comparable." in text
+    assert "no published numbers compare with them" in text
+    text = (store.root / "tables" / "setup.tex").read_text()
+    assert "comparable" not in text
+    assert "published" not in text
+
+
+def test_what_recipes_differ_in_is_told_by_recipe(recipes):
+    told = reports.setting_of(recipes)
+    assert told["Local optimizer"].endswith("optimizer state keep (centralized) / reset.")
+    by_recipe = dict(text.split(": ") for text in told["Recipes, where they differ from this"].split("; "))
+    assert (
+        by_recipe["linear-simple-ddim"] == "diffusion schedule linear, sampling ddim, sampling steps 10, sampling eta 0"
+    )
+    assert "variance small, loss simple" in told["Diffusion"]
+    assert "diffusion variance learned, diffusion loss hybrid" in by_recipe["cosine_hybrid"]
+    assert (
+        "network class conditional true, diffusion schedule cosine, diffusion label dropout 0.1"
+        in by_recipe["cosine-guided"]
+    )
+    assert "autoencoder central (centralized) / federated, autoencoder channels 4" in by_recipe["cosine-latent"]
 
 
 # ------------------------------------------------------------------------------------------ recipes
@@ -520,7 +601,7 @@ def test_names_of_recipes_are_escaped(recipes):
     text = latex(recipes)
     assert r"cosine\_hybrid &" in text
     assert r"strategy & n & $\beta$ & recipe & seeds" in text
-    assert r"of each (n, $\beta$, recipe) in bold" in latex(recipes, "setup.tex")
+    assert r"within a split, which is one (n, $\beta$, recipe)." in latex(recipes, "setup.tex")
 
 
 def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.report.claims import COLUMNS, STATEMENTS, claims
+from bench.report.results import Results
 from bench.store.files import read_lines, write_json
 from bench.store.grid_folder import Store
 from tests import fake_store, reports
@@ -170,11 +171,11 @@ def test_a_seed_counts_with_its_mean_over_blocks(tmp_path):
     store = planted(tmp_path, level)
     pooled, blocks = row(reports.answers(store), 4, "fair"), claims(reports.read(store))
     of_block = blocks[(blocks["claim"] == 4) & (blocks["measure"] == "fair")].set_index("block")
-    assert list(of_block.index) == ["all", "n_clients = 3, beta = 0.1", "n_clients = 5, beta = 0.1"]
+    assert list(of_block.index) == ["all", "n = 3, β = 0.1", "n = 5, β = 0.1"]
     assert pooled["value"] == of_block.loc["all", "value"] == pytest.approx(of_block["value"].iloc[1:].mean())
-    assert of_block.loc["n_clients = 3, beta = 0.1", "verdict"] == "does not hold"
-    assert of_block.loc["n_clients = 5, beta = 0.1", "verdict"] == "undecided at 3 seeds"
-    assert list(blocks.loc[blocks["claim"] == 3, "block"]) == ["all", "beta = 0.1"] * 2
+    assert of_block.loc["n = 3, β = 0.1", "verdict"] == "does not hold"
+    assert of_block.loc["n = 5, β = 0.1", "verdict"] == "undecided at 3 seeds"
+    assert list(blocks.loc[blocks["claim"] == 3, "block"]) == ["all", "β = 0.1"] * 2
 
 
 def test_one_seed_decides_nothing(tmp_path):
@@ -203,7 +204,7 @@ def test_a_block_that_is_finished_in_no_seed_is_left_out(tmp_path):
         fake_store.fail(fake_store.begin(Store(store.root), store.planned()[number]))
     table = reports.answers(store)
     assert row(table, 1, "fair")["n"] == 3
-    assert row(table, 3, "fair")["verdict"] == "the finished cells have one value of n_clients only, 3"
+    assert row(table, 3, "fair")["verdict"] == "the finished cells have one value of n only, 3"
 
 
 def test_the_blocks_and_seeds_without_a_gap_are_pooled_and_the_others_named(tmp_path):
@@ -214,7 +215,7 @@ def test_the_blocks_and_seeds_without_a_gap_are_pooled_and_the_others_named(tmp_
     ]
     found = row(reports.answers(planted(tmp_path, missing=tuple(gone))), 1, "paper")
     assert found["n"] == 2
-    assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n_clients = 5, beta = 0.1)")
+    assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n = 5, β = 0.1)")
 
 
 def test_a_block_whose_curve_does_not_fall_is_named(tmp_path):
@@ -229,7 +230,7 @@ def test_a_block_whose_curve_does_not_fall_is_named(tmp_path):
             folder.append("metrics.jsonl", [line | {"heldout_loss": float(line["round"])} for line in lines])
     found = row(reports.answers(store), 2, "fair")
     assert found["verdict"] == "holds"
-    assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n_clients = 5, beta = 0.1)")
+    assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n = 5, β = 0.1)")
 
 
 def test_curves_that_only_fall_are_equally_smooth_whatever_their_rounding(tmp_path):
@@ -242,13 +243,42 @@ def test_curves_that_only_fall_are_equally_smooth_whatever_their_rounding(tmp_pa
     assert row(table, 5, "fair")["verdict"] == "holds" + SHORT  # smooth from the start, and better images
 
 
+@pytest.mark.parametrize(
+    ("rounds", "verdict"),
+    [
+        (2, "cannot be judged: curves of 2 rounds are too short to show ups and downs"),
+        (3, "cannot be judged: curves of 3 rounds are too short to show ups and downs"),
+        (4, "does not hold"),
+    ],
+)
+def test_a_few_rounds_do_not_show_that_curves_are_equally_smooth(tmp_path, rounds, verdict):
+    table = reports.answers(planted(tmp_path, axes={"training.rounds": [rounds]}))
+    assert [row(table, claim, "fair")["verdict"] for claim in (2, 3)] == [verdict] * 2
+    assert (row(table, 2, "fair")["low"], row(table, 2, "fair")["high"]) == (0.0, 0.0)
+
+
+def test_a_few_rounds_can_show_that_curves_are_rougher(tmp_path):
+    rough = lambda labels: {"rough": 0.2}  # noqa: E731
+    assert row(reports.answers(planted(tmp_path, rough, {"training.rounds": [3]})), 2, "fair")["verdict"] == "holds"
+
+
+def test_axes_and_fedavg_are_called_by_their_titles(tmp_path):
+    store = planted(tmp_path, axes={"n_clients": [5]})
+    titles = {"n_clients": "hospitals", "fedavg": "FedAvg"}
+    table = claims(Results.read(store.root, titles))
+    assert set(table.loc[table["claim"] == 3, "verdict"]) == {"the finished cells have one value of hospitals only, 5"}
+    assert "hospitals = 5, β = 0.1" in set(table["block"])
+    empty = claims(Results.read(fake_store.planned_store(tmp_path / "empty").root, titles))
+    assert set(empty["verdict"]) == {"no cell of FedAvg is finished"}
+
+
 def test_further_axes_are_paired_with_centralized_training_of_their_own(tmp_path):
     effects = lambda labels: {"level": 0.01 * labels["sampler.steps"]}  # noqa: E731
     store = planted(tmp_path, effects, {"sampler.steps": [10, 20], "training.participation": [0.5, 1.0], "seed": [0]})
     blocks = claims(reports.read(store))
     fair = blocks[(blocks["claim"] == 4) & (blocks["measure"] == "fair")]
     assert len(fair) == 1 + 2 * 2 * 2
-    assert "n_clients = 3, beta = 0.1, sampler.steps = 10, training.participation = 0.5" in set(fair["block"])
+    assert "n = 3, β = 0.1, sampler.steps = 10, training.participation = 0.5" in set(fair["block"])
     assert fair["value"].iloc[0] == pytest.approx(0.15, rel=0.01)
 
 
@@ -301,7 +331,7 @@ def test_without_centralized_training_claims_about_it_are_not_answered(tmp_path)
 
 def test_one_number_of_clients_does_not_answer_claim_3(tmp_path):
     found = reasons(planted(tmp_path, axes={"n_clients": [5]}))
-    assert found == dict.fromkeys([(3, "paper"), (3, "fair")], "the finished cells have one value of n_clients only, 5")
+    assert found == dict.fromkeys([(3, "paper"), (3, "fair")], "the finished cells have one value of n only, 5")
 
 
 def test_without_local_losses_the_papers_measure_is_not_answered(tmp_path):

@@ -12,6 +12,8 @@ from rich.console import Console
 from bench.compare import main, open_results
 from bench.report import comparison
 from bench.report.comparison import comparison_table
+from bench.report.tables.markdown import markdown
+from bench.report.tables.terminal import rich_table
 from bench.store.files import read_json
 from bench.store.grid_folder import Store
 from tests import fake_store
@@ -74,10 +76,24 @@ def test_an_axis_that_only_one_has_is_held_against_the_others_setting(ours, tmp_
     assert (len(made.pairs), len(made.only_b)) == (9, 9)
 
 
+def test_axes_and_strategies_are_called_by_their_titles(ours):
+    ours.write_plan(ours.plan() | {"titles": {"n_clients": "hospitals", "fedavg": "FedAvg"}})
+    made = compared(ours, ours)
+    console = Console(file=io.StringIO(), width=400)
+    console.print(rich_table(comparison.side_by_side(made, comparison_table(made))))
+    said = console.file.getvalue()
+    assert all(word in said for word in ("hospitals", "β", "FedAvg", "KID·10³"))
+    assert "n_clients" not in said
+    numbers = comparison_table(made).query("metric == 'kid_mean'")
+    (row, *_) = comparison.side_by_side(made, numbers).rows
+    assert row.places[-3].value == pytest.approx(1e3 * numbers["a"].iloc[0])
+
+
 def test_what_the_results_were_made_with_is_told_where_it_differs(ours, tmp_path):
     theirs = changed(tmp_path / "theirs", environment=fake_store.ENVIRONMENT | {"commit": "f" * 40, "cpu": "Another"})
     made = compared(ours, theirs)
     told = made.differences.set_index("name")
+    assert '| environment.cpu | "A processor" | "Another" | 9 |' in markdown(comparison.settings_that_differ(made), "")
     assert set(told.index) == {"environment.commit", "environment.cpu"}
     assert json.loads(told.loc["environment.cpu", "b"]) == "Another"
     assert told["pairs"].tolist() == [9, 9]
@@ -96,13 +112,16 @@ def test_the_command_prints_and_writes(ours, tmp_path, capsys):
     assert main([str(ours.root), str(theirs.root), "--out", str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "9 pairs of finished cells, 0 of them with the same weights bit for bit; 0 only in A, 0 only in B" in out
-    assert "the same to the last digit in all pairs: kid_mean, is_mean, class_tv, heldout_loss, train_loss, " in out
+    assert "the same to the last digit in all pairs: KID·10³, IS, TV, held-out, train, MB, s" in out
     assert "fedavg 3 0.1 3 18.71 20.81 +2.1 [+1.9, +2.3]" in out
     names = {"pairs.csv", "comparison.csv", "differences.csv", "comparison.md", "comparison.png", "comparison.pdf"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     pairs = pd.read_csv(tmp_path / "out" / "pairs.csv")
     assert (pairs["fid_b"] - pairs["fid_a"]).between(1.99, 2.21).all()
-    assert "| fedavg | 3 | 0.1 |" in (tmp_path / "out" / "comparison.md").read_text()
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| strategy | n | β | pairs | FID, A | FID, B | FID, B − A | KID·10³, A |" in text
+    assert "| fedavg | 3 | 0.1 | 3 | 18.71 | 20.81 | +2.1 \\[+1.9, +2.3\\] |" in text
+    assert "9 pairs of finished cells, 0 of them with the same weights bit for bit" in text
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 

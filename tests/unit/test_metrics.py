@@ -21,6 +21,12 @@ def test_what_is_shown_has_a_name_and_what_stands_on_the_terminal_a_head():
         assert bool(metric.head) == (metric.table == "summary") or metric.key == "fid_infinity"
 
 
+def test_every_metric_says_what_it_is():
+    for metric in METRICS.values():
+        assert len(metric.about.split()) > 1, metric.key
+        assert not metric.about.endswith("."), metric.key
+
+
 def test_what_is_tested_or_compared_can_be_better_or_is_a_cost():
     assert all(metric.better for metric in METRICS.values() if metric.tested)
     assert all(metric.better for metric in METRICS.values() if metric.goal)

@@ -11,7 +11,7 @@ import pytest
 from bench.report.tables import latex
 from bench.report.tables.caption import setup
 from bench.report.tables.table import Place, Row
-from bench.report.tables.write import _latex
+from bench.report.tables.write import _latex, tables
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import Store
 from tests import fake_store, reports
@@ -78,11 +78,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], 
     results = tmp_path_factory.mktemp("results")
     found: dict[tuple[str, bool], list[Path]] = {way: [] for way in WAYS}
     for store in stores(results):
-        told = reports.contents_of(store)
+        contents = reports.contents_of(store)
+        parts = tables(contents), setup(contents)
         for (width, siunitx), known in found.items():
             known.append(store.root / f"tables-{width}-{siunitx}")
             known[-1].mkdir()
-            for name, text in _latex(told, width, siunitx).items():
+            for name, text in _latex(contents, *parts, width, siunitx).items():
                 (known[-1] / name).write_text(text)
     return found
 
@@ -186,22 +187,22 @@ def test_the_best_is_bold_and_what_the_seeds_cannot_tell_from_it_is_underlined(d
         "18.71", r"\textbf", r"\underl",
     ]  # fmt: skip
     tables = disputed.root / "tables"
-    assert "underlined: the seeds do not tell it from the best" in (tables / "fid_caption.tex").read_text()
+    assert "underlined: not distinguishable from the best by these seeds" in (tables / "fid_caption.tex").read_text()
     assert "nderlined" not in (tables / "seconds_caption.tex").read_text()
     assert "<ins>16.77</ins> ± " in (disputed.root / "tables" / "summary.md").read_text()
 
 
-SHARED = "Where a row shares fewer than two seeds with the best, nothing tells whether the best is better."
+SHARED = "Where a row shares fewer than two seeds with the best, their difference cannot be tested."
 
 
 def test_where_seeds_are_too_few_to_tell_the_best_from_others_it_is_said(disputed, golden, tmp_path):
     single = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]}, name="single")
-    assert "of one seed nothing tells whether it is better" in "".join(lines_of(single, "fid_caption.tex"))
-    assert "One seed: nothing tells" in (single.root / "tables" / "setup.md").read_text()
+    assert "With one seed no difference can be tested." in "".join(lines_of(single, "fid_caption.tex"))
+    assert "With one seed no difference" in (single.root / "tables" / "setup.md").read_text()
     assert SHARED in (golden / "setup.tex").read_text()  # fedavg with n = 3 and β = 0.1 has one of two seeds
     text = "".join(lines_of(disputed, "setup.tex"))
-    assert "in bold" in text
-    assert "nothing tells" not in text
+    assert "Strategies are compared within a split" in text
+    assert "cannot be tested" not in text
 
 
 def test_two_rows_that_share_no_seed_are_not_told_apart(tmp_path):
@@ -211,13 +212,14 @@ def test_two_rows_that_share_no_seed_are_not_told_apart(tmp_path):
 
 def test_bias_of_fid_is_told_by_the_closed_form_and_by_the_bootstrap(golden):
     told = (
-        "FID, for its number of images: bias by the closed form for Gaussian features with the reference's covariance "
-        "0.75; bias by a bootstrap over images 0.8; standard deviation over resampled images 0.4."
+        "At this number of images: bias of FID by the closed form for Gaussian features with the reference's "
+        "covariance (0.75), bias of FID by a bootstrap over images (0.8), standard deviation of FID over resampled "
+        "images (0.4)."
     )
     text = (golden / "setup.tex").read_text()
     assert told in text
     assert told in (golden / "setup.md").read_text().replace("\\", "")
-    assert "bootstrap interval of the difference between the models' expected FIDs" in text
+    assert "bootstrap interval over images of the difference between the models' expected FIDs" in text
     assert "with the bias of the finite reference" in (golden / "fid_infinity_caption.tex").read_text()
 
 
@@ -239,7 +241,7 @@ def test_what_is_not_finished_says_why(golden):
     lines = (golden / "fid.tex").read_text().splitlines()
     assert row_of(lines, "fedavg")[1:6:2] == ["17.43", "13.80", "failed"]
     assert row_of(lines, "fedavg")[2] == r"\textsuperscript{1/2}"
-    assert "Seeds as k/m" in (golden / "setup.tex").read_text()
+    assert "k/m: k of the m planned seeds." in (golden / "setup.tex").read_text()
 
 
 def test_centralized_training_spans_all_splits_of_which_it_knows_nothing(golden):
@@ -269,7 +271,7 @@ def test_a_p_stands_where_the_seeds_can_reach_it_and_else_a_mark_of_the_reason(t
     assert "".join(enough).count("& 0.016") == 3
     why = "(a) No p: 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds."
     assert any(why in line for line in lines)
-    assert "p: two-sided sign-flip test, after Holm's" in (store.root / "tables" / "setup.tex").read_text()
+    assert "p is of a two-sided sign-flip test, with Holm's" in (store.root / "tables" / "setup.tex").read_text()
 
 
 def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons(golden):
@@ -292,7 +294,7 @@ def test_what_compares_is_told_only_where_it_stands(golden, tmp_path):
     told = dict(setup(reports.contents_of(fake_store.planned_store(tmp_path))))
     assert "t intervals" not in told["Comparisons"].split("Claims")[0]
     text = (golden / "setup.tex").read_text()
-    assert "Mean differences with 95 \\% t intervals over seeds." in text
+    assert "Differences are means over seeds with 95 \\% t intervals." in text
     assert "Holm" not in text
 
 
@@ -328,7 +330,7 @@ def test_of_seeds_without_centralized_training_nobody_knows_whether_they_reach_i
             folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "heldout_loss": 0.0, "time": 1.0}])
     lines = lines_of(store, "rounds_to_centralized.tex")
     assert [row_of(lines, name)[1] for name in strategies[1:]] == ["2 of 2 known", "1 of 2 known", "0 of 2 known"]
-    told = "Known: of seeds whose centralized training is finished."
+    told = "Known are seeds whose centralized training is finished."
     assert told in (store.root / "tables" / "setup.tex").read_text()
 
 
@@ -352,7 +354,7 @@ def test_one_strategy_is_not_ranked_and_an_earlier_table_of_ranks_does_not_stay(
 
 def test_claims_say_that_their_intervals_are_not_adjusted_for_their_number(golden):
     for name, percent in (("setup.tex", r"\%"), ("setup.md", "%")):
-        told = f"10 answers, each at 95 {percent} by itself and not adjusted for their number."
+        told = f"Each of the 10 answers has a 95 {percent} t interval over seeds, not adjusted for their number."
         assert told in (golden / name).read_text()
 
 
@@ -426,4 +428,4 @@ def test_results_without_a_digest_of_the_data_that_all_share_say_so(tmp_path):
     result = read_json(folder.path / "result.json")
     write_json(folder.path / "result.json", result | {"data": result["data"] | {"digest": "e" * 64}})
     digests = ("e" * 12, "d" * 12)
-    assert f"digest {digests[0]} (centralized) / {digests[1]}" in reports.setting_of(store)["data"]
+    assert f"digest {digests[0]} (centralized) / {digests[1]}" in reports.setting_of(store)["Data"]

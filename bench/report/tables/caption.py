@@ -1,44 +1,41 @@
-"""What a reader must know of a grid's numbers: a caption a table, and once the whole setting, for an appendix."""
+"""What a reader must know of a grid's numbers: a caption a table, and the whole setting once, for an appendix."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.config.cell import flatten
-from bench.config.names import CENTRALIZED, value_text
-from bench.config.plugin import Plugin
+from bench.config.names import value_text
 from bench.report.claims import MEASURES, STATEMENTS
 from bench.report.metrics import METRICS
 from bench.report.results import Results
 from bench.report.tables.contents import Contents
-from bench.report.tables.table import Table
+from bench.report.tables.setting import setting
+from bench.report.tables.table import Mark, Table
 
 
 def row_warnings(results: Results) -> list[str]:
     """What makes rows of one table doubtful to compare: other code, other package versions, other machines."""
-    made = [result.environment for result in results.done if result.environment.model_fields_set]
-    packages = sorted({name for environment in made for name in environment.packages})
-    found = {
-        "commits of the code": _different(str(environment.commit)[:10] for environment in made),
-        "states of the working tree (dirty)": _different(environment.dirty for environment in made),
-        "versions of Python": _different(environment.python for environment in made),
-        **{
-            f"versions of {name}": _different(environment.packages.get(name) for environment in made)
-            for name in packages
-        },
-        "devices, so seconds do not compare": _different(environment.device for environment in made),
-        "processors, so seconds do not compare": _different(environment.cpu for environment in made),
+    environments = [result.environment for result in results.done if result.environment.model_fields_set]
+    packages = sorted({name for environment in environments for name in environment.packages})
+    circumstances: dict[str, list[Any]] = {
+        "commits of the code": [str(environment.commit)[:10] for environment in environments],
+        "states of the working tree (dirty)": [environment.dirty for environment in environments],
+        "versions of Python": [environment.python for environment in environments],
+        **{f"versions of {name}": [each.packages.get(name) for each in environments] for name in packages},
+        "devices, so seconds do not compare": [environment.device for environment in environments],
+        "processors, so seconds do not compare": [environment.cpu for environment in environments],
     }
-    return [f"the rows come from different {what}: {values}" for what, values in found.items() if values]
+    different = {what: _different(values) for what, values in circumstances.items()}
+    return [f"the rows come from different {what}: {values}" for what, values in different.items() if values]
 
 
 def _different(values: Iterable[Any]) -> str:
     """The values with how many rows have each, if there are several."""
     counts = Counter("unknown" if value is None else str(value) for value in values)
-    told = [f"{value} ({n} cell{'' if n == 1 else 's'})" for value, n in counts.most_common()]
-    return ", ".join(told) if len(told) > 1 else ""
+    texts = [f"{value} ({n} cell{'' if n == 1 else 's'})" for value, n in counts.most_common()]
+    return ", ".join(texts) if len(texts) > 1 else ""
 
 
 def floor_of(results: Results) -> dict[str, Any] | None:
@@ -46,61 +43,6 @@ def floor_of(results: Results) -> dict[str, Any] | None:
     floors = {json.dumps(result.floor, sort_keys=True): result.floor for result in results.done}
     (floor, *others) = floors.values() or [None]
     return floor if floor and not others else None
-
-
-# ------------------------------------------------------------------------------------------------------------- setting
-
-DIGEST = 12  # digits of one that are shown
-LEFT_OUT = ("extractor_weights", "device")  # of a machine, not of an experiment
-PLUGINS = ("strategy", "partition")
-SPLIT = "cell.partition"  # which centralized training has none of
-IN_TABLES = ("n_clients", "beta", "seed", "recipe")  # beside strategies
-
-
-def setting(results: Results) -> list[tuple[str, str]]:
-    """All settings of the finished cells, a text a section of their configuration.
-
-    Where cells differ all values stand, ``reset / keep (centralized)``, with the recipes that have them. Strategies,
-    numbers of clients, betas and seeds stand in the tables.
-    """
-    made = [cell for cell in results.cells if cell.result]
-    trees = [_tree(cell.result.model_dump(include={"config", "data", "extractor"})) for cell in made if cell.result]
-    owners = [str(cell.labels["recipe"]) if "recipe" in cell.labels else CENTRALIZED * cell.central for cell in made]
-    sections: dict[str, list[str]] = {}
-    for key in dict.fromkeys(key for tree in trees for key, _ in flatten(tree)):
-        section, _, name = key.partition(".")
-        if name not in LEFT_OUT:
-            known = [pair for pair in zip(trees, owners, strict=True) if key != SPLIT or _at(pair[0], key)]
-            texts = [value_text(_at(tree, key))[: DIGEST if name == "digest" else None] for tree, _ in known]
-            if texts:
-                sections.setdefault(section, []).append(f"{name} {_values(texts, [owner for _, owner in known])}")
-    return [(section, ", ".join(texts)) for section, texts in sections.items()]
-
-
-def _tree(made: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of its setting, in sections; fields without one stand in "cell"."""
-    config, data, extractor = made["config"], made["data"] or {}, {"extractor": made["extractor"] or {}}
-    if not config:
-        return extractor
-    sections = {key: value for key, value in config.items() if isinstance(value, dict) and key not in PLUGINS}
-    own = {key: value for key, value in config.items() if key not in (*sections, *PLUGINS, *IN_TABLES)}
-    partition = Plugin.model_validate(config["partition"]).label if config.get("partition") else None
-    images = {key: data[key] for key in ("digest", "n_train", "n_heldout") if key in data}
-    return {"cell": {"partition": partition} | own} | sections | {"data": sections.get("data", {}) | images} | extractor
-
-
-def _values(texts: Sequence[str], owners: Sequence[str]) -> str:
-    """The different ones; of several each with those that have it, and with nothing where all kinds of cells do."""
-    by_text: dict[str, list[str]] = {}
-    for text, owner in zip(texts, owners, strict=True):
-        if owner not in by_text.setdefault(text, []):
-            by_text[text].append(owner)
-    if len(by_text) == 1:
-        return texts[0]
-    every = set(owners)
-    return " / ".join(
-        text + (f" ({', '.join(of)})" if all(of) and set(of) != every else "") for text, of in by_text.items()
-    )
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -119,38 +61,61 @@ def caption(contents: Contents, table: Table) -> str:
     if not facts:
         return f"{table.title}. No cell is finished."
     spread = any("±" in place.beside for row in table.rows for place in row.places)
-    return " ".join([f"{table.title}.", f"{facts}{' (mean ± sd)' if spread else ''}.", *_marks(contents, table)])
+    marks = "; ".join(f"{LOOKS[mark]}: {text}" for mark, text in legend(table))
+    single = [ONE_SEED] if marks and _single(contents) else []
+    notes = [f"{facts}{' (mean ± sd)' if spread else ''}.", *([f"{_capital(marks)}."] if marks else []), *single]
+    return " ".join([f"{table.title}.", *notes])
 
 
-def of_what(results: Results) -> str:
-    """The data, the number of samples and the seeds of the finished cells; "" without any."""
+def of_what(results: Results, samples: bool = True) -> str:
+    """The data, the number of samples and the seeds of the finished cells; "" without any.
+
+    Args:
+        samples: whether the number of samples is among them, which what shows no score of images does without.
+    """
     configs = [result.config for result in results.done]
-    name, size, samples = (
+    name, size, count = (
         " / ".join(dict.fromkeys(value_text(_at(config, key)) for config in configs))
         for key in ("data.name", "data.size", "evaluation.n_samples")
     )
-    size = " / ".join(f"{side}×{side}" for side in size.split(" / "))
     seeds = len({_at(config, "seed") for config in configs} - {None})
-    return f"{name} at {size}, {samples} samples, {seeds} seed{'' if seeds == 1 else 's'}" if configs else ""
+    facts = [
+        f"{name} at {' / '.join(f'{side}×{side}' for side in size.split(' / '))}",
+        *([f"{count} samples"] if samples else []),
+        f"{seeds} seed{'' if seeds == 1 else 's'}",
+    ]
+    return ", ".join(facts) if configs else ""
 
 
-def _marks(contents: Contents, table: Table) -> list[str]:
-    """What bold and underlined numbers are, where there are any."""
+LOOKS: dict[Mark, str] = {"best": "bold", "tied": "underlined"}
+ONE_SEED = "With one seed no difference can be tested."
+
+
+def legend(table: Table) -> list[tuple[Mark, str]]:
+    """What the marks in a table are."""
+    best = "best mean rank" if table.name == "ranks" else "best federated strategy of its split"
+    texts: dict[Mark, str] = {"best": best, "tied": "not distinguishable from the best by these seeds"}
     marks = {place.mark for row in table.rows for place in row.places}
-    told = [f"Bold: best{'' if table.name == 'ranks' else ' of its split'}"] if "best" in marks else []
-    told += ["underlined: the seeds do not tell it from the best"] if "tied" in marks else []
-    if "best" in marks and (contents.means["n"] <= 1).all():
-        told.append("of one seed nothing tells whether it is better")
-    return ["; ".join(told) + "."] if told else []
+    return [(mark, text) for mark, text in texts.items() if mark in marks]
+
+
+def _single(contents: Contents) -> bool:
+    return bool((contents.means["n"] <= 1).all())
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def setup(contents: Contents) -> list[tuple[str, str]]:
     """The whole setting, and how to read the tables: paragraphs with a title each, for an appendix."""
-    parts = [("Setting", "; ".join(f"{section}: {text}" for section, text in setting(contents.results)))]
-    parts.append(("Numbers", " ".join(_numbers(contents))))
-    scores = [f"{metric.name}: {metric.about}." for metric in contents.metrics if metric.about]
-    parts.append(("Metrics", " ".join([*scores, *_of_images(contents), floor_note(contents)]).strip()))
-    parts.append(("Comparisons", " ".join(_comparisons(contents))))
+    scores = [f"{metric.name}: {metric.about}." for metric in contents.metrics]
+    parts = [
+        *setting(contents.results),
+        ("Numbers", " ".join(_numbers(contents))),
+        ("Metrics", " ".join([*scores, *_of_images(contents), floor_note(contents)]).strip()),
+        ("Comparisons", " ".join(_comparisons(contents))),
+    ]
     return [(title, text) for title, text in parts if text]
 
 
@@ -158,36 +123,35 @@ def _numbers(contents: Contents) -> list[str]:
     """What stands in the tables."""
     means = contents.means
     seeds = sorted({cell.labels["seed"] for cell in contents.results.cells if cell.done})
-    told = [f"Seeds: {', '.join(map(str, seeds))}."] if seeds else []
-    told += ["Means ± standard deviations over seeds."] if (means["n"] > 1).any() else []
+    notes = [f"Seeds: {', '.join(map(str, seeds))}."] if seeds else []
+    notes += ["Numbers are means ± standard deviations over seeds."] if (means["n"] > 1).any() else []
     if (means["n"] < means["planned"]).any():
-        told.append("Seeds as k/m: only k of m are finished.")
+        notes.append("k/m: k of the m planned seeds.")
     marks = {mark for of_rows in contents.marks.values() for mark in of_rows}
     if "best" in marks:
         axes = ", ".join(contents.heading(axis) for axis in contents.axes[1:])
-        told.append(f"Best federated strategy of each ({axes}) in bold.")
+        notes.append(f"Strategies are compared within a split, which is one ({axes}).")
     if "tied" in marks:
-        told.append(
-            "Underlined: not told apart from the best, as the 95 % interval of the differences by seed includes 0."
+        notes.append(
+            "A strategy counts as distinguishable from the best of its split where the 95 % t interval of the "
+            "differences, paired by seed, excludes 0."
         )
-    told += untested_note(contents)
-    if any(metric.minus for metric in contents.metrics):
-        told.append("Δ: mean difference to centralized training of the same seed.")
+    notes += untested_note(contents)
     if any(metric.goal for metric in contents.metrics):
-        told.append(REACHED)
+        notes.append(REACHED)
         known = zip(contents.records, contents.seeds["reached_centralized"], strict=True)
         if any(0 < count < row["n"] for row, count in known):
-            told.append("Known: of seeds whose centralized training is finished.")
-    return told
+            notes.append("Known are seeds whose centralized training is finished.")
+    return notes
 
 
 def untested_note(contents: Contents) -> list[str]:
     """Where too few seeds are shared to tell the best from others."""
     if not any("untested" in marks for marks in contents.marks.values()):
         return []
-    if (contents.means["n"] <= 1).all():
-        return ["One seed: nothing tells whether the best is better than the others."]
-    return ["Where a row shares fewer than two seeds with the best, nothing tells whether the best is better."]
+    if _single(contents):
+        return [ONE_SEED]
+    return ["Where a row shares fewer than two seeds with the best, their difference cannot be tested."]
 
 
 def _of_images(contents: Contents) -> list[str]:
@@ -195,8 +159,8 @@ def _of_images(contents: Contents) -> list[str]:
     if not any(metric.key == "fid" for metric in contents.metrics):
         return []
     keys = [key for key in ("fid_bias", "fid_images_bias", "fid_images_sd") if key in contents.means]
-    told = [f"{METRICS[key].about} {span}" for key in keys if (span := _span(contents.means[key]))]
-    return [f"FID, for its number of images: {'; '.join(told)}."] if told else []
+    texts = [f"{METRICS[key].about} ({span})" for key in keys if (span := _span(contents.means[key]))]
+    return [f"At this number of images: {', '.join(texts)}."] if texts else []
 
 
 def _span(values: Iterable[float]) -> str:
@@ -207,10 +171,10 @@ def _span(values: Iterable[float]) -> str:
 
 def floor_note(contents: Contents) -> str:
     """What real held-out images score, "" where that is not known."""
-    floor = floor_of(contents.results)
-    known = [(metric, floor[metric.key]) for metric in contents.metrics if floor and floor.get(metric.key) is not None]
-    texts = [f"{metric.name} {value * metric.scale:.3g}".replace(" -", " −") for metric, value in known]
-    return f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}." if floor and texts else ""
+    floor = floor_of(contents.results) or {}
+    scores = [(metric, floor[metric.key]) for metric in contents.metrics if floor.get(metric.key) is not None]
+    texts = [f"{metric.name} {value * metric.scale:.3g}".replace(" -", " −") for metric, value in scores]
+    return f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}." if texts else ""
 
 
 def real_images(floor: Mapping[str, Any], which: str = "") -> str:
@@ -221,15 +185,16 @@ def real_images(floor: Mapping[str, Any], which: str = "") -> str:
 def _comparisons(contents: Contents) -> list[str]:
     """How rows were compared."""
     table = contents.differences
-    told = ["Mean differences with 95 % t intervals over seeds."] if table["low"].notna().any() else []
+    notes = ["Differences are means over seeds with 95 % t intervals."] if table["low"].notna().any() else []
     if table["p_holm"].notna().any():
-        told.append("p: two-sided sign-flip test, after Holm's adjustment over all comparisons of a metric.")
+        notes.append("p is of a two-sided sign-flip test, with Holm's adjustment over all comparisons of a metric.")
     if table["images_low"].notna().any():
-        told.append(
-            "Of images: 95 % bootstrap interval of the difference between the models' expected FIDs at as many images."
+        notes.append(
+            "The interval “of images” is the 95 % bootstrap interval over images of the difference between the "
+            "models' expected FIDs at this number of images."
         )
-    told += list(CLAIMS) if contents.answers is not None else []
-    return told + _caveats(contents.results)
+    notes += [CLAIMS] if contents.answers is not None else []
+    return notes + _caveats(contents.results)
 
 
 def _caveats(results: Results) -> list[str]:
@@ -237,19 +202,19 @@ def _caveats(results: Results) -> list[str]:
     configs = [result.config for result in results.done]
     scales = {tuple(_at(config, f"diffusion.{key}") for key in ("schedule", "T")) for config in configs}
     spaces = {_at(config, "latent.mode") in (None, "off") for config in configs}
-    told = ["Held-out losses compare within one noise schedule."] if len(scales) > 1 else []
-    told += ["Held-out losses do not compare between pixels and latents."] if len(spaces) > 1 else []
+    notes = ["Held-out losses are comparable within one noise schedule only."] if len(scales) > 1 else []
+    notes += ["Held-out losses of images and of latents are not comparable."] if len(spaces) > 1 else []
     if any(_at(c, "evaluation.nll_rounded") and _at(c, "data.fit") not in ("none", "pad") for c in configs):
-        told.append("Bits/dim are of images rounded to 8 bits after resizing: they compare with nothing published.")
-    return told
+        notes.append("Bits/dim are of images rounded to 8 bits after resizing; no published numbers compare with them.")
+    return notes
 
 
 REACHED = (
-    "Of what it costs to reach centralized training a row has a mean where all its seeds get there, else it says how "
-    "many do."
+    "The cost of reaching centralized training's loss is a mean where every finished seed of a row reaches it; "
+    "elsewhere the table says how many seeds do."
 )
 CLAIMS = (
-    "Claims: the measure paper is the running training loss, fair the global model's loss on held-out images; values "
-    f"with t intervals over seeds, {len(STATEMENTS) * len(MEASURES)} answers, each at 95 % by itself and not adjusted "
-    "for their number.",
+    "Claims are answered by two measures: paper is the running training loss, fair the global model's loss on held-out "
+    f"images. Each of the {len(STATEMENTS) * len(MEASURES)} answers has a 95 % t interval over seeds, not adjusted for "
+    "their number."
 )

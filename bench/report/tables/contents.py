@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config.errors import ConfigError
-from bench.config.names import CENTRALIZED, MISSING, SYMBOLS, axis_value, value_text
+from bench.config.names import CENTRALIZED, MISSING, axis_value, value_text
 from bench.report.claims import claims
 from bench.report.metrics import METRICS, SHOWN, Metric
 from bench.report.results import Results
@@ -92,7 +92,7 @@ class Contents:
 
     def heading(self, axis: str) -> str:
         """An axis's name as papers write it, or its title."""
-        return self.results.titles.get(axis, SYMBOLS.get(axis, axis))
+        return self.results.heading(axis)
 
     def place(self, index: int, metric: Metric) -> Place:
         """What stands in a row of `means` for a metric."""

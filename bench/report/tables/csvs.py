@@ -98,11 +98,8 @@ def about(key: str) -> str:
     if key in ABOUT:
         return ABOUT[key]
     if key.startswith("floor_"):
-        return f"what real held-out images score: {about(key.removeprefix('floor_'))}"
+        return f"of real held-out images in place of generated ones: {about(key.removeprefix('floor_'))}"
     metric = METRICS.get(key)
     if metric is None:
         return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")
-    if metric.minus:
-        return f"difference to centralized training of the same seed: {METRICS[metric.minus].name}"
-    shown = f"; tables show it times {metric.scale:g}" if metric.scale != 1 else ""
-    return (metric.about or metric.name) + shown
+    return metric.about + (f"; tables show it times {metric.scale:g}" if metric.scale != 1 else "")

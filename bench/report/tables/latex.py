@@ -8,7 +8,7 @@ turned. A body that is longer than a page goes on in another file.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations, groupby
 from typing import Self
 
@@ -89,110 +89,105 @@ def bodies(table: Table, width: float, siunitx: bool = False) -> list[str]:
         siunitx: whether numbers stand in columns of that package.
     """
     if not table.rows:
-        return [_body([], ["Nothing to show."], width, False, False)]
-    panels = _panels(table, width)
-    turned = any(sum(_widths(panel, width)) > width for panel in panels)
-    panels = _panels(table, TURNED) if turned else panels
+        return [_body([], ["Nothing to show."], False, False)]
+    panels = _panels(_Part(table, width))
+    turned = any(panel.width > width for panel in panels)
+    panels = _panels(_Part(table, TURNED)) if turned else panels
     most = TURNED_LINES if turned else MOST_LINES
-    room = TURNED if turned else width
-    parts = [replace(panel, blocks=page) for panel in panels for page in pages(panel.blocks, most, _lines(panel, room))]
-    groups = [[part] for part in parts] if turned else _together(parts, most, room)
-    return [_body(group, table.notes, room, turned, siunitx) for group in groups]
+    parts = [panel.page(page) for panel in panels for page in pages(panel.table.blocks, most, panel.lines)]
+    heights = [sum(map(part.lines, part.table.rows)) + 3 for part in parts]
+    together = [[place] for place in range(len(parts))] if turned else _filled(heights, most)
+    return [_body([parts[place] for place in run], table.notes, turned, siunitx) for run in together]
 
 
-def _panels(table: Table, width: float) -> list[Table]:
+def _panels(whole: "_Part") -> list["_Part"]:
     """The table in parts below one another, each with the leading columns and some of the others, that are as wide."""
-    widths = _widths(table, width)
-    leads, rest = sum(widths[: table.leads]), widths[table.leads :]
+    leads = whole.table.leads
+    widths = [size + 2 * _GAP for size in whole.widths]
     return [
-        _columns(table, [*range(table.leads), *(table.leads + place for place in part)])
-        for part in runs(rest, width - leads)
+        whole.columns([*range(leads), *(leads + place for place in run)])
+        for run in runs(widths[leads:], whole.room - sum(widths[:leads]))
     ]
 
 
 def runs(sizes: Sequence[float], room: float) -> list[list[int]]:
     """Places of sizes in the fewest runs that fit into the room, of which the longest is as short as can be."""
-    filled = _filled(sizes, room)
+    fewest = _filled(sizes, room)
     sums = sorted({sum(sizes[a:b]) for a, b in combinations(range(len(sizes) + 1), 2)})
-    return next((found for size in sums if len(found := _filled(sizes, size)) <= len(filled)), filled)
+    return next((even for size in sums if len(even := _filled(sizes, size)) <= len(fewest)), fewest)
 
 
 def _filled(sizes: Sequence[float], room: float) -> list[list[int]]:
     """Runs as long as the room allows; what does not fit at all stands alone."""
-    found: list[list[int]] = [[]]
+    filled: list[list[int]] = [[]]
     for place, size in enumerate(sizes):
-        if found[-1] and sum(sizes[k] for k in found[-1]) + size > room + 1e-9:
-            found.append([])
-        found[-1].append(place)
-    return found
-
-
-def _columns(table: Table, kept: Sequence[int]) -> Table:
-    """Some columns of a table; a row that spans them does so still."""
-    blocks = tuple(
-        tuple(row if row.spans else Row(tuple(row.places[k] for k in kept)) for row in block) for block in table.blocks
-    )
-    return replace(table, heads=tuple(table.heads[k] for k in kept), blocks=blocks)
+        if filled[-1] and sum(sizes[k] for k in filled[-1]) + size > room + 1e-9:
+            filled.append([])
+        filled[-1].append(place)
+    return filled
 
 
 def pages(blocks: Iterable[Block], most: int, lines: Callable[[Row], int]) -> list[tuple[Block, ...]]:
     """Blocks by page of so many lines; only one that is longer than a page is taken apart."""
-    found: list[list[Block]] = [[]]
-    for block in blocks:
-        room = most - sum(lines(row) for each in found[-1] for row in each)
-        if room < sum(map(lines, block)):
-            found.append([])
-            room = most
-        part: list[Row] = []
-        for row in block:
-            if part and sum(map(lines, [*part, row])) > room:
-                found[-1].append(tuple(part))
-                found.append([])
-                part, room = [], most
-            part.append(row)
-        found[-1].append(tuple(part))
-    return [tuple(page) for page in found if page]
-
-
-def _together(parts: Sequence[Table], most: int, width: float) -> list[list[Table]]:
-    """Parts that fit on one page go together."""
-    needed = [sum(map(_lines(part, width), part.rows)) + 3 for part in parts]
-    return [[parts[place] for place in run] for run in _filled(needed, most)]
+    whole = [tuple(block[k] for k in run) for block in blocks for run in _filled([*map(lines, block)], most)]
+    return [tuple(whole[k] for k in run) for run in _filled([sum(map(lines, block)) for block in whole], most)]
 
 
 # -------------------------------------------------------------------------------------------------------------- widths
 
 
-def _widths(table: Table, width: float) -> list[float]:
-    """Points of each column. Long texts share what the others leave."""
-    found = [max([_points(head.text, _SIZE), *map(_place, _of_column(table, k))]) for k, head in enumerate(table.heads)]
-    long = [k for k, head in enumerate(table.heads) if head.kind in ("axis", "text") and found[k] > _LONG]
-    room = width - sum(size + 2 * _GAP for k, size in enumerate(found) if k not in long) - 2 * _GAP * len(long)
-    total = sum(found[k] for k in long)
-    for k in long:
-        found[k] = max(_LEAST, _longest_word(table, k), min(found[k], room * found[k] / total))
-    return [size + 2 * _GAP for size in found]
+@dataclass(frozen=True)
+class _Part:
+    """A table, or some of its columns or rows, and the points that there are for its width."""
 
+    table: Table
+    room: float
 
-def _longest_word(table: Table, number: int) -> float:
-    """Points of the longest part of a column's texts that TeX does not break."""
-    texts = [table.heads[number].text, *(place.text for place in _of_column(table, number))]
-    return max(_points(word, _SIZE) for text in texts for word in ["", *text.split()])
+    @property
+    def width(self) -> float:
+        """Points that it takes."""
+        return sum(size + 2 * _GAP for size in self.widths)
 
+    @cached_property
+    def widths(self) -> list[float]:
+        """Points of each column's texts. Long texts share what the others leave."""
+        heads = self.table.heads
+        sizes = [max([_points(head.text, _SIZE), *map(_place, self.places(k))]) for k, head in enumerate(heads)]
+        long = [k for k, head in enumerate(heads) if head.kind in ("axis", "text") and sizes[k] > _LONG]
+        left = self.room - 2 * _GAP * len(heads) - sum(size for k, size in enumerate(sizes) if k not in long)
+        long.sort(key=lambda k: sizes[k])  # the shortest first, whose least may be more than its share
+        for place, k in enumerate(long):
+            share = left * sizes[k] / sum(sizes[other] for other in long[place:])
+            sizes[k] = max(_LEAST, self._longest_word(k), min(sizes[k], share))
+            left -= sizes[k]
+        return sizes
 
-def _of_column(table: Table, number: int) -> list[Place]:
-    return [row.places[number] for row in table.rows if not row.spans or number < table.leads]
+    def _longest_word(self, number: int) -> float:
+        """Points of the longest part of a column's texts that TeX does not break."""
+        texts = [self.table.heads[number].text, *(place.text for place in self.places(number))]
+        return max(_points(word, _SIZE) for text in texts for word in ["", *text.split()])
 
+    def places(self, number: int) -> list[Place]:
+        """Of a column."""
+        return [row.places[number] for row in self.table.rows if not row.spans or number < self.table.leads]
 
-def _lines(part: Table, width: float) -> Callable[[Row], int]:
-    """How many lines a row takes: a long text is broken in its column, one that spans columns in all of them."""
-    widths = [size - 2 * _GAP for size in _widths(part, width)]
-
-    def count(row: Row) -> int:
-        rooms = [*widths[: part.leads], width - 2 * _GAP] if row.spans else widths
+    def lines(self, row: Row) -> int:
+        """How many a row takes: a long text is broken in its column, one that spans columns in all of them."""
+        rooms = [*self.widths[: self.table.leads], self.room - 2 * _GAP] if row.spans else self.widths
         return max(math.ceil(_place(place) / room - 0.01) for place, room in zip(row.places, rooms, strict=True))
 
-    return count
+    def columns(self, kept: Sequence[int]) -> Self:
+        """Some of its columns; a row that spans them does so still."""
+        blocks = tuple(
+            tuple(row if row.spans else Row(tuple(row.places[k] for k in kept)) for row in block)
+            for block in self.table.blocks
+        )
+        heads = tuple(self.table.heads[k] for k in kept)
+        return replace(self, table=replace(self.table, heads=heads, blocks=blocks))
+
+    def page(self, blocks: tuple[Block, ...]) -> Self:
+        """Some of its rows."""
+        return replace(self, table=replace(self.table, blocks=blocks))
 
 
 def _place(place: Place) -> float:
@@ -217,7 +212,7 @@ def _advance(letter: str) -> float:
 # -------------------------------------------------------------------------------------------------------------- source
 
 
-def _body(parts: Sequence[Table], notes: Sequence[str], width: float, turned: bool, siunitx: bool) -> str:
+def _body(parts: Sequence[_Part], notes: Sequence[str], turned: bool, siunitx: bool) -> str:
     """Tabulars below one another, and what has to be known of them."""
     packages = ["array", "booktabs", *(["graphicx"] if turned else []), *(["siunitx"] if siunitx else [])]
     lines = [
@@ -227,26 +222,25 @@ def _body(parts: Sequence[Table], notes: Sequence[str], width: float, turned: bo
     lines += [r"\sisetup{detect-weight,retain-explicit-plus}%"] if siunitx else []
     for number, part in enumerate(parts):
         lines += [r"\par\medskip"] if number else []
-        inside = _tabular(part, width, siunitx)
+        inside = _tabular(part, siunitx)
         lines += [r"\rotatebox{90}{%", *inside, "}%"] if turned else inside
     if notes:
         lines.append(rf"\par\smallskip{{\raggedright\scriptsize {typeset(' '.join(notes))}\par}}")
     return "\n".join([*lines, r"\par\endgroup", ""])
 
 
-def _tabular(part: Table, width: float, siunitx: bool) -> list[str]:
-    places = [_of_column(part, k) for k in range(len(part.heads))]
-    widths = _widths(part, width)
+def _tabular(part: _Part, siunitx: bool) -> list[str]:
+    table = part.table
     columns = [
-        _Column.of(head, of, widths[k] - 2 * _GAP, k, part.leads, siunitx)
-        for k, (head, of) in enumerate(zip(part.heads, places, strict=True))
+        _Column.of(head, part.places(k), part.widths[k], left=k == 0 < table.leads, siunitx=siunitx)
+        for k, head in enumerate(table.heads)
     ]
     lines = [rf"\begin{{tabular}}{{{''.join(column.types for column in columns)}}}", r"\toprule"]
-    lines += [*_heads(part, columns), r"\midrule"]
-    for number, block in enumerate(part.blocks):
-        lines += [r"\midrule" if number == 1 and _is_central(part.blocks[0]) else r"\addlinespace"] if number else []
+    lines += [*_heads(table, columns), r"\midrule"]
+    for number, block in enumerate(table.blocks):
+        lines += [r"\midrule" if number == 1 and _is_central(table.blocks[0]) else r"\addlinespace"] if number else []
         lines += [
-            rf"{_row(row, part, columns, above, width - 2 * _GAP)} \\"
+            rf"{_row(row, table, columns, above, part.room - 2 * _GAP)} \\"
             for row, above in zip(block, (None, *block), strict=False)
         ]
     return [*lines, r"\bottomrule", r"\end{tabular}%"]
@@ -266,14 +260,14 @@ class _Column:
     beside: bool
 
     @classmethod
-    def of(cls, head: Head, places: Sequence[Place], width: float, number: int, leads: int, siunitx: bool) -> Self:
+    def of(cls, head: Head, places: Sequence[Place], width: float, left: bool, siunitx: bool) -> Self:
         beside = any(place.beside or place.raised for place in places)
         texts = [place.text for place in places if place.is_number]
         if head.kind in ("axis", "text") and max(map(_place, places), default=0.0) > width + 0.1:
             return cls(rf"{_RAGGED}p{{{width:.1f}pt}}", False, False)
         if head.kind == "number" and siunitx and texts:
             return cls(f"S[table-format={_table_format(texts)}]" + beside * "@{}l", True, beside)
-        left = head.kind == "text" or (number == 0 and leads > 0) or head.key == "strategy"
+        left = left or head.kind == "text" or head.key == "strategy"
         return cls(("l" if left else "r") + beside * "@{}l", False, beside)
 
     @property
@@ -317,31 +311,31 @@ def _beside(place: Place) -> str:
     return small + (rf"\textsuperscript{{{typeset(place.raised)}}}" if place.raised else "")
 
 
-def _row(row: Row, part: Table, columns: Sequence[_Column], above: Row | None, total: float) -> str:
+def _row(row: Row, table: Table, columns: Sequence[_Column], above: Row | None, total: float) -> str:
     """A row without its end; of the columns that stand once for a block, what the row above does not say already.
 
     Args:
         total: points that there are for all columns together.
     """
-    known = [place.text for place in above.places[: part.once]] if above else []
+    known = [place.text for place in above.places[: table.once]] if above else []
     first = ["" if known[: k + 1] == [place.text for place in row.places[: k + 1]] else columns[k].cell(row.places[k])
-             for k in range(part.leads)]  # fmt: skip
-    rest = columns[part.leads :]
+             for k in range(table.leads)]  # fmt: skip
+    rest = columns[table.leads :]
     if not row.spans:
-        return " & ".join([*first, *map(_Column.cell, rest, row.places[part.leads :])])
-    (place,) = row.places[part.leads :]
-    width, align = sum(column.width for column in rest), "c" if part.leads else rf"{_RAGGED}p{{{total:.1f}pt}}"
+        return " & ".join([*first, *map(_Column.cell, rest, row.places[table.leads :])])
+    (place,) = row.places[table.leads :]
+    width, align = sum(column.width for column in rest), "c" if table.leads else rf"{_RAGGED}p{{{total:.1f}pt}}"
     return " & ".join([*first, rf"\multicolumn{{{width}}}{{{align}}}{{{_text(place)}{_beside(place)}}}"])
 
 
-def _heads(part: Table, columns: Sequence[_Column]) -> list[str]:
+def _heads(table: Table, columns: Sequence[_Column]) -> list[str]:
     """The line of headings, and above it the headings that neighbours share."""
-    line = " & ".join(column.head(head.text) for head, column in zip(part.heads, columns, strict=True))
-    if not any(head.group for head in part.heads):
+    line = " & ".join(column.head(head.text) for head, column in zip(table.heads, columns, strict=True))
+    if not any(head.group for head in table.heads):
         return [rf"{line} \\"]
     upper, rules, at = [], [], 1
-    for group, found in groupby(zip(part.heads, columns, strict=True), key=lambda pair: pair[0].group):
-        width = sum(column.width for _, column in found)
+    for group, members in groupby(zip(table.heads, columns, strict=True), key=lambda pair: pair[0].group):
+        width = sum(column.width for _, column in members)
         upper.append(rf"\multicolumn{{{width}}}{{c}}{{{typeset(group)}}}")
         rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if group else []
         at += width

@@ -2,11 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import pandas as pd
-
-from bench.config.names import value_text
 from bench.report.tables.table import Place, Row, Table
 
 _MARKS = {"": "{}", "state": "{}", "best": "**{}**", "tied": "<ins>{}</ins>"}
@@ -44,16 +40,6 @@ def _place(place: Place) -> str:
 def paragraphs(parts: Iterable[tuple[str, str]]) -> str:
     """Paragraphs with titles."""
     return "\n".join(f"**{escape(title)}.** {escape(text)}\n" for title, text in parts)
-
-
-def markdown_table(table: pd.DataFrame) -> str:
-    """Any table, with numbers to six digits."""
-    rows = ([escape(_six_digits(value)) for value in row] for row in table.itertuples(index=False, name=None))
-    return _table([escape(str(name)) for name in table.columns], rows, [True, *[False] * (len(table.columns) - 1)])
-
-
-def _six_digits(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) and not pd.isna(value) else value_text(value)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], left: Sequence[bool]) -> str:

@@ -116,9 +116,8 @@ def _split_heads(contents: Contents, splits: list[Split], metric: Metric) -> lis
 
 def _title(metric: Metric) -> str:
     """What a metric's table shows."""
-    name = f"{metric.about} ({metric.name})" if metric.about else metric.name
     way = {-1: ", lower is better", 1: ", higher is better", 0: ""}[metric.better]
-    return f"{name[0].upper()}{name[1:]}{way}"
+    return f"{metric.about[0].upper()}{metric.about[1:]} ({metric.name}){way}"
 
 
 # ------------------------------------------------------------------------------------------------------------ the page

@@ -1,5 +1,6 @@
 """Write a grid's tables as CSV, LaTeX and Markdown."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,8 @@ from bench.report.tables.contents import Contents
 from bench.report.tables.csvs import columns, curves
 from bench.report.tables.table import Table
 from bench.store.files import write_bytes
+
+Appendix = list[tuple[str, str]]  # paragraphs, each a title and a text
 
 
 def write_tables(contents: Contents, folder: Path, width: str = "text", siunitx: bool = False) -> list[Path]:
@@ -24,7 +27,8 @@ def write_tables(contents: Contents, folder: Path, width: str = "text", siunitx:
         width: a key of `bench.report.tables.latex.WIDTHS`.
         siunitx: whether LaTeX's numbers stand in columns of that package.
     """
-    texts = _csv(contents) | _latex(contents, width, siunitx) | _markdown(contents)
+    parts = tables(contents), setup(contents)
+    texts = _csv(contents) | _latex(contents, *parts, width, siunitx) | _markdown(contents, *parts)
     for name, text in texts.items():
         write_bytes(folder / name, text.encode(errors="replace"), sync=False)  # what is lost can be made again
     return [folder / name for name in texts]
@@ -33,9 +37,9 @@ def write_tables(contents: Contents, folder: Path, width: str = "text", siunitx:
 def tables(contents: Contents) -> list[Table]:
     """All tables of a paper: of all metrics, of each, and those that compare."""
     apart = [means.metric_table(contents, metric) for metric in contents.apart]
-    found = [means.summary(contents), *apart, compared.differences(contents), compared.ranks(contents)]
-    asked = compared.claims(contents)
-    return [*found, asked] if asked else found
+    claims = compared.claims(contents)
+    together = [compared.differences(contents), compared.ranks(contents), *([claims] if claims else [])]
+    return [means.summary(contents), *apart, *together]
 
 
 def _csv(contents: Contents) -> dict[str, str]:
@@ -52,17 +56,19 @@ def _csv(contents: Contents) -> dict[str, str]:
     return files | {"columns.md": columns({name: list(map(str, frame.columns)) for name, frame in frames.items()})}
 
 
-def _latex(contents: Contents, width: str, siunitx: bool) -> dict[str, str]:
-    grid, found = contents.results.name, {"setup.tex": latex.paragraphs(setup(contents))}
-    for table in tables(contents):
+def _latex(
+    contents: Contents, tables: Iterable[Table], appendix: Appendix, width: str, siunitx: bool
+) -> dict[str, str]:
+    grid, files = contents.results.name, {"setup.tex": latex.paragraphs(appendix)}
+    for table in tables:
         for number, body in enumerate(latex.bodies(table, latex.WIDTHS[width], siunitx), 1):
             name = table.name if number == 1 else f"{table.name}_{number}"
             text = caption(contents, table) if number == 1 else f"{table.title}, continued."
-            found |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(text, latex.label(grid, name))}
-    return found
+            files |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(text, latex.label(grid, name))}
+    return files
 
 
-def _markdown(contents: Contents) -> dict[str, str]:
-    asked = [table for table in tables(contents) if table.name in ("summary", "claims")]
-    found = {f"{table.name}.md": markdown.markdown(table, caption(contents, table)) for table in asked}
-    return found | {"setup.md": markdown.paragraphs(setup(contents))}
+def _markdown(contents: Contents, tables: Iterable[Table], appendix: Appendix) -> dict[str, str]:
+    chosen = [table for table in tables if table.name in ("summary", "claims")]
+    files = {f"{table.name}.md": markdown.markdown(table, caption(contents, table)) for table in chosen}
+    return files | {"setup.md": markdown.paragraphs(appendix)}
