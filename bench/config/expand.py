@@ -14,9 +14,9 @@ import strategies
 from bench.config.cell import CellConfig, field
 from bench.config.errors import ConfigError
 from bench.config.ids import digest, identity
-from bench.config.messages import Origins, allowed, explain
+from bench.config.messages import Origins, explain
 from bench.config.plugin import Plugin, read_plugin
-from bench.plugins import Registry
+from bench.plugins import Registry, allowed
 from strategies.base import Strategy
 
 # What centralized training fixes: it has no clients, and one party keeps its optimizer.
@@ -69,8 +69,8 @@ def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> C
     name = chosen.get("recipe", base.get("recipe"))
     if name is not None:
         if not isinstance(name, str) or name not in recipes:
-            known = allowed(str(name), recipes) if recipes else "the grid has no [recipes.NAME] tables"
-            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}; {known}")
+            options = allowed(str(name), recipes) if recipes else "; the grid has no [recipes.NAME] tables"
+            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}{options}")
         origins = replace(origins, recipe=(name, recipes[name].keys()))
         for key in recipes[name].keys() - origins.sets.keys():  # a --set has the last word
             assign(tree, key, recipes[name][key])

@@ -21,10 +21,11 @@ from bench.config.cell import CellConfig, field_names, flatten, short_strategy
 from bench.config.errors import ConfigError
 from bench.config.expand import FEDERATED_ONLY, assign, expand, matches, unique
 from bench.config.grids import FOLDER, shipped_grids
-from bench.config.messages import Origins, allowed, explain
+from bench.config.messages import Origins, explain
 from bench.config.overrides import read_override
 from bench.config.plugin import read_plugin
 from bench.config.toml import NOT_TOML, check_values
+from bench.plugins import allowed
 from bench.store.fields import Section
 
 __all__ = ["FEDERATED_ONLY", "Grid", "find_grid", "load_grid", "parse_grid"]
@@ -61,7 +62,7 @@ class Grid:
 
 def _check_field(name: str) -> str:
     if name not in field_names():
-        raise ValueError(f"unknown field; {allowed(name, field_names())}")
+        raise ValueError(f"unknown field{allowed(name, field_names())}")
     return name
 
 
@@ -131,9 +132,8 @@ class GridFile(BaseModel):
     def _consistent(self) -> "GridFile":
         for key, given in self.fields.items():
             if key not in CellConfig.model_fields:
-                raise ValueError(
-                    f"{key}: unknown key; {allowed(key, [*CellConfig.model_fields, *GridFile.model_fields])}"
-                )
+                known = [*CellConfig.model_fields, *GridFile.model_fields]
+                raise ValueError(f"{key}: unknown key{allowed(key, known)}")
             if key not in field_names() and not isinstance(given, dict):
                 raise ValueError(f"{key}: got {given!r}; it must be a table [{key}] of fields")
         for name, recipe in self.recipes.items():
@@ -183,7 +183,7 @@ def find_grid(name_or_path: str) -> Path:
     known = shipped_grids()
     if name_or_path not in known:
         raise ConfigError(
-            f"--grid {name_or_path}: unknown grid; {allowed(name_or_path, known)}; or give the path of a .toml file"
+            f"--grid {name_or_path}: unknown grid{allowed(name_or_path, known)}, or the path of a .toml file"
         )
     return FOLDER / f"{name_or_path}.toml"
 
@@ -239,7 +239,7 @@ def _labels(file: GridFile, axes: Mapping[str, list[Any]], cells: Sequence[CellC
     found: dict[str, str] = {}
     for name, text in file.labels.items():
         if name not in names:
-            raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid; {allowed(name, names)}")
+            raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid{allowed(name, names)}")
         label = names[name]
         others = {other for other in names if names[other] != label} | {own[other] for other in own if other != label}
         if not text.strip(" -") or text in {*found.values(), *others}:

@@ -9,9 +9,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.config.errors import ConfigError
-from bench.config.messages import allowed, requirement
+from bench.config.messages import requirement
 from bench.config.toml import NOT_TOML, check_values, read_value, write_value
-from bench.plugins import Registry
+from bench.plugins import Registry, allowed
 from bench.store.fields import Section
 
 GREEK = {
@@ -86,8 +86,8 @@ def read_plugin(value: Any, where: str, registry: Registry[Any]) -> Plugin:
         )
     known = [item.name for item in dataclasses.fields(cls) if item.name not in stand_in]
     for key in params.keys() - set(known):
-        options = allowed(key, known) if known else "it has no hyper-parameters"
-        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}; {options}")
+        options = allowed(key, known) if known else "; it has no hyper-parameters"
+        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}{options}")
     try:
         made = TypeAdapter(cls).validate_python(params | stand_in)
     except ValidationError as error:

@@ -7,14 +7,16 @@ Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
+from bench.plugins import allowed
 from bench.report.figures import FORMATS, NAMES, USUAL_FORMATS
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FORMAT,FORMAT",
         help=f"of the figures: {', '.join(FORMATS)} (pdf,png)",
     )
-    p.add_argument("--style", type=Path, metavar="FILE", help="a matplotlib style sheet for the figures")
+    p.add_argument("--style", type=style_file, metavar="FILE", help="a matplotlib style sheet for the figures")
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
@@ -121,23 +123,31 @@ def metric_keys(text: str) -> tuple[str, ...]:
 
 
 def figure_names(text: str) -> tuple[str, ...]:
-    """For argparse, names of figures, or none of them."""
-    return () if text.strip() == "none" else several("figure", NAMES)(text)
+    """For argparse, names of figures, or "none" alone for no figure."""
+    names = several("figure", ("none", *NAMES))(text)
+    if "none" in names and len(names) > 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; none stands alone, for no figure: take it or the others out")
+    return () if names == ("none",) else names
 
 
-def several(what: str, allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """For argparse, a list of names that are allowed."""
+def several(what: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """For argparse, a list of known names; repetitions are dropped."""
 
     def names(text: str) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-        for name in found:
-            if name not in allowed:
-                raise argparse.ArgumentTypeError(
-                    f"no {what} {name!r}{command.near(name, allowed)}; allowed: {', '.join(allowed)}"
-                )
-        return found
+        given = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+        for name in given:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"no {what} {name!r}{allowed(name, known)}")
+        return given
 
     return names
+
+
+def style_file(text: str) -> Path:
+    """For argparse, the path of a file."""
+    if not os.path.exists(text):  # a name too long to be a path is no file, either
+        raise argparse.ArgumentTypeError(f"{text}: there is no such file")
+    return Path(text)
 
 
 def find_grid(name_or_path: str) -> "Grid | None":
@@ -157,12 +167,12 @@ def find_root(results: Path, name: str, grid: str) -> Path:
         ConfigError: if no grid of that name was run into the folder.
     """
     try:
-        there = sorted(path.parent.name for path in results.glob("*/grid.json"))
+        grids = sorted(path.parent.name for path in results.glob("*/grid.json"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--results {results}: cannot be read: {error}") from error
-    if name not in there:
-        known = f"there are {', '.join(there)}" if there else "no grid has been run into it"
-        raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}; {known}")
+    if name not in grids:
+        options = allowed(name, grids) if grids else "; no grid has been run into it"
+        raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}{options}")
     return results / name
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from bench.command import near, print_whole
+from bench.command import print_whole
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
+from bench.plugins import allowed
 from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.every import draw_all
 from bench.report.figures.layout import read_style
@@ -116,7 +117,7 @@ def find_baseline(results: Results, name: str) -> str:
     known = baselines(results)
     by_title = {results.title(label): label for label in known}
     if name not in known and name not in by_title:
-        raise ConfigError(f"--baseline {name}: no cell is of it{near(name, known)}; there are {', '.join(known)}")
+        raise ConfigError(f"--baseline {name}: no cell is of it{allowed(name, known)}")
     return name if name in known else by_title[name]
 
 

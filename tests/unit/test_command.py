@@ -90,14 +90,14 @@ def test_a_mistake_in_an_option_is_named_with_its_command_and_the_nearest_option
     told = answers["run", "--grid", "smoke", "--n-jobs", "0"][2]
     assert told == "feddiff-bench run: error: argument --n-jobs: must be at least 1, got 0; --help lists the options\n"
     told = answers["nonesuch",][2]
-    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; there are run, report, compare, ")
+    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; allowed: run, report, compare, ")
 
 
 def test_misspelt_names_are_answered_with_the_nearest_ones(capsys):
     for arguments, hint in ((["verfy"], "verify"), (["run", "--grid", "smoke", "--njobs", "2"], "--n-jobs")):
         with pytest.raises(SystemExit):
             entry.main(arguments)
-        assert f"; did you mean {hint}?" in capsys.readouterr().err
+        assert f" (did you mean {hint!r}?)" in capsys.readouterr().err
 
 
 def test_what_cannot_be_printed_is_shown_as_escapes(capsys):
@@ -145,7 +145,7 @@ def test_a_strategy_in_the_working_folder_is_found(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert "module 'mine' has no 'Mien'; did you mean 'Mine'?" in done.stderr
+    assert "module 'mine' has no 'Mien' (did you mean 'Mine'?)" in done.stderr
     assert done.returncode == command.WRONG
 
 

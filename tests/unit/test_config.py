@@ -326,13 +326,14 @@ MISTAKES = [
     (["n_clients=0"], {}, ["n_clients: got 0"]),
     (["strategy=fedprx"], {}, ["--set strategy=fedprx: strategy: got 'fedprx'", "did you mean 'fedprox'?"]),
     (["strategy=fedprox(mu=-1.0)"], {}, ["mu must be a finite number >= 0, got -1.0"]),
-    (["strategy=fedprox(nu=1.0)"], {}, ["unknown hyper-parameter 'nu'; did you mean 'mu'?"]),
+    (["strategy=fedprox(nu=1.0)"], {}, ["unknown hyper-parameter 'nu' (did you mean 'mu'?); allowed: mu"]),
     (["strategy=fedavg(mu=1.0)"], {}, ["unknown hyper-parameter 'mu'; it has no hyper-parameters"]),
     (["strategy=fedprox(mu=x)"], {}, ["got 'fedprox(mu=x)'", "key=value"]),
     (['strategy=fedprox(mu="x")'], {}, ["fedprox(mu): got 'x'"]),
     (["strategy=3"], {}, ["strategy: got 3; write"]),
-    (["training.round=3"], {}, ["unknown field 'training.round'; did you mean 'training.rounds'?"]),
-    (["rounds=3"], {}, ["unknown field 'rounds'; did you mean 'training.rounds'?"]),
+    (["training.round=3"], {}, ["unknown field 'training.round' (did you mean 'training.rounds'?); allowed: "]),
+    (["rounds=3"], {}, ["unknown field 'rounds' (did you mean 'training.rounds'?)"]),
+    (["lr=3"], {}, ["unknown field 'lr' (did you mean 'client.lr' or 'latent.lr'?)"]),
     (["beta"], {}, ["write --set FIELD=VALUE"]),
     (["beta="], {}, ["write --set FIELD=VALUE"]),
     (["training.rounds=,"], {}, ["--set training.rounds=,: a value is missing beside a comma"]),
@@ -371,8 +372,8 @@ MISTAKES = [
     ((), {"latent": {"mode": "central"}, "data": {"size": 18}}, ["data.size=18 must be divisible by 4"]),
     ((), {"latent": {"mode": "central", "width": 12}}, ["latent.width must be a multiple of 16, got 12"]),
     ((), {"recipe": "fast"}, ["recipe: got 'fast'; the grid has no [recipes.NAME] tables"]),
-    ((), {"recipes": {"fast": {}}, "recipe": "fats"}, ["recipe: got 'fats'; did you mean 'fast'?"]),
-    ((), {"recipes": {"fast": {"sampler": {"step": 3}}}}, ["recipes.fast.sampler.step: unknown field; did you mean 'sampler.steps'?"]),
+    ((), {"recipes": {"fast": {}}, "recipe": "fats"}, ["recipe: got 'fats' (did you mean 'fast'?); allowed: fast"]),
+    ((), {"recipes": {"fast": {"sampler": {"step": 3}}}}, ["recipes.fast.sampler.step: unknown field (did you mean 'sampler.steps'?)"]),
     ((), {"recipes": {"fast": {"beta": 3}}}, ["beta: given both in recipes.fast and as axes.beta"]),
     ((), {"recipes": {"a b": {}}}, ["recipes: got the name 'a b'"]),
     ((), {"recipes": ["fast"]}, ["recipes: must be tables [recipes.NAME]"]),
@@ -383,8 +384,8 @@ MISTAKES = [
     ((), {"labels": {"fedavg": 3}}, ["my.toml: labels.fedavg: got 3; it must be a text"]),
     ((), {"labels": ["fedavg"]}, ['my.toml: labels: got ["fedavg"]; it must be a table']),
     ((), {"report": {"claims": "yes"}}, ['my.toml: report.claims: got "yes"; it must be a valid boolean']),
-    ((), {"report": {"claim": True}}, ["my.toml: report.claim: unknown key; did you mean 'claims'?"]),
-    ((), {"reports": {}}, ["my.toml: reports: unknown key; did you mean 'report'?"]),
+    ((), {"report": {"claim": True}}, ["my.toml: report.claim: unknown key (did you mean 'claims'?)"]),
+    ((), {"reports": {}}, ["my.toml: reports: unknown key (did you mean 'report'?)"]),
     ((), {"axes": {"strategy": ["fedavg"], "n_clients": [3, 3], "beta": [0.1]}}, ["my.toml: axes.n_clients: got 3 twice; take one out"]),
     (["beta=1,1.0"], {}, ["--set beta=1,1.0: beta: got 1.0 twice"]),
     (["strategy=fedprox,fedprox(mu=0.1)"], {}, ['strategy: got "fedprox(mu=0.1)" twice; take one out']),
@@ -421,7 +422,7 @@ def test_a_date_is_no_value(tmp_path):
 def test_unknown_grids_are_told_with_those_there_are(tmp_path):
     with pytest.raises(
         ConfigError,
-        match=r"--grid defalt: unknown grid; did you mean 'default'\? allowed: default, mnist, paper, recipes, smoke",
+        match=r"--grid defalt: unknown grid \(did you mean 'default'\?\); allowed: default, mnist, paper, recipes, smoke",
     ):
         find_grid("defalt")
     with pytest.raises(ConfigError, match="there is no such file"):

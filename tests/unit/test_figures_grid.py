@@ -827,7 +827,7 @@ def test_a_bad_style_sheet_is_one_message_and_nothing_is_written(tmp_path, capsy
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        (["--figures", "overveiw"], "no figure 'overveiw'; did you mean overview?"),
+        (["--figures", "overveiw"], "no figure 'overveiw' (did you mean 'overview'?)"),
         (["--figures", "costs,none"], "no figure 'none'"),
         (["--formats", "jpg"], "no format 'jpg'"),
     ],

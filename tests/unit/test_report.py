@@ -218,17 +218,19 @@ def test_differences_are_to_the_baseline_asked_for(store):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--grid", "other"], "holds no results of a grid other; there are fake"),
+        (["--grid", "other"], "holds no results of a grid other; allowed: fake"),
         (
             ["--grid", "fake", "--baseline", "fedsgd"],
-            "--baseline fedsgd: no cell is of it; did you mean fedavg?; there are centralized, fedavg",
+            "--baseline fedsgd: no cell is of it (did you mean 'fedavg'?); allowed: centralized, fedavg",
         ),
-        (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it; did you mean fedprox(mu=0.1)?; there are"),
-        (["--grid", "fake", "--metrics", "FID"], "no metric 'FID'; did you mean fid?"),
+        (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it (did you mean 'fedprox(mu=0.1)'?); allowed: "),
+        (["--grid", "fake", "--metrics", "FID"], "no metric 'FID' (did you mean 'fid'?); allowed: "),
         (["--grid", "fake\0"], "holds no results"),
-        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout'; did you mean heldout_loss?"),
+        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout' (did you mean 'heldout_loss'?)"),
         (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),
-        (["--grid", "fake", "--width", "page"], "invalid choice: 'page'"),
+        (["--grid", "fake", "--width", "page"], "argument --width: got 'page'; allowed: column, text"),
+        (["--grid", "fake", "--figures", "none,costs"], "argument --figures: got 'none,costs'; none stands alone"),
+        (["--grid", "fake", "--style", "nowhere"], "argument --style: nowhere: there is no such file"),
     ],
 )
 def test_a_mistake_is_one_message(store, capsys, arguments, told):
