@@ -3,7 +3,8 @@
 import argparse
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from bench import __version__
@@ -142,6 +143,23 @@ def terminal_text(text: str) -> "Text":
     from rich.text import Text
 
     return Text("".join(c if c.isprintable() else "?" for c in text))
+
+
+@contextmanager
+def working(text: str, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Say on standard error what the command does meanwhile; on a terminal with a spinner, which goes when it is done.
+
+    Yields a function that adds a word on how far it is, for terminals.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    if not console.is_terminal:
+        console.print(f"{text} ...", markup=False, highlight=False, soft_wrap=True)
+        yield lambda _: None
+        return
+    with console.status(terminal_text(f"{text} ...")) as status:
+        yield lambda detail: status.update(terminal_text(f"{text}: {detail} ..."))
 
 
 def print_whole(console: "Console", table: "Table") -> None:

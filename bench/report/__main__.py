@@ -20,8 +20,6 @@ from bench.plugins import allowed
 from bench.report.figures import FORMATS, NAMES, USUAL_FORMATS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.config.grid_file import Grid
 
 
@@ -41,41 +39,50 @@ def work(options: argparse.Namespace) -> int:
     root = find_root(options.results, grid.name if grid else options.grid, options.grid)
     from rich.console import Console
 
-    from bench.config.names import titles
-    from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
-
     console = Console(highlight=False)
-    wishes = Wishes(
-        baseline=options.baseline,
-        metrics=options.metrics,
-        width=options.width,
-        siunitx=options.siunitx,
-        claims=options.claims or bool(grid and grid.claims),
-        titles=titles(grid) if grid else {},
-        figures=options.figures,
-        formats=options.formats,
-        style=options.style,
-    )
-    with writing(root):
-        if options.cells:
-            draw_cells(root, console)
-        report = write_report(root, wishes)
+    with command.working("writing the report") as tell:
+        from bench.config.names import titles
+        from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
+
+        wishes = Wishes(
+            baseline=options.baseline,
+            metrics=options.metrics,
+            width=options.width,
+            siunitx=options.siunitx,
+            claims=options.claims or bool(grid and grid.claims),
+            titles=titles(grid) if grid else {},
+            figures=options.figures,
+            formats=options.formats,
+            style=options.style,
+        )
+        with writing(root):
+            report = write_report(root, wishes, tell)
+            drawn = draw_cells(root, tell) if options.cells else []
+    for line in drawn:
+        console.print(line, markup=False, soft_wrap=True)
     show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
     return command.DONE
 
 
-def draw_cells(root: Path, console: "Console") -> None:
-    """Draw the pictures of all finished cells again, from the files in their folders; say which are not."""
+def draw_cells(root: Path, tell: Callable[[str], None]) -> list[str]:
+    """Draw the pictures of all finished cells again, from the files in their folders.
+
+    Args:
+        tell: called with each cell that is drawn.
+    Returns:
+        A warning for each that is not, and how many are.
+    """
     from bench.pictures.of_a_cell import draw_again
     from bench.store.grid_folder import Store
 
     store = Store(root)
     finished = [folder for cell in store.planned() if (folder := store.cell(cell.cell_id)).state() == "done"]
-    reasons = {folder.path: why for folder in finished if (why := draw_again(folder)) is not None}
-    for path, why in reasons.items():
-        console.print(f"warning: {path}: {why}; its pictures are left as they are", markup=False, soft_wrap=True)
-    drawn = len(finished) - len(reasons)
-    console.print(f"pictures of {drawn} of {len(finished)} finished cells drawn again", markup=False, soft_wrap=True)
+    warnings = []
+    for folder in finished:
+        tell(f"pictures of cell {folder.cell_id}")
+        if (reason := draw_again(folder)) is not None:
+            warnings.append(f"warning: {folder.path}: {reason}; its pictures are left as they are")
+    return [*warnings, f"pictures of {len(finished) - len(warnings)} of {len(finished)} finished cells drawn again"]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ Only the results are read, so what is written can be deleted and made again.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from bench.command import print_whole
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
 from bench.plugins import allowed
-from bench.report.figures import USUAL_FORMATS
+from bench.report.figures import NAMES, USUAL_FORMATS
 from bench.report.figures.every import draw_all
 from bench.report.figures.layout import read_style
 from bench.report.page.write import write_page
@@ -84,9 +84,11 @@ class Wishes:
     style: Path | None = None
 
 
-def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
+def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], None] = lambda _: None) -> Report:
     """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
+    Args:
+        tell: called with each figure before it is drawn.
     Raises:
         ConfigError: if no cell uses the baseline, or the style sheet is none; nothing is written then.
         Damaged: if grid.json is.
@@ -101,11 +103,19 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
         files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
-            figures, captions, left_out = draw_all(results, root / FIGURES, wishes.figures, wishes.formats, style)
+            names = announced(NAMES if wishes.figures is None else wishes.figures, tell)
+            figures, captions, left_out = draw_all(results, root / FIGURES, names, wishes.formats, style)
             files += [*figures, write_page(made, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)
+
+
+def announced(figures: Iterable[str], tell: Callable[[str], None]) -> Iterator[str]:
+    """The names of figures, each told when it is taken."""
+    for name in figures:
+        tell(f"figure {name}")
+        yield name
 
 
 def find_baseline(results: Results, name: str) -> str:
@@ -136,7 +146,7 @@ def _forget_others(root: Path, made: Iterable[Path]) -> None:
 
 
 def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
-    """Print the summary, what the claims came to, and where everything lies."""
+    """Print the summary, the verdicts on claims, what differences are against, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
     for line in claim_lines(report.contents):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -144,6 +154,10 @@ def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
         warn(warning)
     for line in report.left_out:
         console.print(f"not drawn: {line}", style="dim", markup=False, soft_wrap=True)
+    if (baseline := report.contents.baseline) != CENTRALIZED:
+        title = report.contents.results.title(baseline)
+        line = f"{TABLES}/differences.* are against {title}; columns with Δ above are against centralized training"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(where(report), markup=False, soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cell.job import CellJob, How
-from bench.command import DONE, FAILED, INTERRUPTED, ODD, print_whole
+from bench.command import DONE, FAILED, INTERRUPTED, ODD, print_whole, working
 from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION
 from bench.config.names import cell_name
@@ -175,7 +175,9 @@ def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pi
         with writing(plan.store.root):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
             try:
-                show(write_report(plan.store.root, Wishes(pictures=pictures)), console, view.warn)
+                with working("writing the report", quiet=console.quiet) as tell:
+                    report = write_report(plan.store.root, Wishes(pictures=pictures), tell)
+                show(report, console, view.warn)
             except ODD as odd:
                 told = f"{type(odd).__name__}: {odd}"
                 view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")
