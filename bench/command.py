@@ -145,20 +145,25 @@ def terminal_text(text: str) -> "Text":
     return Text("".join(c if c.isprintable() else "?" for c in text))
 
 
+def console(**settings: Any) -> "Console":
+    """A console, with rich's settings, that prints every text as it is, in a line of any length."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True, **settings)
+
+
 @contextmanager
 def working(text: str, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Say on standard error what the command does meanwhile; on a terminal with a spinner, which goes when it is done.
 
     Yields a function that adds a word on how far it is, for terminals.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True, quiet=quiet)
-    if not console.is_terminal:
-        console.print(f"{text} ...", markup=False, highlight=False, soft_wrap=True)
+    errors = console(stderr=True, quiet=quiet)
+    if not errors.is_terminal:
+        errors.print(f"{text} ...")
         yield lambda _: None
         return
-    with console.status(terminal_text(f"{text} ...")) as status:
+    with errors.status(terminal_text(f"{text} ...")) as status:
         yield lambda detail: status.update(terminal_text(f"{text}: {detail} ..."))
 
 

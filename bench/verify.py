@@ -34,13 +34,11 @@ def work(options: argparse.Namespace) -> int:
 
     store = Store(options.results)
     chosen = choose(store, options.cell, options.cells, options.seed)
-    from rich.console import Console
-
     from bench.run.again import report, verify  # torch, seconds
 
-    console = Console(highlight=False)
+    console = command.console()
     how = "as named" if options.cell else f"drawn with --seed {options.seed}"
-    console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}", soft_wrap=True, markup=False)
+    console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}")
     return report([verify(store, cell, options.data_root, console) for cell in chosen], console)
 
 

@@ -37,9 +37,7 @@ def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
     grid = find_grid(options.grid)
     root = find_root(options.results, grid.name if grid else options.grid, options.grid)
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = command.console()
     with command.working("writing the report") as tell:
         from bench.config.names import titles
         from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
@@ -59,8 +57,8 @@ def work(options: argparse.Namespace) -> int:
             report = write_report(root, wishes, tell)
             drawn = draw_cells(root, tell) if options.cells else []
     for line in drawn:
-        console.print(line, markup=False, soft_wrap=True)
-    show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
+        console.print(line)
+    show(report, console, lambda text: console.print(f"warning: {text}"))
     return command.DONE
 
 

@@ -107,8 +107,8 @@ def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], No
             figures, captions, left_out = draw_all(results, root / FIGURES, names, wishes.formats, style)
             files += [*figures, write_page(made, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
-    told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(messages), *row_warnings(results)), made)
 
 
 def announced(figures: Iterable[str], tell: Callable[[str], None]) -> Iterator[str]:
@@ -149,16 +149,15 @@ def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
     """Print the summary, the verdicts on claims, what differences are against, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
     for line in claim_lines(report.contents):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line)
     for warning in report.warnings:
         warn(warning)
     for line in report.left_out:
-        console.print(f"not drawn: {line}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"not drawn: {line}", style="dim")
     if (baseline := report.contents.baseline) != CENTRALIZED:
         title = report.contents.results.title(baseline)
-        line = f"{TABLES}/differences.* are against {title}; columns with Δ above are against centralized training"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(where(report), markup=False, soft_wrap=True)
+        console.print(f"{TABLES}/differences.* are against {title}; columns with Δ are against centralized training")
+    console.print(where(report))
 
 
 def where(report: Report) -> str:

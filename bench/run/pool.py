@@ -32,7 +32,7 @@ def default_n_jobs(jobs: Sequence[CellJob]) -> int:
     """As many cells at once as there are GPUs, or cores for their threads."""
     if any(job.device == "cuda" for job in jobs):
         return torch.cuda.device_count()
-    return max(1, joblib.cpu_count() // max(job.config.threads for job in jobs))
+    return max(1, joblib.cpu_count() // max((job.config.threads for job in jobs), default=1))
 
 
 def run(
@@ -92,8 +92,8 @@ def _elsewhere(jobs: Sequence[CellJob]) -> str:
     """What is waited for."""
     owners = {owner for job in jobs if (owner := locks.owner(_folder(job).path)) is not None}
     far = sorted({f"{owner.host}, process {owner.pid}" for owner in owners if not owner.here})
-    told = f"{len(jobs)} cells are at work in another run; they are waited for"
-    return f"{told}. Of other hosts: {'; '.join(far)}. If these are gone, --break-locks takes over" if far else told
+    remedy = f". Of other hosts: {'; '.join(far)}. If these are gone, --break-locks takes over" if far else ""
+    return f"{len(jobs)} cells are at work in another run; they are waited for{remedy}"
 
 
 def _folder(job: CellJob) -> CellFolder:
