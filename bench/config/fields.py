@@ -99,9 +99,9 @@ def plugin_rows(room: Any) -> Iterator[Row]:
             continue
         one_a_file = cls.__module__.startswith(f"{room.__name__}.")  # whose first line says it in words
         yield name, "", "", first_sentence(inspect.getdoc(sys.modules[cls.__module__] if one_a_file else cls))
-        for key, *row in schema_rows(cls):
+        for key, kind, default, sentence in schema_rows(cls):
             if not (key == "beta" and takes_beta(cls)):  # that is a field of the cell
-                yield (f"  {key}", *row)
+                yield f"  {key}", kind, default, sentence
 
 
 # ------------------------------------------------------------------------------------------------- from docstrings

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 import strategies
 from bench.config.cell import CellConfig, field_names, flatten, short_strategy
@@ -66,18 +66,6 @@ def _check_field(name: str) -> str:
     return name
 
 
-def _tables(kind: type, what: str, least: int = 0) -> BeforeValidator:
-    """A dict or list of tables, with at least that many keys each."""
-
-    def check(given: Any) -> Any:
-        tables = given.values() if isinstance(given, dict) else given
-        if not isinstance(given, kind) or not all(isinstance(t, dict) and len(t) >= least for t in tables):
-            raise ValueError(f"must be tables {what}")
-        return given
-
-    return BeforeValidator(check)
-
-
 def _check_name(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise ValueError(
@@ -89,18 +77,12 @@ def _check_name(name: Any) -> str:
     return name
 
 
-def _check_axis(values: Any) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"got {values!r}; an axis must be a list of at least one value")
-    return values
-
-
 def _flat(table: Any) -> Any:
     return dict(flatten(table)) if isinstance(table, dict) else table
 
 
 FieldName = Annotated[str, AfterValidator(_check_field)]
-Axis = Annotated[list[Any], BeforeValidator(_check_axis)]
+Axis = Annotated[list[Any], Field(min_length=1)]
 Fields = Annotated[dict[FieldName, Any], BeforeValidator(_flat)]
 
 
@@ -118,8 +100,8 @@ class GridFile(BaseModel):
     name: Annotated[str, BeforeValidator(_check_name)]
     description: str = ""
     axes: Annotated[dict[FieldName, Axis], BeforeValidator(_flat)] = {}
-    recipes: Annotated[dict[str, Fields], _tables(dict, "[recipes.NAME] of fields")] = {}
-    exclude: Annotated[list[Fields], _tables(list, "[[exclude]] with at least one field each", least=1)] = []
+    recipes: dict[str, Fields] = {}
+    exclude: list[Fields] = []
     labels: Annotated[dict[str, str], BeforeValidator(_flat)] = {}
     report: Report = Report()
 
@@ -218,7 +200,7 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
             raise ConfigError(f"{source}: exclude: no cell has {shown}; take the rule out, or mend its values")
     kept = [cell for cell in cells if not any(matches(cell, rule) for rule in file.exclude)]
     if not kept:
-        raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
+        raise ConfigError(origins.across(f"exclude: no cell is left of {len(cells)}"))
     labels = _labels(file, axes, kept, f"{source}: labels")
     return Grid(file.name, file.description, axes, unique(kept, origins), labels, file.report.claims)
 
@@ -236,13 +218,13 @@ def _labels(file: GridFile, axes: Mapping[str, list[Any]], cells: Sequence[CellC
     names = {text: short_strategy(plugin).label for text, plugin in plugins.items()}
     own = {cell.strategy_label: cell.strategy_title for cell in cells}
     names |= {name: name for name in (*names.values(), *own, *AXIS_ORDER, *file.axes, *axes, *file.recipes)}
-    found: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for name, text in file.labels.items():
         if name not in names:
             raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid{allowed(name, names)}")
         label = names[name]
         others = {other for other in names if names[other] != label} | {own[other] for other in own if other != label}
-        if not text.strip(" -") or text in {*found.values(), *others}:
+        if not text.strip(" -") or text in {*shown.values(), *others}:
             raise ConfigError(f"{where}: {name}: got {text!r}; it must be a text that nothing else is called by")
-        found[label] = text
-    return found
+        shown[label] = text
+    return shown

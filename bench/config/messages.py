@@ -10,7 +10,13 @@ from pydantic_core import ErrorDetails
 
 from bench.plugins import allowed, hint
 
-_NOUNS = {"dict_type": "a table", "model_type": "a table", "list_type": "a list", "string_type": "a text"}
+_NOUNS = {
+    "dict_type": "a table",
+    "model_type": "a table",
+    "list_type": "a list",
+    "too_short": "a list of at least one value",
+    "string_type": "a text",
+}
 
 
 @dataclass(frozen=True)

@@ -24,25 +24,15 @@ NO_TITLES: Mapping[str, str] = MappingProxyType({})
 
 def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
     """What tells the cell from the grid's others."""
-    named: dict[str, Any] = {
-        "strategy": cell.strategy_label,
-        "n_clients": cell.n_clients,
-        "beta": cell.beta,
-        "seed": cell.seed,
-    }
-    for axis in grid.extra_axes:
-        value = field(cell, axis)
-        named[axis] = (
-            _partition_label(value) if axis == "partition" else list(value) if isinstance(value, tuple) else value
-        )
-    return named
+    values = {"strategy": cell.strategy_label, "n_clients": cell.n_clients, "beta": cell.beta, "seed": cell.seed}
+    return values | {axis: _label(field(cell, axis)) for axis in grid.extra_axes}
 
 
-def _partition_label(partition: Plugin | None) -> str | None:
-    """Its name and what differs from its defaults; None for centralized training."""
-    if partition is None:
-        return None
-    return partition.short(partitions.load(partition.name)).label
+def _label(value: Any) -> Any:
+    """A value as JSON has it; a partition by its name and what differs from its defaults."""
+    if isinstance(value, Plugin):
+        return value.short(partitions.load(value.name)).label
+    return list(value) if isinstance(value, tuple) else value
 
 
 def hashable(value: Any) -> Any:
@@ -72,23 +62,17 @@ def value_text(value: Any) -> str:
 
     All digits that a number was given with, so that other values have other texts.
     """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
+    if isinstance(value, np.bool_ | np.integer):
+        value = value.item()
+    if isinstance(value, list | bool):
         return json.dumps(value)
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, int | np.integer):
-        return str(value)
-    if value is None or type(value).__name__ == "NAType":  # pandas', which is not imported for it
+    missing = value is None or type(value).__name__ == "NAType"  # pandas', which is not imported for it
+    if missing or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if not isinstance(value, float):
         return str(value)
-    if math.isnan(value):
-        return MISSING
-    if value.is_integer():
-        return str(int(value))
-    return f"{value:g}" if float(f"{value:g}") == value else str(value)
+    short = str(int(value)) if value.is_integer() else f"{value:g}"
+    return short if float(short) == value else str(value)
 
 
 def exact_text(value: Any) -> str:

@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         type=metric_keys,
         default=(),
         metavar="KEY,KEY",
-        help="columns of the tables, e.g. fid,heldout_loss",
+        help="columns of tables, e.g. fid,heldout_loss",
     )
     p.add_argument(
         "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"
@@ -107,11 +107,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--formats",
-        type=several("format", FORMATS),
-        default=USUAL_FORMATS,
-        metavar="FORMAT,FORMAT",
+        type=several("format", FORMATS), default=USUAL_FORMATS, metavar="FORMAT,FORMAT",
         help=f"of the figures: {', '.join(FORMATS)} (pdf,png)",
-    )
+    )  # fmt: skip
     p.add_argument("--style", type=style_file, metavar="FILE", help="a matplotlib style sheet for the figures")
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
