@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser(module: str) -> Parser:
     """The parser of the command of ``python -m module``."""
-    name, about = next((name, found.about) for name, found in COMMANDS.items() if found.module == module)
+    name, about = next((name, each.about) for name, each in COMMANDS.items() if each.module == module)
     return Parser(f"feddiff-bench {name}", description=about, epilog=f"The same as python -m {module}.")
 
 

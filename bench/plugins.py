@@ -70,15 +70,15 @@ class Registry(Generic[T]):
         raise UnknownPlugin(f'no {self.kind} {name!r}{options}, or your own as "package.module:Class"')
 
     def _plugins(self) -> dict[str, EntryPoint]:
-        found = entry_points(group=self._group)
-        return {plugin.name: plugin for plugin in found if plugin.name not in self._shipped}
+        offered = entry_points(group=self._group)
+        return {plugin.name: plugin for plugin in offered if plugin.name not in self._shipped}
 
     def _load_plugin(self, plugin: EntryPoint) -> type[T]:
         try:
-            found = plugin.load()
+            thing = plugin.load()
         except (ImportError, AttributeError) as error:
             raise UnknownPlugin(f"plugin {plugin.name!r} ({plugin.value}) does not load: {error}") from error
-        return self._checked(plugin.value, found)
+        return self._checked(plugin.value, thing)
 
     def _load_path(self, path: str) -> type[T]:
         module_name, _, class_name = path.partition(":")
@@ -96,9 +96,9 @@ class Registry(Generic[T]):
             )
         return self._checked(path, vars(module)[class_name])
 
-    def _checked(self, path: str, found: object) -> type[T]:
-        if isinstance(found, type) and issubclass(found, self._base) and not isabstract(found):
-            return found
+    def _checked(self, path: str, thing: object) -> type[T]:
+        if isinstance(thing, type) and issubclass(thing, self._base) and not isabstract(thing):
+            return thing
         base = f"{self._base.__module__}.{self._base.__name__}"
         raise UnknownPlugin(f"{path!r} is not a subclass of {base} with all its methods")
 

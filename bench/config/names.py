@@ -101,20 +101,19 @@ def cell_name(
 ) -> str:
     """A cell from its labels: ``fedavg n=5 beta=0.1 seed=0``, or in the page ``fedavg, n 5, beta 0.1, seed 0``."""
     equals, comma = {"short": ("=", " "), "page": (" ", ", ")}[style]
-    names = {"n_clients": "n"} | dict(titles)
-    values = [
-        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
-        for axis, value in labels.items()
-        if axis != "strategy" and value is not None
-    ]
+    values = _values(labels, ("strategy",), {"n_clients": "n"}, equals, titles)
     return comma.join([axis_value(labels["strategy"], titles), *values])
 
 
 def split_name(labels: Mapping[str, Any], titles: Mapping[str, str] = NO_TITLES) -> str:
     """The labels but for strategy and seed, ``n = 5, β = 0.1``, with spaces at which no line is broken."""
-    names, equals = SYMBOLS | dict(titles), "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
-    return ", ".join(
-        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
-        for axis, value in labels.items()
-        if axis not in ("strategy", "seed") and value is not None
-    )
+    return ", ".join(_values(labels, ("strategy", "seed"), SYMBOLS, "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", titles))
+
+
+def _values(
+    labels: Mapping[str, Any], without: Iterable[str], names: Mapping[str, str], equals: str, titles: Mapping[str, str]
+) -> list[str]:
+    """Names of the axes with the cell's values, where it has any."""
+    names = dict(names) | dict(titles)
+    values = {axis: value for axis, value in labels.items() if axis not in without and value is not None}
+    return [f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}" for axis, value in values.items()]

@@ -89,10 +89,10 @@ def read_plugin(value: Any, where: str, registry: Registry[Any]) -> Plugin:
         options = allowed(key, known) if known else "; it has no hyper-parameters"
         raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}{options}")
     try:
-        made = TypeAdapter(cls).validate_python(params | stand_in)
+        instance = TypeAdapter(cls).validate_python(params | stand_in)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item, where, name) for item in error.errors())) from error
-    return Plugin(name=name, params={key: v for key, v in dataclasses.asdict(made).items() if key not in stand_in})
+    return Plugin(name=name, params={key: v for key, v in dataclasses.asdict(instance).items() if key not in stand_in})
 
 
 def plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:

@@ -51,7 +51,7 @@ class Report:
 
 
 def writing(root: Path) -> FileLock:
-    """Held while what is made of all cells is written: two processes take turns."""
+    """A lock to hold while grid.json or the report is written: two processes take turns."""
     return FileLock(root / ".tables")
 
 
@@ -99,20 +99,20 @@ def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], No
         results = Results.read(root, wishes.titles)
         baseline = find_baseline(results, wishes.baseline)
         style = read_style(wishes.style) if wishes.style else {}
-        made = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
-        files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
+        tables = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
+        files = write_tables(tables, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
             names = announced(NAMES if wishes.figures is None else wishes.figures, tell)
             figures, captions, left_out = draw_all(results, root / FIGURES, names, wishes.formats, style)
-            files += [*figures, write_page(made, root / PAGE, root / TABLES, root / FIGURES, captions)]
+            files += [*figures, write_page(tables, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(messages), *row_warnings(results)), made)
+    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(messages), *row_warnings(results)), tables)
 
 
 def announced(figures: Iterable[str], tell: Callable[[str], None]) -> Iterator[str]:
-    """The names of figures, each told when it is taken."""
+    """The names of figures, of which each is said when it is taken."""
     for name in figures:
         tell(f"figure {name}")
         yield name
@@ -124,16 +124,16 @@ def find_baseline(results: Results, name: str) -> str:
     Raises:
         ConfigError: if no cell uses it, naming the nearest that one does.
     """
-    known = baselines(results)
-    by_title = {results.title(label): label for label in known}
-    if name not in known and name not in by_title:
-        raise ConfigError(f"--baseline {name}: no cell is of it{allowed(name, known)}")
-    return name if name in known else by_title[name]
+    labels = baselines(results)
+    by_name = {results.title(label): label for label in labels} | {label: label for label in labels}
+    if name not in by_name:
+        raise ConfigError(f"--baseline {name}: no cell is of it{allowed(name, labels)}")
+    return by_name[name]
 
 
-def _forget_others(root: Path, made: Iterable[Path]) -> None:
+def _forget_others(root: Path, files: Iterable[Path]) -> None:
     """Remove files of the last report that this one does not write: what they show may not be so any more."""
-    names = [str(path.relative_to(root)) for path in made]
+    names = [str(path.relative_to(root)) for path in files]
     try:
         record = read_json(root / WRITTEN)
         last = record["files"] if record else []
