@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
+    if options.style is not None and not os.path.exists(options.style):  # False for a name that is too long, too
+        raise ConfigError(f"--style {options.style}: there is no such file")
     grid = find_grid(options.grid)
     root = find_root(options.results, grid.name if grid else options.grid, options.grid)
     console = command.console()
@@ -106,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
         type=several("format", FORMATS), default=USUAL_FORMATS, metavar="FORMAT,FORMAT",
         help=f"of the figures: {', '.join(FORMATS)} (pdf,png)",
     )  # fmt: skip
-    p.add_argument("--style", type=style_file, metavar="FILE", help="a matplotlib style sheet for the figures")
+    p.add_argument("--style", type=Path, metavar="FILE", help="a matplotlib style sheet for the figures")
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
     p.add_argument("--siunitx", action="store_true", help="LaTeX tables with columns of the package siunitx")
@@ -140,13 +142,6 @@ def several(what: str, known: Collection[str]) -> Callable[[str], tuple[str, ...
         return given
 
     return names
-
-
-def style_file(text: str) -> Path:
-    """For argparse, the path of a file."""
-    if not os.path.exists(text):  # a name too long to be a path is no file, either
-        raise argparse.ArgumentTypeError(f"{text}: there is no such file")
-    return Path(text)
 
 
 def find_grid(name_or_path: str) -> "Grid | None":

@@ -230,7 +230,7 @@ def test_differences_are_to_the_baseline_asked_for(store):
         (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),
         (["--grid", "fake", "--width", "page"], "argument --width: got 'page'; allowed: column, text"),
         (["--grid", "fake", "--figures", "none,costs"], "argument --figures: got 'none,costs'; none stands alone"),
-        (["--grid", "fake", "--style", "nowhere"], "argument --style: nowhere: there is no such file"),
+        (["--grid", "fake", "--style", "nowhere"], "error: --style nowhere: there is no such file"),
     ],
 )
 def test_a_mistake_is_one_message(store, capsys, arguments, told):
