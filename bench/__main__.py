@@ -11,32 +11,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import command
-from bench.command import COMMANDS, near
+from bench.command import COMMANDS
+from bench.plugins import allowed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0].startswith("-") and any(text.partition("=")[0] == "--grid" for text in given):
-        given = ["run", *given]  # as the script took its options before it had commands
-    if given and given[0] in COMMANDS:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0].startswith("-") and any(word.partition("=")[0] == "--grid" for word in words):
+        words = ["run", *words]  # as the script took its options before it had commands
+    if words and words[0] in COMMANDS:
         search_working_folder()
-        return run_module(COMMANDS[given[0]].module, given[1:])
+        return run_module(COMMANDS[words[0]].module, words[1:])
     p = parser()
-    if given and not given[0].startswith("-"):
-        p.error(f"no command {given[0]!r}{near(given[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
-    options = p.parse_args(given)
+    if words and not words[0].startswith("-"):
+        p.error(f"no command {words[0]!r}{allowed(words[0], COMMANDS)}")
+    if words[:1] == ["--version"] and words[1:]:
+        p.error(f"--version stands alone; got {' '.join(words[1:])!r} after it")
+    options = p.parse_args(words)
     if options.fields is None:
-        p.error(f"a command is missing; there are {', '.join(COMMANDS)}")
+        p.error(f"a command is missing; allowed: {', '.join(COMMANDS)}")
     return command.run(lambda: list_fields(options.fields))
 
 
 def run_module(module: str, arguments: Sequence[str]) -> int:
     """Run the command of ``python -m module``; returns its exit code."""
-    found = importlib.import_module(module)
-    if hasattr(found, "__path__"):  # a package
-        found = importlib.import_module(f"{module}.__main__")
-    return int(found.main(arguments))
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "__path__"):  # a package
+        loaded = importlib.import_module(f"{module}.__main__")
+    return int(loaded.main(arguments))
 
 
 def search_working_folder() -> None:
@@ -68,9 +71,11 @@ def parser() -> command.Parser:
 
 def list_fields(section: str) -> int:
     """Print the tables of a section, or of all sections of a cell for ""; returns the exit code."""
-    from bench import fields  # strategies and partitions
+    from bench.config.fields import show  # strategies and partitions
+    from bench.report.metrics import METRICS
 
-    fields.show(section)
+    way = {-1: "lower", 1: "higher", 0: ""}
+    show(section, [(metric.key, metric.name, way[metric.better], metric.about) for metric in METRICS.values()])
     return command.DONE
 
 

@@ -1,14 +1,15 @@
 """What the commands share: their names, exit codes, one frame around their work, argparse types, wide tables."""
 
 import argparse
-import difflib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from bench import __version__
 from bench.config.errors import ConfigError
+from bench.plugins import allowed, hint
 from bench.store.files import Damaged
 
 if TYPE_CHECKING:
@@ -53,23 +54,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message with a hint, and exit with code 2."""
-        known = self._option_string_actions
-        misspelt = [near(word.partition("=")[0], known) for word in message.split() if word.startswith("--")]
-        hint = "".join(misspelt) if message.startswith("unrecognized arguments") else ""
-        self.exit(WRONG, f"{self.prog}: error: {ConfigError(message)}{hint}; --help lists the options\n")
+        if message.startswith("unrecognized arguments"):
+            options = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            message += "".join(hint(option, self._option_string_actions) for option in options)
+        self.exit(WRONG, f"{self.prog}: error: {ConfigError(message)}; --help lists the options\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's, with the message of every wrong name."""
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"got {value!r}{allowed(str(value), action.choices)}")
 
 
 def parser(module: str) -> Parser:
     """The parser of the command of ``python -m module``."""
-    name, about = next((name, found.about) for name, found in COMMANDS.items() if found.module == module)
+    name, about = next((name, each.about) for name, each in COMMANDS.items() if each.module == module)
     return Parser(f"feddiff-bench {name}", description=about, epilog=f"The same as python -m {module}.")
-
-
-def near(given: str, names: Iterable[str]) -> str:
-    """A hint at the name that is nearest to what was given, for the end of a message; empty where none is near."""
-    known = list(names)
-    close = difflib.get_close_matches(given, known, n=1) or difflib.get_close_matches(given.lower(), known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def run(
@@ -144,6 +143,28 @@ def terminal_text(text: str) -> "Text":
     from rich.text import Text
 
     return Text("".join(c if c.isprintable() else "?" for c in text))
+
+
+def console(**settings: Any) -> "Console":
+    """A console, with rich's settings, that prints every text as it is, in a line of any length."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True, **settings)
+
+
+@contextmanager
+def working(text: str, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Say on standard error what the command does meanwhile; on a terminal with a spinner, which goes when it is done.
+
+    Yields a function that adds a word on how far it is, for terminals.
+    """
+    errors = console(stderr=True, quiet=quiet)
+    if not errors.is_terminal:
+        errors.print(f"{text} ...")
+        yield lambda _: None
+        return
+    with errors.status(terminal_text(f"{text} ...")) as status:
+        yield lambda detail: status.update(terminal_text(f"{text}: {detail} ..."))
 
 
 def print_whole(console: "Console", table: "Table") -> None:

@@ -81,12 +81,9 @@ def parser() -> argparse.ArgumentParser:
         "--grid", required=True, metavar="NAME", help=f"a shipped grid ({', '.join(shipped_grids())}) or a TOML file"
     )
     p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
+        "--set", action="append", default=[], metavar="FIELD=VALUE",
         help="override a field (training.rounds=3) or an axis (beta=0.1,1); may be repeated",
-    )
+    )  # fmt: skip
     p.add_argument("--plan", action="store_true", help="print the cells, their state and estimated time; run nothing")
     p.add_argument("--retry-failed", action="store_true", help="run failed cells again, too, from their checkpoints")
     p.add_argument("--sync-only", action="store_true", help="bring MLflow up to date with the results; run nothing")

@@ -47,7 +47,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str, group: str, base: type[T], shipped: Mapping[str, type[T]]) -> None:
-        self._kind, self._group, self._base, self._shipped = kind, group, base, dict(shipped)
+        self.kind, self._group, self._base, self._shipped = kind, group, base, dict(shipped)
 
     def names(self) -> list[str]:
         """Every name, shipped ones first; plugins are not imported."""
@@ -66,21 +66,19 @@ class Registry(Generic[T]):
             return self._load_plugin(plugins[name])
         if ":" in name:
             return self._load_path(name)
-        raise UnknownPlugin(
-            f"no {self._kind} {name!r}{hint(name, self.names())}; allowed: {', '.join(self.names())}, "
-            'or your own as "package.module:Class"'
-        )
+        options = allowed(name, self.names())
+        raise UnknownPlugin(f'no {self.kind} {name!r}{options}, or your own as "package.module:Class"')
 
     def _plugins(self) -> dict[str, EntryPoint]:
-        found = entry_points(group=self._group)
-        return {plugin.name: plugin for plugin in found if plugin.name not in self._shipped}
+        offered = entry_points(group=self._group)
+        return {plugin.name: plugin for plugin in offered if plugin.name not in self._shipped}
 
     def _load_plugin(self, plugin: EntryPoint) -> type[T]:
         try:
-            found = plugin.load()
+            thing = plugin.load()
         except (ImportError, AttributeError) as error:
             raise UnknownPlugin(f"plugin {plugin.name!r} ({plugin.value}) does not load: {error}") from error
-        return self._checked(plugin.value, found)
+        return self._checked(plugin.value, thing)
 
     def _load_path(self, path: str) -> type[T]:
         module_name, _, class_name = path.partition(":")
@@ -93,23 +91,34 @@ class Registry(Generic[T]):
                 raise UnknownPlugin(f"{path!r}: no module {error.name!r} on the import path") from error
             raise UnknownPlugin(f"{path!r}: importing it failed: {type(error).__name__}: {error}") from error
         if class_name not in vars(module):
-            near = hint(class_name, vars(module))
-            raise UnknownPlugin(f"{path!r}: module {module_name!r} has no {class_name!r}{near}")
+            raise UnknownPlugin(
+                f"{path!r}: module {module_name!r} has no {class_name!r}{hint(class_name, vars(module))}"
+            )
         return self._checked(path, vars(module)[class_name])
 
-    def _checked(self, path: str, found: object) -> type[T]:
-        if isinstance(found, type) and issubclass(found, self._base) and not isabstract(found):
-            return found
+    def _checked(self, path: str, thing: object) -> type[T]:
+        if isinstance(thing, type) and issubclass(thing, self._base) and not isabstract(thing):
+            return thing
         base = f"{self._base.__module__}.{self._base.__name__}"
         raise UnknownPlugin(f"{path!r} is not a subclass of {base} with all its methods")
 
 
-def nearest(given: str, names: Iterable[str]) -> str | None:
-    """The name that is nearest to what was given; None where none is near."""
-    return next(iter(difflib.get_close_matches(given, list(names), n=1, cutoff=0.5)), None)
+# ------------------------------------------------------------------------------------------------- names in messages
 
 
-def hint(name: str, names: Iterable[str]) -> str:
-    """The nearest name, for the end of a message; "" where none is near."""
-    close = nearest(name, names)
-    return f"; did you mean {close!r}?" if close else ""
+def hint(name: str, names: Iterable[str], meant: Iterable[str] = ()) -> str:
+    """The names that a wrong one may stand for, as `` (did you mean 'client.lr' or 'latent.lr'?)``; "" for none.
+
+    Those that are `meant` for certain, those of which it is the last part, else the nearest one.
+    """
+    known = list(names)
+    close = list(meant) or [each for each in known if each.endswith(f".{name}")]
+    for spelling in (name, name.lower()):
+        close = close or difflib.get_close_matches(spelling, known, n=1, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
+def allowed(name: str, names: Iterable[str], meant: Iterable[str] = ()) -> str:
+    """The end of a message on a wrong name: the `hint`, and all names that are right."""
+    known = list(names)
+    return f"{hint(name, known, meant)}; allowed: {', '.join(known)}"

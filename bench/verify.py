@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench import command
 from bench.command import whole
 from bench.config.errors import ConfigError
+from bench.plugins import allowed
 from bench.store.files import Damaged
 
 if TYPE_CHECKING:
@@ -33,13 +34,11 @@ def work(options: argparse.Namespace) -> int:
 
     store = Store(options.results)
     chosen = choose(store, options.cell, options.cells, options.seed)
-    from rich.console import Console
-
     from bench.run.again import report, verify  # torch, seconds
 
-    console = Console(highlight=False)
+    console = command.console()
     how = "as named" if options.cell else f"drawn with --seed {options.seed}"
-    console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}", soft_wrap=True, markup=False)
+    console.print(f"{store.root}: {len(chosen)} finished cell(s) to run again, {how}")
     return report([verify(store, cell, options.data_root, console) for cell in chosen], console)
 
 
@@ -69,9 +68,9 @@ def choose(store: "Store", named: Sequence[str], count: int, seed: int) -> "list
     }
     if not finished:
         raise ConfigError(f"{store.root}: none of the grid's cells is finished, so there is nothing to compare with")
-    unknown = [name for name in named if name not in finished]
-    if unknown:
-        raise ConfigError(f"--cell {unknown[0]}: no finished cell of {store.root}; there are {', '.join(finished)}")
+    for name in named:
+        if name not in finished:
+            raise ConfigError(f"--cell {name}: no finished cell of {store.root}{allowed(name, finished)}")
     drawn = named or random.Random(seed).sample(sorted(finished), min(count, len(finished)))
     return [cell for name, cell in finished.items() if name in drawn]
 

@@ -77,9 +77,9 @@ def _kinds_of(name: str) -> list[str]:
     if any(name in names for names in known.values()):
         return [kind for kind, names in known.items() if name in names]
     if ":" not in name:
-        near = hint(name, itertools.chain(*known.values()))
         listed = "; ".join(f"{PLURAL[kind]}: {', '.join(names)}" for kind, names in known.items())
-        raise ConfigError(f'no strategy or partition {name!r}{near} {listed}; or your own as "package.module:Class"')
+        near = hint(name, itertools.chain(*known.values()))
+        raise ConfigError(f'no strategy or partition {name!r}{near}; {listed}; or your own as "package.module:Class"')
     wrong = {}
     for kind, registry in REGISTRIES.items():
         try:

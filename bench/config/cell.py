@@ -240,8 +240,8 @@ def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
             "sees the class has learned nothing without it"
         )
     if e.nll and cell.is_latent:
-        told = 'needs diffusion of the images themselves; use latent.mode="off", or leave latent cells out'
-        yield f"evaluation.nll={e.nll} {told}"
+        remedy = 'use latent.mode="off", or leave latent cells out'
+        yield f"evaluation.nll={e.nll} needs diffusion of the images themselves; {remedy}"
     if e.nll > cell.data.heldout:
         yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
     if e.nll_steps is not None and e.nll_steps > T:

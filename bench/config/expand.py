@@ -14,9 +14,9 @@ import strategies
 from bench.config.cell import CellConfig, field
 from bench.config.errors import ConfigError
 from bench.config.ids import digest, identity
-from bench.config.messages import Origins, allowed, explain
+from bench.config.messages import Origins, explain
 from bench.config.plugin import Plugin, read_plugin
-from bench.plugins import Registry
+from bench.plugins import Registry, allowed
 from strategies.base import Strategy
 
 # What centralized training fixes: it has no clients, and one party keeps its optimizer.
@@ -48,7 +48,7 @@ def expand(base: Fields, axes: Mapping[str, list[Any]], recipes: Recipes, origin
     """
     if (count := math.prod(map(len, axes.values()))) > MOST_CELLS:
         product = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items() if len(values) > 1)
-        raise ConfigError(f"{origins.source}: axes: {product} make {count:,} cells; at most {MOST_CELLS:,} are allowed")
+        raise ConfigError(origins.across(f"axes: {product} make {count:,} cells; at most {MOST_CELLS:,} are allowed"))
     for axis, values in axes.items():
         _check_distinct(axis, values, origins.of(axis))
     for point in itertools.product(*axes.values()):
@@ -57,9 +57,9 @@ def expand(base: Fields, axes: Mapping[str, list[Any]], recipes: Recipes, origin
 
 
 def _check_distinct(axis: str, values: Sequence[Any], where: str) -> None:
-    known = [read_plugin(v, where, _REGISTRIES[axis]) for v in values] if axis in _REGISTRIES else values
-    for i, value in enumerate(known):
-        if value in known[:i]:
+    read = [read_plugin(v, where, _REGISTRIES[axis]) for v in values] if axis in _REGISTRIES else values
+    for i, value in enumerate(read):
+        if value in read[:i]:
             raise ConfigError(f"{where}: got {json.dumps(values[i], default=str)} twice; take one out")
 
 
@@ -69,8 +69,8 @@ def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> C
     name = chosen.get("recipe", base.get("recipe"))
     if name is not None:
         if not isinstance(name, str) or name not in recipes:
-            known = allowed(str(name), recipes) if recipes else "the grid has no [recipes.NAME] tables"
-            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}; {known}")
+            options = allowed(str(name), recipes) if recipes else "; the grid has no [recipes.NAME] tables"
+            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}{options}")
         origins = replace(origins, recipe=(name, recipes[name].keys()))
         for key in recipes[name].keys() - origins.sets.keys():  # a --set has the last word
             assign(tree, key, recipes[name][key])
@@ -158,12 +158,10 @@ def unique(cells: Sequence[CellConfig], origins: Origins) -> tuple[CellConfig, .
     Raises:
         ConfigError: if recipes by different names have become one and the same, so that a row could have either name.
     """
-    found: dict[str, CellConfig] = {}
+    by_digest: dict[str, CellConfig] = {}
     for cell in cells:
-        first = found.setdefault(digest(identity(cell) | {"device": cell.device}), cell)
+        first = by_digest.setdefault(digest(identity(cell) | {"device": cell.device}), cell)
         if first.recipe != cell.recipe and not cell.centralized:
-            raise ConfigError(
-                f"{origins.source}: recipe: {first.recipe!r} and {cell.recipe!r} are one and the same as other fields "
-                "stand; choose among them with --set recipe=NAME,NAME"
-            )
-    return tuple(found.values())
+            mistake = f"recipe: {first.recipe!r} and {cell.recipe!r} are one and the same as other fields stand"
+            raise ConfigError(f"{origins.across(mistake)}; choose among them with --set recipe=NAME,NAME")
+    return tuple(by_digest.values())

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 import strategies
 from bench.config.cell import CellConfig, field_names, flatten, short_strategy
 from bench.config.errors import ConfigError
 from bench.config.expand import FEDERATED_ONLY, assign, expand, matches, unique
 from bench.config.grids import FOLDER, shipped_grids
-from bench.config.messages import Origins, allowed, explain
+from bench.config.messages import Origins, explain
 from bench.config.overrides import read_override
 from bench.config.plugin import read_plugin
 from bench.config.toml import NOT_TOML, check_values
+from bench.plugins import allowed
 from bench.store.fields import Section
 
 __all__ = ["FEDERATED_ONLY", "Grid", "find_grid", "load_grid", "parse_grid"]
@@ -61,20 +62,8 @@ class Grid:
 
 def _check_field(name: str) -> str:
     if name not in field_names():
-        raise ValueError(f"unknown field; {allowed(name, field_names())}")
+        raise ValueError(f"unknown field{allowed(name, field_names())}")
     return name
-
-
-def _tables(kind: type, what: str, least: int = 0) -> BeforeValidator:
-    """A dict or list of tables, with at least that many keys each."""
-
-    def check(given: Any) -> Any:
-        tables = given.values() if isinstance(given, dict) else given
-        if not isinstance(given, kind) or not all(isinstance(t, dict) and len(t) >= least for t in tables):
-            raise ValueError(f"must be tables {what}")
-        return given
-
-    return BeforeValidator(check)
 
 
 def _check_name(name: Any) -> str:
@@ -88,18 +77,12 @@ def _check_name(name: Any) -> str:
     return name
 
 
-def _check_axis(values: Any) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"got {values!r}; an axis must be a list of at least one value")
-    return values
-
-
 def _flat(table: Any) -> Any:
     return dict(flatten(table)) if isinstance(table, dict) else table
 
 
 FieldName = Annotated[str, AfterValidator(_check_field)]
-Axis = Annotated[list[Any], BeforeValidator(_check_axis)]
+Axis = Annotated[list[Any], Field(min_length=1)]
 Fields = Annotated[dict[FieldName, Any], BeforeValidator(_flat)]
 
 
@@ -117,8 +100,8 @@ class GridFile(BaseModel):
     name: Annotated[str, BeforeValidator(_check_name)]
     description: str = ""
     axes: Annotated[dict[FieldName, Axis], BeforeValidator(_flat)] = {}
-    recipes: Annotated[dict[str, Fields], _tables(dict, "[recipes.NAME] of fields")] = {}
-    exclude: Annotated[list[Fields], _tables(list, "[[exclude]] with at least one field each", least=1)] = []
+    recipes: dict[str, Fields] = {}
+    exclude: list[Fields] = []
     labels: Annotated[dict[str, str], BeforeValidator(_flat)] = {}
     report: Report = Report()
 
@@ -131,9 +114,8 @@ class GridFile(BaseModel):
     def _consistent(self) -> "GridFile":
         for key, given in self.fields.items():
             if key not in CellConfig.model_fields:
-                raise ValueError(
-                    f"{key}: unknown key; {allowed(key, [*CellConfig.model_fields, *GridFile.model_fields])}"
-                )
+                known = [*CellConfig.model_fields, *GridFile.model_fields]
+                raise ValueError(f"{key}: unknown key{allowed(key, known)}")
             if key not in field_names() and not isinstance(given, dict):
                 raise ValueError(f"{key}: got {given!r}; it must be a table [{key}] of fields")
         for name, recipe in self.recipes.items():
@@ -183,7 +165,7 @@ def find_grid(name_or_path: str) -> Path:
     known = shipped_grids()
     if name_or_path not in known:
         raise ConfigError(
-            f"--grid {name_or_path}: unknown grid; {allowed(name_or_path, known)}; or give the path of a .toml file"
+            f"--grid {name_or_path}: unknown grid{allowed(name_or_path, known)}, or the path of a .toml file"
         )
     return FOLDER / f"{name_or_path}.toml"
 
@@ -218,7 +200,7 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
             raise ConfigError(f"{source}: exclude: no cell has {shown}; take the rule out, or mend its values")
     kept = [cell for cell in cells if not any(matches(cell, rule) for rule in file.exclude)]
     if not kept:
-        raise ConfigError(f"{source}: exclude: no cell is left of {len(cells)}")
+        raise ConfigError(origins.across(f"exclude: no cell is left of {len(cells)}"))
     labels = _labels(file, axes, kept, f"{source}: labels")
     return Grid(file.name, file.description, axes, unique(kept, origins), labels, file.report.claims)
 
@@ -236,13 +218,13 @@ def _labels(file: GridFile, axes: Mapping[str, list[Any]], cells: Sequence[CellC
     names = {text: short_strategy(plugin).label for text, plugin in plugins.items()}
     own = {cell.strategy_label: cell.strategy_title for cell in cells}
     names |= {name: name for name in (*names.values(), *own, *AXIS_ORDER, *file.axes, *axes, *file.recipes)}
-    found: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for name, text in file.labels.items():
         if name not in names:
-            raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid; {allowed(name, names)}")
+            raise ConfigError(f"{where}: {name!r} is no strategy, axis or recipe of this grid{allowed(name, names)}")
         label = names[name]
         others = {other for other in names if names[other] != label} | {own[other] for other in own if other != label}
-        if not text.strip(" -") or text in {*found.values(), *others}:
+        if not text.strip(" -") or text in {*shown.values(), *others}:
             raise ConfigError(f"{where}: {name}: got {text!r}; it must be a text that nothing else is called by")
-        found[label] = text
-    return found
+        shown[label] = text
+    return shown

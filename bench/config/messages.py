@@ -2,15 +2,21 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.plugins import hint, nearest
+from bench.plugins import allowed, hint
 
-_NOUNS = {"dict_type": "a table", "model_type": "a table", "list_type": "a list", "string_type": "a text"}
+_NOUNS = {
+    "dict_type": "a table",
+    "model_type": "a table",
+    "list_type": "a list",
+    "too_short": "a list of at least one value",
+    "string_type": "a text",
+}
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,6 @@ class Origins:
         return f"{start}: recipes.{self.recipe[0]}: {mistake}" if self.recipe is not None else f"{start}: {mistake}"
 
 
-def allowed(given: str, known: Iterable[str]) -> str:
-    """The names that are allowed, after the one that is nearest to what was given."""
-    names = list(known)
-    in_section = (name for name in names if name.rsplit(".", 1)[-1] == given)  # a bare name of a section's field
-    near = nearest(given, names) or next(in_section, None)
-    start = f"did you mean {near!r}? " if near else ""
-    return f"{start}allowed: {', '.join(names)}"
-
-
 def explain(error: ValidationError, origins: Origins, model: type[BaseModel]) -> str:
     """One line for each mistake that pydantic found in what should have been a `model`."""
     return "\n".join(_explain(item, origins, model) for item in error.errors())
@@ -63,7 +60,7 @@ def _explain(error: ErrorDetails, origins: Origins, model: type[BaseModel]) -> s
     path = [part for part in error["loc"] if isinstance(part, str) and part != "[key]"]
     prefix = origins.of(".".join(path)) if path else origins.source
     if error["type"] == "extra_forbidden":
-        return f"{prefix}: unknown key; {allowed(path[-1], _siblings(path, model))}"
+        return f"{prefix}: unknown key{allowed(path[-1], _siblings(path, model))}"
     if error["type"] == "missing":
         return f"{prefix}: missing; a grid must give it, as a field or an axis"
     if error["type"] == "value_error":

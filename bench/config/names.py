@@ -24,25 +24,15 @@ NO_TITLES: Mapping[str, str] = MappingProxyType({})
 
 def labels(grid: Grid, cell: CellConfig) -> dict[str, Any]:
     """What tells the cell from the grid's others."""
-    named: dict[str, Any] = {
-        "strategy": cell.strategy_label,
-        "n_clients": cell.n_clients,
-        "beta": cell.beta,
-        "seed": cell.seed,
-    }
-    for axis in grid.extra_axes:
-        value = field(cell, axis)
-        named[axis] = (
-            _partition_label(value) if axis == "partition" else list(value) if isinstance(value, tuple) else value
-        )
-    return named
+    values = {"strategy": cell.strategy_label, "n_clients": cell.n_clients, "beta": cell.beta, "seed": cell.seed}
+    return values | {axis: _label(field(cell, axis)) for axis in grid.extra_axes}
 
 
-def _partition_label(partition: Plugin | None) -> str | None:
-    """Its name and what differs from its defaults; None for centralized training."""
-    if partition is None:
-        return None
-    return partition.short(partitions.load(partition.name)).label
+def _label(value: Any) -> Any:
+    """A value as JSON has it; a partition by its name and what differs from its defaults."""
+    if isinstance(value, Plugin):
+        return value.short(partitions.load(value.name)).label
+    return list(value) if isinstance(value, tuple) else value
 
 
 def hashable(value: Any) -> Any:
@@ -72,23 +62,17 @@ def value_text(value: Any) -> str:
 
     All digits that a number was given with, so that other values have other texts.
     """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
+    if isinstance(value, np.bool_ | np.integer):
+        value = value.item()
+    if isinstance(value, list | bool):
         return json.dumps(value)
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, int | np.integer):
-        return str(value)
-    if value is None or type(value).__name__ == "NAType":  # pandas', which is not imported for it
+    missing = value is None or type(value).__name__ == "NAType"  # pandas', which is not imported for it
+    if missing or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if not isinstance(value, float):
         return str(value)
-    if math.isnan(value):
-        return MISSING
-    if value.is_integer():
-        return str(int(value))
-    return f"{value:g}" if float(f"{value:g}") == value else str(value)
+    short = str(int(value)) if value.is_integer() else f"{value:g}"
+    return short if float(short) == value else str(value)
 
 
 def exact_text(value: Any) -> str:
@@ -117,20 +101,19 @@ def cell_name(
 ) -> str:
     """A cell from its labels: ``fedavg n=5 beta=0.1 seed=0``, or in the page ``fedavg, n 5, beta 0.1, seed 0``."""
     equals, comma = {"short": ("=", " "), "page": (" ", ", ")}[style]
-    names = {"n_clients": "n"} | dict(titles)
-    values = [
-        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
-        for axis, value in labels.items()
-        if axis != "strategy" and value is not None
-    ]
+    values = _values(labels, ("strategy",), {"n_clients": "n"}, equals, titles)
     return comma.join([axis_value(labels["strategy"], titles), *values])
 
 
 def split_name(labels: Mapping[str, Any], titles: Mapping[str, str] = NO_TITLES) -> str:
     """The labels but for strategy and seed, ``n = 5, β = 0.1``, with spaces at which no line is broken."""
-    names, equals = SYMBOLS | dict(titles), "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
-    return ", ".join(
-        f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}"
-        for axis, value in labels.items()
-        if axis not in ("strategy", "seed") and value is not None
-    )
+    return ", ".join(_values(labels, ("strategy", "seed"), SYMBOLS, "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", titles))
+
+
+def _values(
+    labels: Mapping[str, Any], without: Iterable[str], names: Mapping[str, str], equals: str, titles: Mapping[str, str]
+) -> list[str]:
+    """Names of the axes with the cell's values, where it has any."""
+    names = dict(names) | dict(titles)
+    values = {axis: value for axis, value in labels.items() if axis not in without and value is not None}
+    return [f"{names.get(axis, axis)}{equals}{axis_value(value, titles)}" for axis, value in values.items()]

@@ -4,8 +4,8 @@ from typing import Any
 
 from bench.config.cell import field_names
 from bench.config.errors import ConfigError
-from bench.config.messages import allowed
 from bench.config.toml import NOT_TOML, check_values, read_value
+from bench.plugins import allowed
 
 _PARTNERS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 
@@ -21,7 +21,7 @@ def read_override(text: str) -> tuple[str, list[Any]]:
     if not equals or not value.strip():
         raise ConfigError(f"--set {text}: write --set FIELD=VALUE, or FIELD=VALUE,VALUE for an axis")
     if key not in field_names():
-        raise ConfigError(f"--set {text}: unknown field {key!r}; {allowed(key, field_names())}")
+        raise ConfigError(f"--set {text}: unknown field {key!r}{allowed(key, field_names())}")
     values = [_value(part) for part in _split(value, f"--set {text}")]
     check_values({key: values}, f"--set {text}")
     return key, values

@@ -9,9 +9,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.config.errors import ConfigError
-from bench.config.messages import allowed, requirement
+from bench.config.messages import requirement
 from bench.config.toml import NOT_TOML, check_values, read_value, write_value
-from bench.plugins import Registry
+from bench.plugins import Registry, allowed
 from bench.store.fields import Section
 
 GREEK = {
@@ -86,13 +86,13 @@ def read_plugin(value: Any, where: str, registry: Registry[Any]) -> Plugin:
         )
     known = [item.name for item in dataclasses.fields(cls) if item.name not in stand_in]
     for key in params.keys() - set(known):
-        options = allowed(key, known) if known else "it has no hyper-parameters"
-        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}; {options}")
+        options = allowed(key, known) if known else "; it has no hyper-parameters"
+        raise ConfigError(f"{where}: {name}: unknown hyper-parameter {key!r}{options}")
     try:
-        made = TypeAdapter(cls).validate_python(params | stand_in)
+        instance = TypeAdapter(cls).validate_python(params | stand_in)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item, where, name) for item in error.errors())) from error
-    return Plugin(name=name, params={key: v for key, v in dataclasses.asdict(made).items() if key not in stand_in})
+    return Plugin(name=name, params={key: v for key, v in dataclasses.asdict(instance).items() if key not in stand_in})
 
 
 def plugin_parts(value: Any, where: str) -> tuple[str, dict[str, Any]]:

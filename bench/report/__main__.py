@@ -7,19 +7,19 @@ Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
+from bench.plugins import allowed
 from bench.report.figures import FORMATS, NAMES, USUAL_FORMATS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.config.grid_file import Grid
 
 
@@ -35,45 +35,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
+    if options.style is not None and not os.path.exists(options.style):  # False for a name that is too long, too
+        raise ConfigError(f"--style {options.style}: there is no such file")
     grid = find_grid(options.grid)
     root = find_root(options.results, grid.name if grid else options.grid, options.grid)
-    from rich.console import Console
+    console = command.console()
+    with command.working("writing the report") as tell:
+        from bench.config.names import titles
+        from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
 
-    from bench.config.names import titles
-    from bench.report.write import Wishes, show, write_report, writing  # pandas and matplotlib, seconds
-
-    console = Console(highlight=False)
-    wishes = Wishes(
-        baseline=options.baseline,
-        metrics=options.metrics,
-        width=options.width,
-        siunitx=options.siunitx,
-        claims=options.claims or bool(grid and grid.claims),
-        titles=titles(grid) if grid else {},
-        figures=options.figures,
-        formats=options.formats,
-        style=options.style,
-    )
-    with writing(root):
-        if options.cells:
-            draw_cells(root, console)
-        report = write_report(root, wishes)
-    show(report, console, lambda text: console.print(f"warning: {text}", markup=False, soft_wrap=True))
+        wishes = Wishes(
+            baseline=options.baseline,
+            metrics=options.metrics,
+            width=options.width,
+            siunitx=options.siunitx,
+            claims=options.claims or bool(grid and grid.claims),
+            titles=titles(grid) if grid else {},
+            figures=options.figures,
+            formats=options.formats,
+            style=options.style,
+        )
+        with writing(root):
+            report = write_report(root, wishes, tell)
+            drawn = draw_cells(root, tell) if options.cells else []
+    for line in drawn:
+        console.print(line)
+    show(report, console, lambda text: console.print(f"warning: {text}"))
     return command.DONE
 
 
-def draw_cells(root: Path, console: "Console") -> None:
-    """Draw the pictures of all finished cells again, from the files in their folders; say which are not."""
+def draw_cells(root: Path, tell: Callable[[str], None]) -> list[str]:
+    """Draw the pictures of all finished cells again, from the files in their folders.
+
+    Args:
+        tell: called with each cell that is drawn.
+    Returns:
+        A warning for each that is not, and how many are.
+    """
     from bench.pictures.of_a_cell import draw_again
     from bench.store.grid_folder import Store
 
     store = Store(root)
     finished = [folder for cell in store.planned() if (folder := store.cell(cell.cell_id)).state() == "done"]
-    reasons = {folder.path: why for folder in finished if (why := draw_again(folder)) is not None}
-    for path, why in reasons.items():
-        console.print(f"warning: {path}: {why}; its pictures are left as they are", markup=False, soft_wrap=True)
-    drawn = len(finished) - len(reasons)
-    console.print(f"pictures of {drawn} of {len(finished)} finished cells drawn again", markup=False, soft_wrap=True)
+    warnings = []
+    for folder in finished:
+        tell(f"pictures of cell {folder.cell_id}")
+        if (reason := draw_again(folder)) is not None:
+            warnings.append(f"warning: {folder.path}: {reason}; its pictures are left as they are")
+    return [*warnings, f"pictures of {len(finished) - len(warnings)} of {len(finished)} finished cells drawn again"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,11 +95,7 @@ def parser() -> argparse.ArgumentParser:
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
     p.add_argument(
-        "--metrics",
-        type=metric_keys,
-        default=(),
-        metavar="KEY,KEY",
-        help="columns of the tables, e.g. fid,heldout_loss",
+        "--metrics", type=metric_keys, default=(), metavar="KEY,KEY", help="columns of tables, e.g. fid,heldout_loss"
     )
     p.add_argument(
         "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"
@@ -100,11 +105,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--formats",
-        type=several("format", FORMATS),
-        default=USUAL_FORMATS,
-        metavar="FORMAT,FORMAT",
+        type=several("format", FORMATS), default=USUAL_FORMATS, metavar="FORMAT,FORMAT",
         help=f"of the figures: {', '.join(FORMATS)} (pdf,png)",
-    )
+    )  # fmt: skip
     p.add_argument("--style", type=Path, metavar="FILE", help="a matplotlib style sheet for the figures")
     p.add_argument("--claims", action="store_true", help="answer the paper's claims, even if the grid does not ask")
     p.add_argument("--cells", action="store_true", help="draw the pictures in finished cells' folders again, too")
@@ -121,21 +124,22 @@ def metric_keys(text: str) -> tuple[str, ...]:
 
 
 def figure_names(text: str) -> tuple[str, ...]:
-    """For argparse, names of figures, or none of them."""
-    return () if text.strip() == "none" else several("figure", NAMES)(text)
+    """For argparse, names of figures, or "none" alone for no figure."""
+    names = several("figure", ("none", *NAMES))(text)
+    if "none" in names and len(names) > 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; none stands alone, for no figure: take it or the others out")
+    return () if names == ("none",) else names
 
 
-def several(what: str, allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """For argparse, a list of names that are allowed."""
+def several(what: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """For argparse, a list of known names; repetitions are dropped."""
 
     def names(text: str) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-        for name in found:
-            if name not in allowed:
-                raise argparse.ArgumentTypeError(
-                    f"no {what} {name!r}{command.near(name, allowed)}; allowed: {', '.join(allowed)}"
-                )
-        return found
+        given = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+        for name in given:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"no {what} {name!r}{allowed(name, known)}")
+        return given
 
     return names
 
@@ -157,12 +161,12 @@ def find_root(results: Path, name: str, grid: str) -> Path:
         ConfigError: if no grid of that name was run into the folder.
     """
     try:
-        there = sorted(path.parent.name for path in results.glob("*/grid.json"))
+        grids = sorted(path.parent.name for path in results.glob("*/grid.json"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--results {results}: cannot be read: {error}") from error
-    if name not in there:
-        known = f"there are {', '.join(there)}" if there else "no grid has been run into it"
-        raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}; {known}")
+    if name not in grids:
+        options = allowed(name, grids) if grids else "; no grid has been run into it"
+        raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}{options}")
     return results / name
 
 

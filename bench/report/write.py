@@ -4,17 +4,18 @@ Only the results are read, so what is written can be deleted and made again.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
 from rich.console import Console
 
-from bench.command import near, print_whole
+from bench.command import print_whole
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
-from bench.report.figures import USUAL_FORMATS
+from bench.plugins import allowed
+from bench.report.figures import NAMES, USUAL_FORMATS
 from bench.report.figures.every import draw_all
 from bench.report.figures.layout import read_style
 from bench.report.page.write import write_page
@@ -50,7 +51,7 @@ class Report:
 
 
 def writing(root: Path) -> FileLock:
-    """Held while what is made of all cells is written: two processes take turns."""
+    """A lock to hold while grid.json or the report is written: two processes take turns."""
     return FileLock(root / ".tables")
 
 
@@ -83,9 +84,11 @@ class Wishes:
     style: Path | None = None
 
 
-def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
+def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], None] = lambda _: None) -> Report:
     """Write tables/, figures/ and report.html into the grid's folder, and remove other files of the last report there.
 
+    Args:
+        tell: called with each figure before it is drawn.
     Raises:
         ConfigError: if no cell uses the baseline, or the style sheet is none; nothing is written then.
         Damaged: if grid.json is.
@@ -96,15 +99,23 @@ def write_report(root: Path, wishes: Wishes = Wishes()) -> Report:
         results = Results.read(root, wishes.titles)
         baseline = find_baseline(results, wishes.baseline)
         style = read_style(wishes.style) if wishes.style else {}
-        made = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
-        files = write_tables(made, root / TABLES, wishes.width, wishes.siunitx)
+        tables = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
+        files = write_tables(tables, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
-            figures, captions, left_out = draw_all(results, root / FIGURES, wishes.figures, wishes.formats, style)
-            files += [*figures, write_page(made, root / PAGE, root / TABLES, root / FIGURES, captions)]
+            names = announced(NAMES if wishes.figures is None else wishes.figures, tell)
+            figures, captions, left_out = draw_all(results, root / FIGURES, names, wishes.formats, style)
+            files += [*figures, write_page(tables, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
-    told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(told), *row_warnings(results)), made)
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(messages), *row_warnings(results)), tables)
+
+
+def announced(figures: Iterable[str], tell: Callable[[str], None]) -> Iterator[str]:
+    """The names of figures, of which each is said when it is taken."""
+    for name in figures:
+        tell(f"figure {name}")
+        yield name
 
 
 def find_baseline(results: Results, name: str) -> str:
@@ -113,16 +124,16 @@ def find_baseline(results: Results, name: str) -> str:
     Raises:
         ConfigError: if no cell uses it, naming the nearest that one does.
     """
-    known = baselines(results)
-    by_title = {results.title(label): label for label in known}
-    if name not in known and name not in by_title:
-        raise ConfigError(f"--baseline {name}: no cell is of it{near(name, known)}; there are {', '.join(known)}")
-    return name if name in known else by_title[name]
+    labels = baselines(results)
+    by_name = {results.title(label): label for label in labels} | {label: label for label in labels}
+    if name not in by_name:
+        raise ConfigError(f"--baseline {name}: no cell is of it{allowed(name, labels)}")
+    return by_name[name]
 
 
-def _forget_others(root: Path, made: Iterable[Path]) -> None:
+def _forget_others(root: Path, files: Iterable[Path]) -> None:
     """Remove files of the last report that this one does not write: what they show may not be so any more."""
-    names = [str(path.relative_to(root)) for path in made]
+    names = [str(path.relative_to(root)) for path in files]
     try:
         record = read_json(root / WRITTEN)
         last = record["files"] if record else []
@@ -135,15 +146,18 @@ def _forget_others(root: Path, made: Iterable[Path]) -> None:
 
 
 def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
-    """Print the summary, what the claims came to, and where everything lies."""
+    """Print the summary, the verdicts on claims, what differences are against, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
     for line in claim_lines(report.contents):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line)
     for warning in report.warnings:
         warn(warning)
     for line in report.left_out:
-        console.print(f"not drawn: {line}", style="dim", markup=False, soft_wrap=True)
-    console.print(where(report), markup=False, soft_wrap=True)
+        console.print(f"not drawn: {line}", style="dim")
+    if (baseline := report.contents.baseline) != CENTRALIZED:
+        title = report.contents.results.title(baseline)
+        console.print(f"{TABLES}/differences.* are against {title}; columns with Δ are against centralized training")
+    console.print(where(report))
 
 
 def where(report: Report) -> str:

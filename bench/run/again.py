@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,20 @@ SAME, DIFFERENT = 0, 1
 SHOWN = 20  # differences of a cell that are printed
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verdict:
     """What became of one cell.
 
     Attributes:
+        lines: damaged files, why it does not run any more, what differs and likely causes; none if it is the same.
         weights: first digits of the weight hash, recorded and now; "-" where there is none.
         compared: how many values were.
-        differences: (key, recorded, now) of those that differ.
-        problems: damaged files, and why the cell does not run any more.
-        causes: what of the environment is not as recorded.
     """
 
     cell: PlannedCell
+    lines: Sequence[str]
     weights: tuple[str, str] = ("-", "-")
     compared: int = 0
-    differences: list[tuple[str, Any, Any]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    causes: list[str] = field(default_factory=list)
-
-    @property
-    def same(self) -> bool:
-        return not self.differences and not self.problems
 
 
 # ----------------------------------------------------------------------------------------------------- one cell
@@ -67,49 +59,45 @@ def verify(store: Store, cell: PlannedCell, data_root: Path | None, console: Con
     Raises:
         ConfigError: if it cannot be run here: other data, another extractor, device or version.
     """
-    folder, verdict = store.cell(cell.cell_id), Verdict(cell)
-    config = read_config(cell)
+    folder = store.cell(cell.cell_id)
     try:
         before, recorded = measured(folder), Result.read(folder.path)
     except Damaged as error:
-        verdict.problems.append(f"{folder.path} holds a damaged file: {error}")
-        return verdict
+        return Verdict(cell, [f"{folder.path} holds a damaged file: {error}"])
     assert recorded is not None  # the cell was chosen for it
     try:
-        job = make_job(config, cell, recorded, data_root)
+        job = make_job(cell, recorded, data_root)
     except ValueError as error:
         raise ConfigError(f"cell {cell.cell_id}: {error}") from error
-    verdict.problems += [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]
-    with console.status(cell_name(cell.labels)):
+    changed = [f"{folder.path / name}: {why}" for name, why in folder.changed(recorded.files).items()]
+    with console.status(Text(cell_name(cell.labels))):
         result, now, failure = run_again(job)
-    verdict.weights = short_hash(recorded), short_hash(result)
+    weights = short_hash(recorded), short_hash(result)
     if failure is not None:
-        verdict.problems.append(f"it does not run any more: {failure.error}")
-        return verdict
-    verdict.compared, verdict.differences = len({*before, *now}), differences(before, now)
-    verdict.causes += causes(recorded, job.device)
-    return verdict
+        return Verdict(cell, [*changed, f"it does not run any more: {failure.error}"], weights)
+    lines = difference_lines(differences(before, now), causes(recorded, job.device))
+    return Verdict(cell, [*changed, *lines], weights, len(before.keys() | now.keys()))
 
 
 def read_config(cell: PlannedCell) -> CellConfig:
     """The cell's configuration.
 
     Raises:
-        ConfigError: if this version of the harness does not take it.
+        ValueError: if this version of the harness does not take it.
     """
     try:
         return CellConfig.model_validate_json(json.dumps(cell.config))
     except ValueError as error:
-        why = " ".join(str(error).split())
-        raise ConfigError(f"cell {cell.cell_id}: its configuration is not one of this version: {why}") from error
+        raise ValueError(f"its configuration is not one of this version: {' '.join(str(error).split())}") from error
 
 
-def make_job(config: CellConfig, cell: PlannedCell, recorded: Result, data_root: Path | None) -> CellJob:
+def make_job(cell: PlannedCell, recorded: Result, data_root: Path | None) -> CellJob:
     """The job that made the cell, its folder aside.
 
     Raises:
         ValueError: if the data, the extractor, the device or the version is not that of the record.
     """
+    config = read_config(cell)
     data = load_data(config, data_root.resolve() if data_root is not None else None)
     extractor = load_cell_extractor(config)
     for what, used, digest in (
@@ -117,9 +105,9 @@ def make_job(config: CellConfig, cell: PlannedCell, recorded: Result, data_root:
         ("extractor", recorded.extractor, extractor.digest),
     ):
         if used is None or used.digest != digest:
-            name, known = (used.name, used.digest) if used else ("unknown", "unknown")
+            name, before = (used.name, used.digest) if used else ("unknown", "unknown")
             raise ValueError(
-                f"its {what} ({name}) had the digest {known}, those here have {digest}: its numbers cannot be the same"
+                f"its {what} ({name}) had the digest {before}, those here have {digest}: its numbers cannot be the same"
             )
     ids = {cell_id(config, data.digest, extractor.digest, device): device for device in ("cpu", "cuda")}
     if cell.cell_id not in ids:
@@ -164,14 +152,14 @@ def measured(folder: CellFolder) -> dict[str, Any]:
     Raises:
         Damaged: if one of the files cannot be read; the message names it.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name in (*RECORDS, *LOGS):
         try:
             content = read_lines(folder.path / name) if name in LOGS else read_json(folder.path / name)
         except Damaged as error:
             raise Damaged(f"{name}: {error}") from error
-        found |= leaves(content, name) if content else {}
-    return found
+        values |= leaves(content, name) if content else {}
+    return values
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -210,29 +198,26 @@ def short_hash(result: Result | None) -> str:
 # ------------------------------------------------------------------------------------------------- what is printed
 
 
+def difference_lines(changed: Sequence[tuple[str, Any, Any]], reasons: Sequence[str]) -> Iterator[str]:
+    """A line for each difference up to `SHOWN`, and one for their likely causes."""
+    for key, before, after in changed[:SHOWN]:
+        yield f"{key}: recorded {before}, now {after}"
+    if len(changed) > SHOWN:
+        yield f"and {len(changed) - SHOWN} more"
+    if changed and reasons:
+        yield f"a likely cause: {'; '.join(reasons)}"
+
+
 def report(verdicts: Sequence[Verdict], console: Console) -> int:
-    """Print what differs, with its likely causes, and a table; returns the exit code."""
+    """Print what differs and a table of all cells; returns the exit code."""
     table = Table(title="cells run again", title_justify="left")
     for name in ("cell", "experiment", "weights recorded", "weights now", "compared", "verdict"):
         table.add_column(name, justify="right" if name == "compared" else "left", no_wrap=True)
     for v in verdicts:
         experiment = cell_name(v.cell.labels)
-        if not v.same:
-            console.print(f"{v.cell.cell_id} {experiment}:", markup=False, soft_wrap=True)
-            for line in details(v):
-                console.print(f"  {line}", markup=False, soft_wrap=True)
-        said = Text("same", "green") if v.same else Text("different", "bold red")
-        table.add_row(v.cell.cell_id, Text(experiment), *v.weights, str(v.compared), said)
+        if v.lines:
+            console.print(f"{v.cell.cell_id} {experiment}:", *v.lines, sep="\n  ")
+        outcome = Text("different", "bold red") if v.lines else Text("same", "green")
+        table.add_row(v.cell.cell_id, Text(experiment), *v.weights, str(v.compared), outcome)
     print_whole(console, table)
-    return SAME if all(verdict.same for verdict in verdicts) else DIFFERENT
-
-
-def details(verdict: Verdict) -> Iterator[str]:
-    """A line for each problem and difference of a cell, and one for their likely causes."""
-    yield from verdict.problems
-    for key, before, after in verdict.differences[:SHOWN]:
-        yield f"{key}: recorded {before}, now {after}"
-    if (more := len(verdict.differences) - SHOWN) > 0:
-        yield f"and {more} more"
-    if verdict.differences and verdict.causes:
-        yield f"a likely cause: {'; '.join(verdict.causes)}"
+    return DIFFERENT if any(v.lines for v in verdicts) else SAME

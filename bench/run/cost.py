@@ -43,15 +43,9 @@ def passes(cell: CellConfig, n_train: int, n_heldout: int) -> dict[str, float]:
 
 def model_key(cell: CellConfig, device: str) -> tuple[object, ...]:
     """Cells with the same key take the same time a pass."""
-    kind = (
-        cell.model,
-        cell.data.size,
-        cell.data.name == "cifar10",
-        cell.is_latent,
-        cell.latent.width,
-        cell.latent.channels,
-    )
-    return (*kind, cell.threads, cell.dtype, device)
+    data, latent = cell.data, cell.latent
+    image = data.size, data.name == "cifar10", cell.is_latent, latent.width, latent.channels
+    return cell.model, *image, cell.threads, cell.dtype, device
 
 
 def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int, n_heldout: int) -> float | None:

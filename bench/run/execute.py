@@ -6,7 +6,7 @@ import sys
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import command
 from bench.cell.job import CellJob, How
-from bench.command import DONE, FAILED, INTERRUPTED, ODD, print_whole
+from bench.command import DONE, FAILED, INTERRUPTED, ODD, print_whole, working
 from bench.config.errors import ConfigError
 from bench.config.ids import RESULT_VERSION
 from bench.config.names import cell_name
@@ -23,7 +24,7 @@ from bench.report.tracking.tracker import Tracker
 from bench.report.write import Wishes, show, write_report, writing
 from bench.run import pool
 from bench.run.plan import Plan
-from bench.run.progress import View, Watcher, clock, make_view
+from bench.run.progress import Monitor, View, clock, make_view
 from bench.run.watch import Watch, interruptible, sync
 from bench.seeds import numpy_stream
 from bench.store import locks
@@ -37,7 +38,7 @@ def sync_only(root: Path, quiet: bool) -> int:
     Raises:
         ConfigError: if no grid was run into it.
     """
-    store, console = Store(root), Console(quiet=quiet)
+    store, console = Store(root), command.console(quiet=quiet)
     if not (store.root / "grid.json").exists():
         raise ConfigError(f"--sync-only: {store.root} holds no grid.json: no grid has been run into it")
     tracker = Tracker(store)
@@ -45,7 +46,7 @@ def sync_only(root: Path, quiet: bool) -> int:
     if error is not None:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"MLflow: {tracker.hint()}")
     return DONE
 
 
@@ -67,55 +68,48 @@ def claim_folder(plan: Plan) -> None:
 
 def show_plan(plan: Plan, options: argparse.Namespace) -> int:
     """Print every cell with its state and estimated time; returns the exit code."""
-    console = Console(quiet=options.quiet)
+    console = command.console(quiet=options.quiet)
     states, pending = plan.states(), plan.pending(options.retry_failed)
     times = plan.estimate(pending)
-    for view in Watcher(plan, pending).first:
+    for view in Monitor(plan, pending).first:
         if view.state == "running":
             times[view.job.cell_id] *= 1 - view.fraction
     table = Table(title=f"grid {plan.grid.name}: {len(plan.jobs)} cells", title_justify="left")
     for name in ("cell", "state", "experiment", "estimate"):
         table.add_column(name, justify="right" if name == "estimate" else "left", no_wrap=True)
     for job in sorted(plan.jobs, key=lambda job: states[job.cell_id]):
-        seconds = times.get(job.cell_id)
-        table.add_row(
-            job.cell_id,
-            states[job.cell_id],
-            Text(cell_name(job.labels)),
-            clock(seconds) if seconds is not None else "",
-        )
+        estimate = clock(times[job.cell_id]) if job.cell_id in times else ""
+        table.add_row(job.cell_id, states[job.cell_id], Text(cell_name(job.labels)), estimate)
     print_whole(console, table)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
-    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
-    console.print(
-        f"{counts}; about {clock(sum(times.values()) / n_jobs)} to run on {n_jobs} at a time; nothing was run",
-        highlight=False,
-    )
+    n_jobs = options.n_jobs or pool.default_n_jobs(pending)
+    left = f"about {clock(sum(times.values()) / n_jobs)} to run on {n_jobs} at a time"
+    if not pending:
+        failed = any(state in FAILURES for state in states.values())
+        left = "nothing is left to run" + (" without --retry-failed" if failed else "")
+    console.print(f"{counts}; {left}; nothing was run")
     return DONE
 
 
 def execute(plan: Plan, options: argparse.Namespace) -> int:
     """Run what is missing, then write and print the tables; returns the exit code."""
-    console = Console(quiet=options.quiet)
+    console = command.console(quiet=options.quiet)
     claim_folder(plan)
-    told = mend(plan, options.break_locks)
+    notes = mend(plan, options.break_locks)
     states = plan.states()
     failed = {cell_id for cell_id, state in states.items() if state in FAILURES}
     running = sum(state == "running" for state in states.values())
     pending = plan.pending(options.retry_failed)
     tracker = None if options.no_mlflow else Tracker(plan.store)
-    n_jobs = options.n_jobs or (pool.default_n_jobs(pending) if pending else 1)
+    n_jobs = options.n_jobs or pool.default_n_jobs(pending)
     elsewhere = f" ({running} of them at work in another run)" if running else ""
     console.print(
         f"grid {plan.grid.name}: {len(plan.jobs)} cells, {len(plan.jobs) - len(pending)} ended before, "
-        f"{len(pending)} to run{elsewhere}, {n_jobs} at a time; results in {plan.store.root}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        f"{len(pending)} to run{elsewhere}, {n_jobs} at a time; results in {plan.store.root}"
     )
     view = make_view(console, options.quiet)
-    for warning in told:
-        view.warn(warning)
+    for note in notes:
+        view.warn(note)
     jobs = prepared(pending, failed, options)  # before they are watched: a failure that is to be forgotten is none
     watch = Watch(plan, pending, tracker, view)
     interrupted = False
@@ -134,7 +128,7 @@ def execute(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def mend(plan: Plan, break_locks: bool) -> list[str]:
-    """Move damaged files away; what was found, and what of other versions lies there."""
+    """Move damaged files away; returns a note on each, and one on cells of other versions."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for job in plan.jobs:
@@ -143,30 +137,30 @@ def mend(plan: Plan, break_locks: bool) -> list[str]:
                 with locks.hold(folder.path, "mend", break_locks) as held:
                     if held:
                         folder.mend()
-    found = list(dict.fromkeys(str(warning.message) for warning in caught))
+    notes = list(dict.fromkeys(str(warning.message) for warning in caught))
     versions = {version: n for version, n in plan.store.versions().items() if version != str(RESULT_VERSION)}
     if versions:
         which = ", ".join(f"{n} by {version}" for version, n in versions.items())
-        found.append(
+        notes.append(
             f"cells in {plan.store.root} were made by another RESULT_VERSION than {RESULT_VERSION} ({which}): they are "
             "kept, and not used"
         )
-    return found
+    return notes
 
 
 def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace) -> list[CellJob]:
-    """The jobs in the order they are to be run in, told how; what tells of the failures in `failed` is removed."""
-    how = How(uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate,
-              break_locks=options.break_locks)  # fmt: skip
-    made = [replace(job, how=how) for job in jobs]
+    """The jobs as the options say that they are run, in that order; records of the failures in `failed` are removed."""
+    how = How(
+        uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate, break_locks=options.break_locks
+    )
+    order: Iterable[int] = range(len(jobs))
     if options.shuffle is not None:
-        order = numpy_stream(options.shuffle, "order of cells").permutation(len(made))
-        made = [made[k] for k in order]
-    for job in made:
+        order = numpy_stream(options.shuffle, "order of cells").permutation(len(jobs))
+    for job in jobs:
         folder = Store(job.root).cell(job.cell_id)
         if job.cell_id in failed and locks.is_free(folder.path, how.run, how.break_locks):
             folder.forget_failure()
-    return made
+    return [replace(jobs[k], how=how) for k in order]
 
 
 def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pictures: bool) -> None:
@@ -175,18 +169,20 @@ def finish(plan: Plan, tracker: Tracker | None, view: View, console: Console, pi
         with writing(plan.store.root):
             plan.store.write_plan(plan.describe())  # another run may have put its own there meanwhile
             try:
-                show(write_report(plan.store.root, Wishes(pictures=pictures)), console, view.warn)
+                with working("writing the report", quiet=console.quiet) as tell:
+                    report = write_report(plan.store.root, Wishes(pictures=pictures), tell)
+                show(report, console, view.warn)
             except ODD as odd:
-                told = f"{type(odd).__name__}: {odd}"
-                view.warn(f"the report cannot be written: {told}; results are kept, and bench.report makes it later")
+                view.warn(
+                    f"the report cannot be written: {type(odd).__name__}: {odd}; results are kept, and bench.report "
+                    "makes it later"
+                )
         if strangers := plan.store.strangers():
-            console.print(
-                f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan", markup=False
-            )
+            console.print(f"{strangers} other cells in {plan.store.root} are kept, but not part of this plan")
     if tracker is not None:
         if (error := sync(tracker, running=False)) is not None:
             view.warn(f"{error}; the next run of this grid syncs them")
-        console.print(f"MLflow: {tracker.hint()}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"MLflow: {tracker.hint()}")
 
 
 def outcome(plan: Plan, interrupted: bool) -> int:

@@ -35,10 +35,10 @@ def run_isolated(job: CellJob) -> None:
         died = locks.left_behind(folder.path) is not None or code != 0
         if folder.ended() or find_timeout(folder) or not died:  # the last: another run had the cell
             return
-    told = f"its process {ending(code)}" + (f"; that was try {job.how.tries}" if job.how.tries > 1 else "")
+    tries = f"; that was try {job.how.tries}" if job.how.tries > 1 else ""
     with locks.hold(folder.path, job.how.run) as held:
         if held and not folder.ended():
-            folder.fail("killed", told)
+            folder.fail("killed", f"its process {ending(code)}{tries}")
 
 
 def ending(code: int) -> str:
@@ -60,8 +60,8 @@ def _run_process(job: CellJob) -> int:
             process.communicate(to_json(job).encode(), timeout=limit)
         except subprocess.TimeoutExpired:  # stopped, or deep in the system: its own timer did not end it
             process.kill()
-            told = f"not done within --timeout, {job.how.timeout:g} s, and it did not end itself"
-            Store(job.root).cell(job.cell_id).fail("timeout", told)
+            reason = f"not done within --timeout, {job.how.timeout:g} s, and it did not end itself"
+            Store(job.root).cell(job.cell_id).fail("timeout", reason)
         finally:
             process.kill()  # where this one is interrupted; nothing if it has ended
     return process.returncode

@@ -66,7 +66,7 @@ class Plan:
     def unpaid_passes(self, jobs: Sequence[CellJob]) -> list[dict[str, float]]:
         """Each job's `passes` without what an earlier one or a cell on disk already has: training, bits/dim."""
         trained, bounded = self.store.trained_ids(), self.store.likelihood_ids()
-        found = []
+        unpaid = []
         for job in jobs:
             passes = self.passes(job)
             bound = likelihood_id(job.config, self.data[job.config.data].digest, job.device)
@@ -76,15 +76,15 @@ class Plan:
                 passes["likelihood"] = 0.0
             trained.add(job.train_id)
             bounded.add(bound)
-            found.append(passes)
-        return found
+            unpaid.append(passes)
+        return unpaid
 
     def _rates(self, job: CellJob) -> tuple[float, float]:
         """Seconds a pass of the job's network and of its autoencoder, 0 where it has none."""
         data, key = self.data[job.config.data], cost.model_key(job.config, job.device)
         alike = [(j.cell_id, j.config) for j in self.jobs if cost.model_key(j.config, j.device) == key]
-        known = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
-        rate = known or cost.probe(job.config, data.channels, data.n_classes, job.device)
+        measured = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
+        rate = measured or cost.probe(job.config, data.channels, data.n_classes, job.device)
         return rate, cost.probe_autoencoder(job.config, data.channels, job.device) if job.config.is_latent else 0.0
 
     def describe(self) -> dict[str, Any]:
@@ -138,16 +138,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
         except ValueError as error:
             raise ConfigError(f"grid {grid.name}: {error}") from error
         digest = data[cell.data].digest
-        jobs.append(
-            CellJob(
-                cell,
-                cell_id(cell, digest, extractor.digest, device),
-                train_id(cell, digest, device),
-                labels(grid, cell),
-                root,
-                data_root,
-                device,
-            )
-        )
+        ids = cell_id(cell, digest, extractor.digest, device), train_id(cell, digest, device)
+        jobs.append(CellJob(cell, *ids, labels(grid, cell), root, data_root, device))
     unique = {job.cell_id: job for job in jobs}
     return Plan(grid, Store(root), tuple(unique.values()), data)

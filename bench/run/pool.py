@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +32,7 @@ def default_n_jobs(jobs: Sequence[CellJob]) -> int:
     """As many cells at once as there are GPUs, or cores for their threads."""
     if any(job.device == "cuda" for job in jobs):
         return torch.cuda.device_count()
-    return max(1, joblib.cpu_count() // max(job.config.threads for job in jobs))
+    return max(1, joblib.cpu_count() // max((job.config.threads for job in jobs), default=1))
 
 
 def run(
@@ -92,8 +92,8 @@ def _elsewhere(jobs: Sequence[CellJob]) -> str:
     """What is waited for."""
     owners = {owner for job in jobs if (owner := locks.owner(_folder(job).path)) is not None}
     far = sorted({f"{owner.host}, process {owner.pid}" for owner in owners if not owner.here})
-    told = f"{len(jobs)} cells are at work in another run; they are waited for"
-    return f"{told}. Of other hosts: {'; '.join(far)}. If these are gone, --break-locks takes over" if far else told
+    remedy = f". Of other hosts: {'; '.join(far)}. If these are gone, --break-locks takes over" if far else ""
+    return f"{len(jobs)} cells are at work in another run; they are waited for{remedy}"
 
 
 def _folder(job: CellJob) -> CellFolder:
@@ -149,23 +149,20 @@ def grouped(jobs: Sequence[CellJob]) -> list[list[CellJob]]:
 @contextmanager
 def _configured(backend: str, scheduler: str | None, n_jobs: int) -> Iterator[None]:
     """joblib set to the backend; a local Dask or Ray is started where no address is given, and ended again."""
+    settings: dict[str, Any] = {"n_jobs": n_jobs}
+    cluster: AbstractContextManager[Any] = nullcontext()
     if backend == "loky":  # at least two workers: joblib would run a single one in this very process
-        with joblib.parallel_config("loky", n_jobs=max(2, n_jobs), initializer=_begin_worker, initargs=(os.getpid(),)):
-            yield
-        return
-    if backend == "threading":
-        with joblib.parallel_config("threading", n_jobs=n_jobs):
-            yield
-        return
-    try:
-        cluster = _dask(scheduler, n_jobs) if backend == "dask" else _ray(scheduler, n_jobs)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--backend {backend}: {error.name} is not installed; pip install -c constraints.txt -e '.[{backend}]'"
-        ) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--backend {backend} --scheduler {scheduler}: cannot be reached: {error}") from error
-    with cluster, joblib.parallel_config(backend, n_jobs=n_jobs):
+        settings = {"n_jobs": max(2, n_jobs), "initializer": _begin_worker, "initargs": (os.getpid(),)}
+    elif backend in ("dask", "ray"):
+        try:
+            cluster = _dask(scheduler, n_jobs) if backend == "dask" else _ray(scheduler, n_jobs)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"--backend {backend}: {error.name} is not installed; pip install -c constraints.txt -e '.[{backend}]'"
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"--backend {backend} --scheduler {scheduler}: cannot be reached: {error}") from error
+    with cluster, joblib.parallel_config(backend, **settings):
         yield
 
 

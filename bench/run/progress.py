@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from bench import command
 from bench.cell.job import CellJob
 from bench.config.names import cell_name
 from bench.run.plan import Plan
@@ -44,7 +45,7 @@ class CellView:
         return self.state == "running" and bool(self.phase)
 
 
-class Watcher:
+class Monitor:
     """Reads how far the jobs of this run are.
 
     Args:
@@ -109,12 +110,12 @@ class View:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+    def show(self, views: Sequence[CellView], monitor: Monitor) -> None:
         """Show the jobs as they stand; called over and over."""
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._console.print(f"warning: {message}", markup=False, soft_wrap=True)
+        self._console.print(f"warning: {message}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -127,17 +128,17 @@ class PlainView(View):
         super().__init__(console)
         self._said: dict[str, str] = {}
 
-    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+    def show(self, views: Sequence[CellView], monitor: Monitor) -> None:
         """Print a line for each cell of which there is something new to say."""
-        ended, left = sum(v.state in ENDED for v in views), watcher.remaining(views)
+        ended, left = sum(v.state in ENDED for v in views), monitor.remaining(views)
         for view in views:
             text = status_line(view)
             if text == self._said.get(view.job.cell_id, ""):
                 continue
             self._said[view.job.cell_id] = text
-            line = f"[{clock(watcher.elapsed)}] {ended}/{len(views)}  {cell_name(view.job.labels)}: {text}"
+            line = f"[{clock(monitor.elapsed)}] {ended}/{len(views)}  {cell_name(view.job.labels)}: {text}"
             estimate = "" if left is None else f", {clock(left)} left"
-            self._console.print(line + estimate, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line + estimate)
 
 
 class LiveView(View):
@@ -158,12 +159,12 @@ class LiveView(View):
         console.print("Ctrl-C ends; what is done is kept", style="dim")
         self._bars.start()
 
-    def show(self, views: Sequence[CellView], watcher: Watcher) -> None:
+    def show(self, views: Sequence[CellView], monitor: Monitor) -> None:
         """Bring the bars up to date."""
         ended, failed = sum(v.state in ENDED for v in views), sum(v.state in FAILURES for v in views)
         head = f"{ended}/{len(views)} cells" + (f", {failed} failed" if failed else "")
         whole = sum(view.fraction for view in views) / max(len(views), 1)
-        self._bar("grid", head, whole, f"{clock(watcher.elapsed)} gone, {clock(watcher.remaining(views))} left")
+        self._bar("grid", head, whole, f"{clock(monitor.elapsed)} gone, {clock(monitor.remaining(views))} left")
         for view in views:
             if view.running:
                 self._bar(view.job.cell_id, f"  {cell_name(view.job.labels)}", view.fraction, status_line(view))
@@ -183,7 +184,7 @@ class LiveView(View):
 def make_view(console: Console, quiet: bool) -> View:
     """The view for where the output goes; quiet, it is of warnings on standard error."""
     if quiet:
-        return View(Console(stderr=True))
+        return View(command.console(stderr=True))
     return LiveView(console) if console.is_terminal else PlainView(console)
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 from bench.cell.job import CellJob
 from bench.report.tracking.tracker import Tracker, TrackingError
 from bench.run.plan import Plan
-from bench.run.progress import View, Watcher
+from bench.run.progress import Monitor, View
 from bench.store.files import Damaged
 
 LOOK_EVERY = 0.5  # seconds between two looks at the store while cells run
@@ -55,7 +55,7 @@ class Watch:
     """
 
     def __init__(self, plan: Plan, jobs: Sequence[CellJob], tracker: Tracker | None, view: View) -> None:
-        self._watcher, self._tracker, self._view = Watcher(plan, jobs), tracker, view
+        self._monitor, self._tracker, self._view = Monitor(plan, jobs), tracker, view
         self._stop = threading.Event()
         loops = (self._show_progress, self._sync_mlflow)
         self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in loops]
@@ -69,7 +69,7 @@ class Watch:
         self._stop.set()
         for thread in self._threads:
             thread.join(JOIN_WITHIN)
-        self._view.show(self._watcher.look(), self._watcher)
+        self._view.show(self._monitor.look(), self._monitor)
         self._view.close()
 
     @property
@@ -79,7 +79,7 @@ class Watch:
 
     def _show_progress(self) -> None:
         while not self._stop.wait(LOOK_EVERY):
-            self._view.show(self._watcher.look(), self._watcher)
+            self._view.show(self._monitor.look(), self._monitor)
 
     def _sync_mlflow(self) -> None:
         wait, warned = SYNC_EVERY, False

@@ -27,10 +27,9 @@ import strategies
 from bench import __main__ as entry
 from bench.check.candidates import find
 from bench.command import COMMANDS
-from bench.config.cell import field_names
+from bench.config.fields import sections
 from bench.config.grid_file import load_grid, parse_grid
 from bench.config.grids import FOLDER, shipped_grids
-from bench.fields import section_of
 from bench.report import write
 from tests.fake_store import finished_store
 from tests.guard import ROOT
@@ -282,7 +281,7 @@ def test_every_shipped_strategy_partition_grid_and_section_has_a_row():
     assert set(strategies.registry.names()) <= rows(page("strategies.md"))
     assert set(partitions.registry.names()) <= rows(page("partitions.md"))
     assert set(shipped_grids()) <= rows(page("grids.md"))
-    assert {section_of(name) for name in field_names()} <= rows(page("grids.md"))
+    assert set(sections()) <= rows(page("grids.md"))
 
 
 # ----------------------------------------------------------------------------------------------------------- README

@@ -303,15 +303,15 @@ def test_a_name_of_both_kinds_is_both_unless_a_kind_is_given(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("fedavgg", r"no strategy or partition 'fedavgg'; did you mean 'fedavg'\? strategies: centralized, .*; partitions: iid, .*; or your own"),
-    ("fedprox(nu=1)", r"strategy: fedprox: unknown hyper-parameter 'nu'; did you mean 'mu'\? allowed: mu"),
+    ("fedavgg", r"no strategy or partition 'fedavgg' \(did you mean 'fedavg'\?\); strategies: centralized, .*; partitions: iid, .*; or your own"),
+    ("fedprox(nu=1)", r"strategy: fedprox: unknown hyper-parameter 'nu' \(did you mean 'mu'\?\); allowed: mu"),
     ("fedprox(mu=-1)", r"strategy: fedprox: mu must be a finite number >= 0, got -1"),
     ('fedprox(mu="a")', r"strategy: fedprox\(mu\): got 'a'; it must be a valid number"),
     ("fedprox(mu", r"name: got 'fedprox\(mu'; write"),
     ("dirichlet(beta=1)", r"partition: dirichlet\(beta=1\): leave beta out; the laws try several"),
     ("dirichlet(min_size=0)", r"partition: dirichlet: min_size must be at least 1, not 0"),
     ("no_such_module_here:Thing", r"'no_such_module_here:Thing': no module 'no_such_module_here' on the import path$"),
-    ("tests.laws.planted:ByBatchs", r"module 'tests.laws.planted' has no 'ByBatchs'; did you mean 'ByBatches'\?$"),
+    ("tests.laws.planted:ByBatchs", r"module 'tests.laws.planted' has no 'ByBatchs' \(did you mean 'ByBatches'\?\)$"),
     ("json:JSONDecoder", r"is not a subclass of strategies.base.Strategy with all its methods; .*partitions.base.Partition"),
     ("tests.laws.planted:BetaIsMissing", r"uses_beta = True, but it has no field beta"),
     ("tests.laws.planted:NeedsMore", r"strategy: tests.laws.planted:NeedsMore: its hyper-parameter 'much' is missing; write .*NeedsMore\(much=...\)"),

@@ -596,7 +596,7 @@ class Talks(classic.FedAvg):
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("FedAvgg", {}, "no Flower strategy 'FedAvgg'; did you mean 'FedAvg'"),
+        ("FedAvgg", {}, r"no Flower strategy 'FedAvgg' \(did you mean 'FedAvg'"),
         ("no.such.module:FedAvg", {}, "no module 'no' on the import path"),
         (f"{MESSAGES}:FedNova", {}, "has no 'FedNova'"),
         (f"{MESSAGES}:Strategy", {}, "with all its methods"),

@@ -573,7 +573,12 @@ class TestFlower:
     @pytest.mark.parametrize(
         ("name", "options", "n_clients", "message"),
         [
-            ("DirichletPartitoner", {}, 5, "no Flower partitioner 'DirichletPartitoner'; did you mean 'DirichletPart"),
+            (
+                "DirichletPartitoner",
+                {},
+                5,
+                r"no Flower partitioner 'DirichletPartitoner' \(did you mean 'DirichletPart",
+            ),
             ("Partitioner", {}, 5, "no Flower partitioner 'Partitioner'.*allowed: ContinuousPartitioner, Dirichlet"),
             ("json:JSONDecoder", {}, 5, "'json:JSONDecoder' is not a subclass of flwr_datasets"),
             ("no_such_package:Thing", {}, 5, "no module 'no_such_package' on the import path"),

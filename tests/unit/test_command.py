@@ -28,7 +28,13 @@ MISTAKES = {
         ["--grid", "smoke", "--set", "diffusion.schedule=linear", "--set", "diffusion.T=5"],
         ["--grid", "smoke", "--scheduler", "tcp://127.0.0.1:1"],
     ],
-    "report": [[], ["--grid", "nonesuch"]],
+    "report": [
+        [],
+        ["--grid", "nonesuch"],
+        ["--grid", "smoke", "--figures", "none,costs"],
+        ["--grid", "smoke", "--style", "nowhere"],
+        ["--grid", "smoke", "--width", "page"],
+    ],
     "compare": [[], ["nowhere"], ["nowhere", "nowhere"]],
     "verify": [[], ["nowhere", "--cells", "x"], ["nowhere"]],
     "check": [["nonesuch"], ["fedprox(mux=1)"], ["--kind", "nonesuch"]],
@@ -41,6 +47,7 @@ ANSWERED_AT_ONCE = [
     ([], 2),
     (["nonesuch"], 2),
     (["--nonesuch"], 2),
+    (["--version", "x"], 2),
     *[([name, option], 0) for name in COMMANDS for option in ("--help", "--version")],
     *[([name, "--nonesuch"], 2) for name in COMMANDS],
     *[([name, *mistake], 2) for name, mistakes in MISTAKES.items() for mistake in mistakes],
@@ -89,15 +96,18 @@ def test_help_and_mistakes_are_answered_before_anything_heavy_is_imported(answer
 def test_a_mistake_in_an_option_is_named_with_its_command_and_the_nearest_option(answers):
     told = answers["run", "--grid", "smoke", "--n-jobs", "0"][2]
     assert told == "feddiff-bench run: error: argument --n-jobs: must be at least 1, got 0; --help lists the options\n"
+    told = answers["check", "--kind", "nonesuch"][2]
+    assert told.endswith("argument --kind: got 'nonesuch'; allowed: strategy, partition; --help lists the options\n")
+    assert answers["--version", "x"][2].startswith("feddiff-bench: error: --version stands alone; got 'x' after it; ")
     told = answers["nonesuch",][2]
-    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; there are run, report, compare, ")
+    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; allowed: run, report, compare, ")
 
 
 def test_misspelt_names_are_answered_with_the_nearest_ones(capsys):
     for arguments, hint in ((["verfy"], "verify"), (["run", "--grid", "smoke", "--njobs", "2"], "--n-jobs")):
         with pytest.raises(SystemExit):
             entry.main(arguments)
-        assert f"; did you mean {hint}?" in capsys.readouterr().err
+        assert f" (did you mean {hint!r}?)" in capsys.readouterr().err
 
 
 def test_what_cannot_be_printed_is_shown_as_escapes(capsys):
@@ -145,7 +155,7 @@ def test_a_strategy_in_the_working_folder_is_found(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, *options], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert "module 'mine' has no 'Mien'; did you mean 'Mine'?" in done.stderr
+    assert "module 'mine' has no 'Mien' (did you mean 'Mine'?)" in done.stderr
     assert done.returncode == command.WRONG
 
 

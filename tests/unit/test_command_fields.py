@@ -1,6 +1,7 @@
 """`feddiff-bench --fields`: every field, strategy, partition and metric with what it is, in 100 columns."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,7 @@ import bench.plugins
 import partitions
 import strategies
 from bench import __main__ as entry
-from bench import fields
+from bench.config import fields
 from bench.config.cell import field, field_names
 from bench.config.grid_file import load_grid
 from bench.report.metrics import METRICS
@@ -113,11 +114,13 @@ def test_installed_plugins_are_listed_and_one_that_does_not_load_says_so(monkeyp
     assert told["odd"][2] == "cannot be loaded: plugin 'odd' (plugin:Thing) does not load: no such module"
 
 
-def test_metrics_are_listed_with_the_way_that_is_better():
-    told = rows("metrics")
-    assert set(told) == set(METRICS)
-    assert told["fid"][:2] == ("FID", "lower")
-    assert told["is_mean"] == ("IS", "higher", "inception score")
+def test_metrics_are_listed_with_the_way_that_is_better(capsys):
+    told = printed("metrics", capsys)
+    assert [line.split()[0] for line in told.splitlines() if line.split()[:1] and line.split()[0] in METRICS] == [
+        *METRICS
+    ]
+    assert re.search(r"^fid +FID +lower ", told, re.MULTILINE)
+    assert re.search(r"^is_mean +IS +higher +inception score *$", told, re.MULTILINE)
 
 
 def test_all_fits_a_hundred_columns(capsys):
@@ -132,15 +135,22 @@ def test_all_fits_a_hundred_columns(capsys):
 @pytest.mark.parametrize(
     ("given", "near"),
     [
-        ("trainin", "training"),
-        ("rounds", "training"),
-        ("model.widths", "model"),
-        ("metric", "metrics"),
-        ("beta", "cell"),
+        ("trainin", "'training'"),
+        ("rounds", "'training'"),
+        ("model.widths", "'model'"),
+        ("lr", "'client' or 'latent'"),
+        ("latent.lr", "'latent'"),
+        ("metric", "'metrics'"),
+        ("fid", "'metrics'"),
+        ("beta", "'cell'"),
+        ("strategy", "'cell' or 'strategies'"),
+        ("partition", "'cell' or 'partitions'"),
+        ("fedprox", "'strategies'"),
+        ("k-labels", "'partitions'"),
     ],
 )
-def test_a_section_that_is_none_is_answered_with_the_nearest(given, near, capsys):
+def test_a_section_that_is_none_is_answered_with_those_that_list_the_name_or_the_nearest(given, near, capsys):
     assert entry.main(["--fields", given]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"error: --fields {given}: no such section; did you mean {near}?; there are cell, data, ")
+    assert told.startswith(f"error: --fields {given}: no such section (did you mean {near}?); allowed: cell, data, ")
     assert told.count("\n") == 1

@@ -805,7 +805,7 @@ def test_figures_formats_and_style_are_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (None, "cannot be read"),
+        (None, "there is no such file"),
         ("font.siz: 9", "line 1: 'font.siz: 9' is no setting"),
         ("font.size: 9\nnothing", "line 2: 'nothing' is no setting"),
         ("lines.linewidth: thick", "lines.linewidth"),
@@ -827,8 +827,8 @@ def test_a_bad_style_sheet_is_one_message_and_nothing_is_written(tmp_path, capsy
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        (["--figures", "overveiw"], "no figure 'overveiw'; did you mean overview?"),
-        (["--figures", "costs,none"], "no figure 'none'"),
+        (["--figures", "overveiw"], "no figure 'overveiw' (did you mean 'overview'?)"),
+        (["--figures", "costs,none"], "got 'costs,none'; none stands alone"),
         (["--formats", "jpg"], "no format 'jpg'"),
     ],
 )

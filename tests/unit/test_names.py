@@ -108,7 +108,7 @@ def test_a_grids_labels_stand_before_titles_and_take_strategies_as_the_grid_writ
     [
         (
             {"fedprx": "x"},
-            "grid.toml: labels: 'fedprx' is no strategy, axis or recipe of this grid; .*did you mean 'fedprox'",
+            "grid.toml: labels: 'fedprx' is no strategy, axis or recipe of this grid \\(did you mean 'fedprox",
         ),
         (
             {"fedavg": "one", "fedprox": "one"},

@@ -88,12 +88,12 @@ def test_plugins_that_are_none_are_told(monkeypatch, found):
         (
             strategies,
             "fedavgg",
-            r"no strategy 'fedavgg'; did you mean 'fedavg'\?; allowed: centralized, local-only, fedavg, fedprox, .*, or",
+            r"no strategy 'fedavgg' \(did you mean 'fedavg'\?\); allowed: centralized, local-only, fedavg, fedprox, .*, or",
         ),
         (
             partitions,
             "dirichlett",
-            r"did you mean 'dirichlet'\?; allowed: iid, dirichlet, dirichlet-plain, .*, flower, or your own",
+            r"did you mean 'dirichlet'\?\); allowed: iid, dirichlet, dirichlet-plain, .*, flower, or your own",
         ),
         (partitions, "zzz", "no partition 'zzz'; allowed: iid"),
         (partitions, "partitions.dirichlet:Dirichlt", "did you mean 'Dirichlet'"),

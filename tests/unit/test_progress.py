@@ -7,10 +7,11 @@ from argparse import Namespace
 import pytest
 from rich.console import Console
 
+from bench.command import console
 from bench.config.grid_file import load_grid
 from bench.run.execute import show_plan
 from bench.run.plan import Plan, make_plan
-from bench.run.progress import LiveView, PlainView, View, Watcher, clock, make_view
+from bench.run.progress import LiveView, Monitor, PlainView, View, clock, make_view
 from bench.store.files import write_json
 from bench.store.locks import hold
 
@@ -38,51 +39,51 @@ def finish(plan, number):
 
 def shown(plan, make):
     out = io.StringIO()
-    view = make(Console(file=out, width=150))
-    watcher = Watcher(plan, plan.jobs)
-    return out, view, watcher
+    view = make(console(file=out, width=150))
+    monitor = Monitor(plan, plan.jobs)
+    return out, view, monitor
 
 
 def test_a_cell_is_a_fraction_of_its_passes(plan):
-    watcher = Watcher(plan, plan.jobs)
+    monitor = Monitor(plan, plan.jobs)
     advance(plan, 0, 1, "train", 0.5)
     advance(plan, 1, 2, "evaluate", 0.0)
-    first, second, third = watcher.look()
+    first, second, third = monitor.look()
     train, sample = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample"))
     assert (train, sample) == (2 * (3 * 200 + 100) + 8 * 100, 100 * 5)
     assert first.fraction == pytest.approx(0.5 * train / (train + sample))
     assert second.fraction == 1.0
     assert (third.fraction, third.state) == (0.0, "todo")
-    assert watcher.remaining(watcher.look()) is not None
+    assert monitor.remaining(monitor.look()) is not None
 
 
 def test_what_cells_share_is_waited_for_once(tmp_path):
     plan = make_plan(load_grid("smoke", ["sampler.steps=5,7", "strategy=fedavg"]), tmp_path)
-    watcher = Watcher(plan, plan.jobs)
+    monitor = Monitor(plan, plan.jobs)
     advance(plan, 1, 2, "sample", 0.5)
-    assert [view.fraction for view in watcher.look()] == [0.0, 0.5]
+    assert [view.fraction for view in monitor.look()] == [0.0, 0.5]
 
 
 def test_no_estimate_before_a_cell_has_had_two_rounds_or_ended(plan):
-    watcher = Watcher(plan, plan.jobs)
-    assert watcher.remaining(watcher.look()) is None
+    monitor = Monitor(plan, plan.jobs)
+    assert monitor.remaining(monitor.look()) is None
     advance(plan, 0, 1, "train", 0.5)
-    assert watcher.remaining(watcher.look()) is None
+    assert monitor.remaining(monitor.look()) is None
     finish(plan, 1)
-    assert watcher.remaining(watcher.look()) is not None
+    assert monitor.remaining(monitor.look()) is not None
 
 
 def test_an_estimate_is_made_of_this_runs_pace_alone(plan, monkeypatch):
     advance(plan, 0, 1, "train", 0.5)
-    watcher = Watcher(plan, plan.jobs)
-    assert watcher.remaining(watcher.look()) is None
-    monkeypatch.setattr(Watcher, "elapsed", 10.0)
+    monitor = Monitor(plan, plan.jobs)
+    assert monitor.remaining(monitor.look()) is None
+    monkeypatch.setattr(Monitor, "elapsed", 10.0)
     folder = advance(plan, 0, 0, "train", 0.75)
     for r in (2, 3):
         folder.append("metrics.jsonl", [{"round": r, "train_loss": 0.25, "heldout_loss": 0.5, "time": 0.0}])
     sizes = [sum(plan.passes(job).values()) for job in plan.jobs]
     train = plan.passes(plan.jobs[0])["train"]
-    left = watcher.remaining(watcher.look())
+    left = monitor.remaining(monitor.look())
     assert left == pytest.approx(10 * (sum(sizes) - 0.75 * train) / (0.25 * train))
 
 
@@ -98,33 +99,47 @@ def test_the_plan_counts_what_is_left_of_a_running_cell(plan, capsys, monkeypatc
     assert f"1 running, 2 todo; about {clock(200 + left)} to run on 1 at a time" in told
 
 
+@pytest.mark.parametrize(
+    ("failed", "told"), [(0, "3 done; nothing is left to run; nothing was run"),
+                         (1, "2 done, 1 failed; nothing is left to run without --retry-failed; nothing was run")],
+)  # fmt: skip
+def test_a_plan_of_which_nothing_is_left_says_so(plan, capsys, failed, told):
+    for number in range(3):
+        if number < failed:
+            plan.store.cell(plan.jobs[number].cell_id).fail("failed", "no luck")
+        else:
+            finish(plan, number)
+    show_plan(plan, Namespace(quiet=False, retry_failed=False, n_jobs=None))
+    assert told in capsys.readouterr().out
+
+
 def test_plain_lines_tell_each_change_once(plan):
-    out, view, watcher = shown(plan, PlainView)
+    out, view, monitor = shown(plan, PlainView)
     advance(plan, 0, 1)
-    view.show(watcher.look(), watcher)
-    view.show(watcher.look(), watcher)
+    view.show(monitor.look(), monitor)
+    view.show(monitor.look(), monitor)
     assert out.getvalue().count("\n") == 1
     assert "0/3  centralized seed=0: round 1/2, loss 0.2500, held-out 0.5000" in out.getvalue()
     finish(plan, 0)
-    view.show(watcher.look(), watcher)
+    view.show(monitor.look(), monitor)
     assert "1/3  centralized seed=0: done, FID 12.35, held-out loss 0.1250" in out.getvalue()
 
 
 def test_no_plain_line_repeats_the_last_one_and_a_round_has_its_own_losses(plan):
-    out, view, watcher = shown(plan, PlainView)
+    out, view, monitor = shown(plan, PlainView)
     for rounds, phase, done in ((0, "prepare", 0.0), (0, "train", 0.1), (0, "train", 0.4), (1, "train", 0.5), (0, "train", 0.9),
                                 (0, "sample", 0.0), (0, "sample", 0.9), (0, "evaluate", 0.0)):  # fmt: skip
         advance(plan, 0, rounds, phase, done)
-        view.show(watcher.look(), watcher)
+        view.show(monitor.look(), monitor)
     said = [line.partition(": ")[2] for line in out.getvalue().splitlines()]
     assert said == ["preparing", "training", "round 1/2, loss 0.2500, held-out 0.5000", "sampling", "judging"]
 
 
 def test_a_failure_is_told_with_its_reason(plan):
-    out, view, watcher = shown(plan, PlainView)
+    out, view, monitor = shown(plan, PlainView)
     folder = advance(plan, 1, 1)
     write_json(folder.path / "error.json", {"status": "failed", "error": "ValueError: no [bold] luck"})
-    view.show(watcher.look(), watcher)
+    view.show(monitor.look(), monitor)
     assert "fedavg n=2 beta=1 seed=0: failed: ValueError: no [bold] luck" in out.getvalue()
 
 
@@ -133,9 +148,9 @@ def test_the_live_view_has_a_bar_for_each_running_cell(plan):
     finish(plan, 1)
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=150))
-    watcher = Watcher(plan, plan.jobs)
+    monitor = Monitor(plan, plan.jobs)
     with hold(plan.store.cell(plan.jobs[0].cell_id).path, "run"):
-        view.show(watcher.look(), watcher)
+        view.show(monitor.look(), monitor)
     view._bars.refresh()
     view.close()
     told = out.getvalue()

@@ -218,17 +218,19 @@ def test_differences_are_to_the_baseline_asked_for(store):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--grid", "other"], "holds no results of a grid other; there are fake"),
+        (["--grid", "other"], "holds no results of a grid other; allowed: fake"),
         (
             ["--grid", "fake", "--baseline", "fedsgd"],
-            "--baseline fedsgd: no cell is of it; did you mean fedavg?; there are centralized, fedavg",
+            "--baseline fedsgd: no cell is of it (did you mean 'fedavg'?); allowed: centralized, fedavg",
         ),
-        (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it; did you mean fedprox(mu=0.1)?; there are"),
-        (["--grid", "fake", "--metrics", "FID"], "no metric 'FID'; did you mean fid?"),
+        (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it (did you mean 'fedprox(mu=0.1)'?); allowed: "),
+        (["--grid", "fake", "--metrics", "FID"], "no metric 'FID' (did you mean 'fid'?); allowed: "),
         (["--grid", "fake\0"], "holds no results"),
-        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout'; did you mean heldout_loss?"),
+        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout' (did you mean 'heldout_loss'?)"),
         (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),
-        (["--grid", "fake", "--width", "page"], "invalid choice: 'page'"),
+        (["--grid", "fake", "--width", "page"], "argument --width: got 'page'; allowed: column, text"),
+        (["--grid", "fake", "--figures", "none,costs"], "argument --figures: got 'none,costs'; none stands alone"),
+        (["--grid", "fake", "--style", "nowhere"], "error: --style nowhere: there is no such file"),
     ],
 )
 def test_a_mistake_is_one_message(store, capsys, arguments, told):
@@ -240,6 +242,22 @@ def test_a_mistake_is_one_message(store, capsys, arguments, told):
     assert code == 2
     assert told in said.err
     assert said.out == ""
+
+
+def test_the_terminal_says_what_differences_are_against(store, capsys):
+    arguments = ["--grid", "fake", "--results", str(store.root.parent), "--figures", "none"]
+    for baseline, times in (("fedavg", 1), ("centralized", 0)):
+        assert main([*arguments, "--baseline", baseline]) == 0
+        said = capsys.readouterr()
+        assert said.out.count(f"tables/differences.* are against {baseline}; ") == times
+        assert said.err == "writing the report ...\n"
+
+
+def test_each_figure_is_named_before_it_is_drawn(store):
+    said: list[str] = []
+    report = write_report(store.root, Wishes(figures=("overview", "skew"), formats=("png",)), said.append)
+    assert said == ["figure overview", "figure skew"]
+    assert {path.stem.partition("_")[0] for path in report.files if path.suffix == ".png"} <= {"overview", "skew"}
 
 
 def test_an_empty_folder_is_told(tmp_path, capsys):
@@ -263,7 +281,8 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
     assert main(["--grid", "fake", "--results", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert "the report cannot be written" in said.err
-    assert said.err.count("\n") == 1
+    assert said.err.splitlines()[0] == "writing the report ..."
+    assert said.err.count("\n") == 2
 
 
 def test_a_grid_without_a_finished_cell_has_a_report_that_says_so(tmp_path):

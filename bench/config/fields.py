@@ -18,15 +18,14 @@ from rich.text import Text
 
 import partitions
 import strategies
-from bench.command import near
 from bench.config.cell import CellConfig, field_names
 from bench.config.errors import ConfigError
-from bench.plugins import UnknownPlugin
-from bench.report.metrics import METRICS
+from bench.config.plugin import takes_beta
+from bench.plugins import UnknownPlugin, allowed
 
 CELL = "cell"  # the fields that stand in no section
+METRICS = "metrics"
 ROOMS: dict[str, Any] = {"strategies": strategies, "partitions": partitions}
-METRICS_TABLE = "metrics"
 WIDTH = 100
 HOW = "Set by --set SECTION.FIELD=VALUE, of cell --set FIELD=VALUE. Also: strategies, partitions, metrics."
 TYPES = {"integer": "int", "number": "float", "string": "text", "object": "table", "null": "none"}
@@ -35,60 +34,59 @@ MOST = 10**9  # bounds from here on only keep out what no machine could do, and 
 Row = tuple[str, str, str, str]
 
 
-def show(section: str) -> None:
+def show(section: str, metrics: Iterable[Row]) -> None:
     """Print the table of a section, or for "" of every section of a cell.
 
+    Args:
+        metrics: key, name, which way is better and what it is, of each metric.
     Raises:
-        ConfigError: if there is no such section.
+        ConfigError: if there is no such section, naming those that have a field, plugin or metric of that name.
     """
-    owners = {name: section_of(name) for name in field_names()}
-    known = (*dict.fromkeys(owners.values()), *ROOMS, METRICS_TABLE)
-    if section and section not in known:
-        meant = [owner for name, owner in owners.items() if section in (name, name.rpartition(".")[2])]
-        hint = near((meant or [section])[0], known)
-        raise ConfigError(f"--fields {section}: no such section{hint}; there are {', '.join(known)}")
+    rows, fields = list(metrics), sections()
+    names = fields | {room: [plugins.registry.kind, *plugins.registry.names()] for room, plugins in ROOMS.items()}
+    names[METRICS] = [key for key, *_ in rows]
+    if section and section not in names:
+        *given, last = section.split(".")
+        meant = [name for name in names if last in names[name] and given in ([], [name])]
+        raise ConfigError(f"--fields {section}: no such section{allowed(section, names, meant)}")
     console = Console(highlight=False)
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    for name in [section] if section else dict.fromkeys(owners.values()):
-        console.print(*tables(name), sep="\n")
+    for name in [section] if section else fields:
+        console.print(*tables(name, rows), sep="\n")
     if not section:
         console.print(HOW, soft_wrap=True)
 
 
-def section_of(field: str) -> str:
-    """The section of a field by its dotted name."""
-    return field.partition(".")[0] if "." in field else CELL
+def sections() -> dict[str, list[str]]:
+    """The fields of a cell by section."""
+    names: dict[str, list[str]] = {}
+    for field in field_names():
+        section, _, name = field.rpartition(".")
+        names.setdefault(section or CELL, []).append(name)
+    return names
 
 
-def tables(section: str) -> tuple[Text, Table]:
+def tables(section: str, metrics: Iterable[Row] = ()) -> tuple[Text, Table]:
     """A title and a table."""
-    if section == METRICS_TABLE:
-        return Text("metrics of cells"), table(("metric", "in tables", "better", "what it is"), metric_rows())
+    if section == METRICS:
+        return Text("metrics of cells"), table(("metric", "in tables", "better", "what it is"), metrics)
     heads = ("name", "type", "default", "what it is")
     if section in ROOMS:
         return Text(f"{section}, each with its hyper-parameters"), table(heads, plugin_rows(ROOMS[section]))
     cls = CellConfig if section == CELL else type(CellConfig.model_fields[section].default)
-    sections = set(map(section_of, field_names()))
-    rows = (row for row in schema_rows(cls.model_json_schema(), attributes(cls)) if row[0] not in sections)
+    rows = (row for row in schema_rows(cls) if row[0] in sections()[section])
     return Text(f"{section}: {first_sentence(inspect.getdoc(cls))}"), table(heads, rows)
 
 
 def table(heads: Iterable[str], rows: Iterable[Row]) -> Table:
-    """A table whose last column has the room that the others leave."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True)
+    """A table whose last column has the width that the others leave."""
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True)
     for head, most in zip(heads, (30, 22, 14, None), strict=True):
-        made.add_column(head, max_width=most, overflow="fold", ratio=None if most else 1)
+        grid.add_column(head, max_width=most, overflow="fold", ratio=None if most else 1)
     for row in rows:
-        made.add_row(*map(Text, row))
-    made.add_row()
-    return made
-
-
-def metric_rows() -> Iterator[Row]:
-    """Key, name, which way is better, and what it is."""
-    for metric in METRICS.values():
-        better = {-1: "lower", 1: "higher", 0: ""}[metric.better]
-        yield metric.key, metric.name, better, metric.about
+        grid.add_row(*map(Text, row))
+    grid.add_row()
+    return grid
 
 
 def plugin_rows(room: Any) -> Iterator[Row]:
@@ -101,9 +99,9 @@ def plugin_rows(room: Any) -> Iterator[Row]:
             continue
         one_a_file = cls.__module__.startswith(f"{room.__name__}.")  # whose first line says it in words
         yield name, "", "", first_sentence(inspect.getdoc(sys.modules[cls.__module__] if one_a_file else cls))
-        for row in schema_rows(TypeAdapter(cls).json_schema(), attributes(cls)):
-            if row[0] != "beta" or not getattr(cls, "uses_beta", False):  # that is a field of the cell
-                yield (f"  {row[0]}", *row[1:])
+        for key, kind, default, sentence in schema_rows(cls):
+            if not (key == "beta" and takes_beta(cls)):  # that is a field of the cell
+                yield f"  {key}", kind, default, sentence
 
 
 # ------------------------------------------------------------------------------------------------- from docstrings
@@ -111,14 +109,14 @@ def plugin_rows(room: Any) -> Iterator[Row]:
 
 def attributes(cls: type) -> dict[str, str]:
     """The first sentences of the lists "Attributes:" in the docstrings of a class and its bases, by name."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         _, _, rest = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")
         listed = re.split(r"\n(?=\S)", rest)[0]  # up to the next heading
         for entry in re.split(r"\n(?= {4}\S)", f"\n{listed}"):
             name, colon, text = entry.partition(":")
-            found |= {name.strip(): first_sentence(text)} if colon else {}
-    return found
+            sentences |= {name.strip(): first_sentence(text)} if colon else {}
+    return sentences
 
 
 def first_sentence(text: str | None) -> str:
@@ -130,8 +128,9 @@ def first_sentence(text: str | None) -> str:
 # ----------------------------------------------------------------------------------------------- from JSON schemas
 
 
-def schema_rows(schema: Mapping[str, Any], sentences: Mapping[str, str]) -> Iterator[Row]:
-    """Name, type, default and sentence of each property of an object's JSON schema."""
+def schema_rows(cls: type) -> Iterator[Row]:
+    """Name, type, default and sentence of each field of a model or dataclass."""
+    schema, sentences = TypeAdapter(cls).json_schema(), attributes(cls)
     for name, item in schema.get("properties", {}).items():
         default = "required" if name in schema.get("required", ()) else value_text(item.get("default", {}))
         yield name, type_text(item), default, sentences.get(name, "")
