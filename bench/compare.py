@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench import command
 from bench.command import odd_records
 from bench.config.errors import ConfigError
+from bench.plugins import hint
 from bench.store.files import Damaged
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def open_results(folder: Path) -> "Results":
         raise ConfigError(str(error)) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: cannot be read: {error}") from error
-    hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
-    raise ConfigError(f"{folder} holds no grid.json: no grid has been run into it{hint}")
+    close = hint(str(folder), inside, inside)
+    raise ConfigError(f"{folder} holds no grid.json: no grid has been run into it{close}")
 
 
 if __name__ == "__main__":
