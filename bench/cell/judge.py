@@ -19,7 +19,7 @@ from bench.fidelity.extractors import Extractor
 from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.seeds import numpy_stream
-from bench.store.cell_folder import Heartbeat
+from bench.store.cell_folder import CURVE, Heartbeat
 from bench.store.files import write_json
 from bench.store.grid_folder import Store
 from bench.store.records import Curve, Diagnostics, Likelihood
@@ -102,7 +102,7 @@ def _judge_clients(
 def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
     data, device = setting.data, setting.device
-    drawn = read_tensors(setting.folder.path / "curve.safetensors", sealed=False)
+    drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
     known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)

@@ -60,9 +60,9 @@ def kill_after(patch: pytest.MonkeyPatch, steps: int) -> None:
 def trained(job) -> dict:
     """Train the job's cell from where it stands; what its train.json and its logs tell but times."""
     folder = folder_of(job)
-    stand = find_checkpoint(folder, "cpu")
+    checkpoint = find_checkpoint(folder, "cpu")
     setting = Setting(job.config, load_data(job.config, None), "cpu", folder, job.root)
-    record = train(setting, job.train_id, 1, stand).known()
+    record = train(setting, job.train_id, 1, checkpoint).known()
     record["metrics"] = {key: value for key, value in record["metrics"].items() if not key.endswith("seconds")}
     told = {key: record[key] for key in ("weight_hash", "personal_hashes", "metrics")}
     return told | {name: untimed(read_lines(folder.path / name)) for name in LOGS}
