@@ -15,10 +15,10 @@ from bench.federation.mixture import Personal
 from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.federation.tensors import copy_into, weight_hash
-from bench.store.cell_folder import CURVE, LOGS, WEIGHTS, CellFolder, Heartbeat
+from bench.store.cell_folder import CURVE, WEIGHTS, CellFolder, Heartbeat
 from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
-from bench.store.records import Diagnostics, Heldout, Partition, Round, Steps, Trained, Visit
+from bench.store.records import LOGS, Diagnostics, Heldout, Partition, Round, Steps, Trained, Visit
 from bench.store.states import State, write_tensors
 
 # The files of a finished training, beside clients' own parts and train.json, which is written last.

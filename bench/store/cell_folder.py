@@ -37,30 +37,12 @@ from typing import Any, Literal
 
 from bench.store import locks
 from bench.store.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
-from bench.store.records import (
-    Curve,
-    Failure,
-    Heldout,
-    Likelihood,
-    Manifest,
-    Progress,
-    R,
-    Record,
-    Result,
-    Round,
-    Status,
-    Steps,
-    Trained,
-    Visit,
-)
+from bench.store.records import LOGS, RECORDS, Failure, Manifest, Progress, R, Record, Result, Status, Trained
 
-LOGS = tuple(kind.FILE for kind in (Round, Visit, Steps, Heldout))  # the files that grow by lines
 WEIGHTS, SAMPLES, CURVE = "weights.safetensors", "samples.safetensors", "curve.safetensors"
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
 CellState = Status | Literal["done", "running", "partial", "todo"]
-# What is read again; what relies on others stands before them.
-RECORDS = tuple(kind.FILE for kind in (Result, Failure, Trained, Manifest, Likelihood, Curve))
 _UNLISTED = (Result.FILE, Failure.FILE, Progress.FILE, HANG, locks.LOCK)  # by result.json
 
 

@@ -296,7 +296,7 @@ class Round(Numbered):
 
 
 class Visit(Record):
-    """A line of clients.jsonl: see `bench.federation.ledger.Visit`."""
+    """A line of clients.jsonl: see `bench.federation.ledger.VisitRecord`."""
 
     FILE = "clients.jsonl"
     round: int
@@ -328,3 +328,8 @@ class Heldout(Record):
     round: int
     class_loss: Losses = ()
     client_loss: Losses = ()
+
+
+LOGS = tuple(kind.FILE for kind in (Round, Visit, Steps, Heldout))  # the files that grow by lines
+# Records that are read again; those that list others' digests stand before these.
+RECORDS = tuple(kind.FILE for kind in (Result, Failure, Trained, Manifest, Likelihood, Curve))

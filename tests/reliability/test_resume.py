@@ -13,8 +13,8 @@ from bench.cell.setting import PERSONAL, Setting, load_data
 from bench.cell.train import AUTOENCODER, CHECKPOINT, find_checkpoint, train
 from bench.federation import rounds as loop
 from bench.federation.drive import Checkpoint
-from bench.store.cell_folder import LOGS
 from bench.store.files import Damaged, read_json, read_lines
+from bench.store.records import LOGS
 from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
 from tests.shortcuts import blank_pictures
