@@ -2,18 +2,16 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from bench.cell.setting import CLIENTS, FirstStage, Setting
 from bench.config.cell import ClientConfig, TrainingConfig
 from bench.config.ids import TRAINING_VERSION, digest, identity
 from bench.data.pixels import to_model_range
-from bench.diffusion.autoencoder import Autoencoder, LatentSpace, fit_latent_space, latent_side
+from bench.diffusion.autoencoder import Autoencoder, fit_latent_space, latent_side
 from bench.federation.drive import Checkpoint, Watcher, drive
 from bench.federation.ledger import RoundRecord
 from bench.federation.rounds import FederatedTraining
@@ -25,50 +23,19 @@ from bench.store.states import State, read_tensors, write_tensors
 from strategies.base import Strategy
 from strategies.centralized import Centralized
 
-if TYPE_CHECKING:
-    from bench.cell.setting import Setting
-
 CACHE = Path(".cache") / "autoencoders"  # under the results: those trained in one place
-CLIENTS = "clients"  # a cell's folder of clients' states in a training that has not ended
-_MEASURED = "measured."
 _ENCODED_AT_ONCE = 250
 
 
-@dataclass(frozen=True)
-class FirstStage:
-    """A latent space on the CPU and what training it measured.
-
-    Attributes:
-        metrics: autoencoder_loss (held-out), autoencoder_seconds, autoencoder_bytes_down, autoencoder_bytes_up.
-    """
-
-    FILE: ClassVar[str] = "autoencoder.safetensors"  # in a cell's folder
-    space: LatentSpace
-    metrics: dict[str, float]
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything as tensors, for a file; `from_state` is its inverse."""
-        values = {_MEASURED + key: torch.tensor(value, dtype=torch.float64) for key, value in self.metrics.items()}
-        return self.space.state() | values
-
-    @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> "FirstStage":
-        """Raises:
-        ValueError: if it is not what `state` gave.
-        """
-        metrics = {k.removeprefix(_MEASURED): float(v) for k, v in state.items() if k.startswith(_MEASURED)}
-        return cls(LatentSpace.from_state({k: v for k, v in state.items() if not k.startswith(_MEASURED)}), metrics)
-
-
-def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
-    """The cell's autoencoder, trained, and written to its folder; a centrally trained one is kept for other cells, too.
+def first_stage(setting: Setting, tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
+    """The cell's autoencoder, trained, and written to its folder; a centrally trained one is cached for other cells.
 
     Its own root seed is derived from the cell's, so its draws have nothing to do with those of the diffusion. With
     `latent.mode` "federated" the cell's strategy and clients train it. The channels' means and deviations, a few
     numbers, are taken over all images in both modes.
 
     Args:
-        point: of this training; it goes on from there, and leaves it for an attempt that is made after it has ended.
+        point: the checkpoint of this training, from which it goes on; it stays for a later attempt at the cell.
     Raises:
         ValueError: if a latent channel collapsed.
     """
@@ -85,16 +52,16 @@ def first_stage(setting: "Setting", tick: Callable[[int], None], point: Checkpoi
 
 
 def _cached(path: Path) -> FirstStage | None:
-    """The stage that another cell left there; None if there is none or, with a warning, if it is damaged."""
+    """The stage that another cell wrote; None if none did or, with a warning, if it is damaged."""
     try:
-        kept = read_tensors(path)
-        return None if kept is None else FirstStage.from_state(kept)
+        tensors = read_tensors(path)
+        return None if tensors is None else FirstStage.from_state(tensors)
     except ValueError as error:  # Damaged, or a whole file that is no first stage
         warnings.warn(f"{path} is damaged ({error}); the autoencoder is trained anew", stacklevel=2)
         return None
 
 
-def _central_id(setting: "Setting") -> str:
+def _central_id(setting: Setting) -> str:
     """Equal if and only if central training of the autoencoder would be equal."""
     cell, fields = setting.config, identity(setting.config)
     parts = {key: fields[key] for key in ("seed", "threads", "dtype")}
@@ -105,8 +72,8 @@ def _central_id(setting: "Setting") -> str:
     )
 
 
-def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
-    """Train it by the cell's strategy and clients, or in one place, from where an earlier attempt stands."""
+def _train(setting: Setting, federated: bool, tick: Callable[[int], None], point: Checkpoint) -> FirstStage:
+    """Train it by the cell's strategy and clients, or in one place, from the checkpoint on if there is one."""
     run = _training(setting, federated, tick)
     try:
         metrics = _drive(run, point, point.load(setting.device))
@@ -123,14 +90,14 @@ def _train(setting: "Setting", federated: bool, tick: Callable[[int], None], poi
     return FirstStage(fit_latent_space(run.net, images, _ENCODED_AT_ONCE).to("cpu"), metrics)
 
 
-def _training(setting: "Setting", federated: bool, tick: Callable[[int], None]) -> FederatedTraining:
+def _training(setting: Setting, federated: bool, tick: Callable[[int], None]) -> FederatedTraining:
     """The training, ready to yield its rounds: a local epoch each."""
     cell, s, side = setting.config, setting.config.latent, latent_side(setting.config.data.size)
     strategy: Strategy = Centralized()
     data, training = setting.data, TrainingConfig()
     parts = [np.arange(len(data.train_images))]
     if federated:
-        data, strategy, training, parts = setting.seen, setting.strategy, cell.training, setting.parts
+        data, strategy, training, parts = setting.noisy, setting.strategy, cell.training, setting.parts
     seed, device = derive(cell.seed, "autoencoder"), setting.device
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(seed, "init"))
@@ -149,11 +116,11 @@ def _training(setting: "Setting", federated: bool, tick: Callable[[int], None]) 
     )
 
 
-def _drive(run: FederatedTraining, point: Checkpoint, stand: State | None) -> dict[str, float]:
-    """Train to the end from where an earlier attempt stands; what the last round measured."""
+def _drive(run: FederatedTraining, point: Checkpoint, start: State | None) -> dict[str, float]:
+    """Train to the end from the checkpoint `start`; the last round's metrics."""
     last = _Last()
     try:
-        drive(run, point, [last], stand)
+        drive(run, point, [last], start)
     except Diverged as error:
         raise Diverged(f"the autoencoder diverged: {error}") from error
     return last.metrics

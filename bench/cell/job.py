@@ -60,8 +60,8 @@ def to_json(job: CellJob) -> str:
 
 def from_json(text: str) -> CellJob:
     """What `to_json` wrote."""
-    told = json.loads(text)
-    config = CellConfig.model_validate_json(json.dumps(told.pop("config")))
-    root, data_root = Path(told.pop("root")), told.pop("data_root")
-    how = How(**told.pop("how"))
-    return CellJob(config=config, root=root, data_root=None if data_root is None else Path(data_root), how=how, **told)
+    fields = json.loads(text)
+    config = CellConfig.model_validate_json(json.dumps(fields.pop("config")))
+    root, data_root, how = (fields.pop(name) for name in ("root", "data_root", "how"))
+    data_root = None if data_root is None else Path(data_root)
+    return CellJob(config=config, root=Path(root), data_root=data_root, how=How(**how), **fields)

@@ -1,4 +1,4 @@
-"""What a trained cell is worth: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
+"""The evaluation of a trained cell: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from bench.fidelity.extractors import Extractor
 from bench.fidelity.references import class_moments, fixed_draw, reference
 from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
 from bench.seeds import numpy_stream
-from bench.store.cell_folder import Heartbeat
+from bench.store.cell_folder import CURVE, Heartbeat
 from bench.store.files import write_json
 from bench.store.grid_folder import Store
 from bench.store.records import Curve, Diagnostics, Likelihood
@@ -28,7 +28,7 @@ from bench.store.states import read_tensors
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 
 
-def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+def judge(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores of the samples and the floor that real images reach, as the result has them.
 
     For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor. Scores of
@@ -42,34 +42,34 @@ def judge(setting: Setting, model: Model, made: Generated, extractor: Extractor)
     diagnostics = Diagnostics.read(folder)
     if diagnostics is None:
         raise FileNotFoundError(f"{folder / Diagnostics.FILE} is not there any more")
-    result = _judge_samples(setting, model, made, extractor)
-    spread, clients = _judge_clients(setting, made, extractor, diagnostics.client_loss)
+    result = _judge_samples(setting, model, samples, extractor)
+    spread, clients = _judge_clients(setting, samples, extractor, diagnostics.client_loss)
     if curve := _judge_curve(setting, extractor):
         write_json(folder / Curve.FILE, {"curve": curve})
     result["metrics"] |= spread
     return result | {"clients": clients, "diagnostics": diagnostics.known()}
 
 
-def _judge_samples(setting: Setting, model: Model, made: Generated, extractor: Extractor) -> dict[str, Any]:
+def _judge_samples(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores, floor, classes and bootstrap; writes reconstructions.png where there is an autoencoder."""
     cell, data, device = setting.config, setting.data, setting.device
-    known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
-    shares, n = data.class_shares, len(made.images)
-    scores = evaluate(made.images, known, shares, extractor, device, made.labels, cell.evaluation.bootstrap)
-    floor = real_floor(data.heldout_images, n, known, shares, extractor, device)
+    real = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
+    shares, n = data.class_shares, len(samples.images)
+    scores = evaluate(samples.images, real, shares, extractor, device, samples.labels, cell.evaluation.bootstrap)
+    floor = real_floor(data.heldout_images, n, real, shares, extractor, device)
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     floor.pop("class_histogram")
     if model.space is not None:
         _draw_reconstructions(setting, model)
         originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
-        scores["reconstruction_fid"] = evaluate(decoded, known, shares, extractor, device)["fid"]
+        scores["reconstruction_fid"] = evaluate(decoded, real, shares, extractor, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
 def _judge_clients(
-    setting: Setting, made: Generated, extractor: Extractor, losses: Sequence[float | None]
+    setting: Setting, samples: Generated, extractor: Extractor, losses: Sequence[float | None]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
 
@@ -88,10 +88,10 @@ def _judge_clients(
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
         labels, K = data.train_labels, data.n_classes
         moments = class_moments(images, labels, K, name, extractor, setting.results / REFERENCES, device)
-        found = moments.of_mix(mixes[number].astype(float))
-        if found is not None:
-            references[number] = found
-    fids = client_fids(made.images, made.by_client, references, extractor, device)
+        reference_of_mix = moments.of_mix(mixes[number].astype(float))
+        if reference_of_mix is not None:
+            references[number] = reference_of_mix
+    fids = client_fids(samples.images, samples.by_client, references, extractor, device)
     clients = [
         {"client": i, "n_samples": int(mixes[i].sum()), "fid": fids.get(i), "heldout_loss": losses[i]}
         for i in judged(len(mixes))
@@ -102,12 +102,12 @@ def _judge_clients(
 def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
     data, device = setting.data, setting.device
-    drawn = read_tensors(setting.folder.path / "curve.safetensors", sealed=False)
+    drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    known = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
+    real = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
     return [
-        {"round": number} | evaluate(images, known, data.class_shares, extractor, device)
+        {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())
     ]
 
@@ -130,11 +130,9 @@ def judge_likelihood(setting: Setting, model: Model, store: Store) -> Likelihood
     if not setting.config.evaluation.nll:
         return None
     wanted = likelihood_id(setting.config, setting.data.digest, setting.device)
-    known = store.find_likelihood(wanted)
-    if known is None:
-        known = Likelihood(likelihood_id=wanted, **_bound(setting, model))
-    write_json(setting.folder.path / Likelihood.FILE, known.known())
-    return known
+    record = store.find_likelihood(wanted) or Likelihood(likelihood_id=wanted, **_bound(setting, model))
+    write_json(setting.folder.path / Likelihood.FILE, record.known())
+    return record
 
 
 def _bound(setting: Setting, model: Model) -> dict[str, Any]:
@@ -147,14 +145,14 @@ def _bound(setting: Setting, model: Model) -> dict[str, Any]:
     labels = data.heldout_labels[chosen] if cell.model.class_conditional else None
     heartbeat = Heartbeat(setting.folder, "likelihood", len(images) * len(kept))
     x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
-    found = bits_per_dim(
+    bound = bits_per_dim(
         model.net, setting.process, x0, labels, kept.tolist(), cell.pixel_range, size, tick=heartbeat.tick
     )
     return {
-        "bits_per_dim": found.total.mean().item(),
+        "bits_per_dim": bound.total.mean().item(),
         "likelihood_seconds": time.perf_counter() - started,
-        "prior": found.prior.mean().item(),
-        "kept": list(found.kept),
-        "terms": found.terms.mean(dim=0).tolist(),
-        "images": found.total.tolist(),
+        "prior": bound.prior.mean().item(),
+        "kept": list(bound.kept),
+        "terms": bound.terms.mean(dim=0).tolist(),
+        "images": bound.total.tolist(),
     }

@@ -6,6 +6,7 @@ import re
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,8 +49,8 @@ def run_cell(job: CellJob) -> None:
         except (Exception, SystemExit) as error:  # whatever a strategy or library raises must cost no other cell
             if isinstance(error, OSError) and error.errno in STORAGE_FULL:
                 raise
-            status, told = _reason(error)
-            folder.fail(status, told, traceback.format_exc())
+            status, message = _reason(error)
+            record_failure(folder, status, message, traceback.format_exc())
 
 
 def _run(job: CellJob, folder: CellFolder) -> None:
@@ -65,13 +66,13 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     model = setting.model()
 
     sampling = time.perf_counter()
-    made = generate(setting, model, Heartbeat(folder, "sample", cell.evaluation.n_samples).tick)
+    samples = generate(setting, model, Heartbeat(folder, "sample", cell.evaluation.n_samples).tick)
     sampled = time.perf_counter()
 
     likelihood = judge_likelihood(setting, model, store)
     folder.progress("evaluate", 0.0)
     evaluating = time.perf_counter()
-    judged = judge(setting, model, made, extractor)
+    judged = judge(setting, model, samples, extractor)
     draw(folder)
     ended = time.perf_counter()
 
@@ -81,16 +82,16 @@ def _run(job: CellJob, folder: CellFolder) -> None:
         "evaluate_seconds": ended - evaluating,
         "cell_seconds": ended - started,
     }
-    made_by = {
+    provenance = {
         "metrics": trained.metrics | judged.pop("metrics") | bits | seconds,
         "weight_hash": _whole_hash(trained),
-        "sample_hash": weight_hash({"images": made.images}),
+        "sample_hash": weight_hash({"images": samples.images}),
         "environment": environment.describe(job.device),
         "training_environment": trained.environment.known(),
         "finished": time.time(),
         "files": folder.files(),
     }
-    result = about | judged | made_by
+    result = about | judged | provenance
     Result.checked(plain(result))  # what could not be read again is no result
     write_json(folder.path / Result.FILE, result)
     remove(folder.path / Progress.FILE)
@@ -123,14 +124,14 @@ def _about(job: CellJob, setting: Setting, extractor: Extractor) -> dict[str, An
 
 
 def _trained(job: CellJob, setting: Setting, about: dict[str, Any]) -> Trained:
-    """Begin the attempt, and train from where an earlier one stands, if no cell was trained by the same settings."""
+    """Begin the attempt, and train from an earlier one's checkpoint on if no cell was trained by the same settings."""
     folder = setting.folder
-    known = reuse(Store(job.root), job.train_id, folder)
-    stand = None if known else find_checkpoint(folder, job.device)
+    trained = reuse(Store(job.root), job.train_id, folder)
+    checkpoint = None if trained else find_checkpoint(folder, job.device)
     begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
     folder.begin(about | begun | {"resumed": len(folder.read_log(Round)), "labels": job.labels})
     folder.progress("prepare", 0.0)
-    return known or train(setting, job.train_id, job.how.checkpoint_every, stand)
+    return trained or train(setting, job.train_id, job.how.checkpoint_every, checkpoint)
 
 
 def _whole_hash(trained: Trained) -> str:
@@ -143,19 +144,35 @@ def _whole_hash(trained: Trained) -> str:
 
 
 def _reason(error: BaseException) -> tuple[Status, str]:
-    told = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"
     if isinstance(error, Diverged):
-        return "diverged", told
+        return "diverged", message
     no_memory = isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error))
     if no_memory or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "killed", f"out of memory: {told}"
-    return "failed", told
+        return "killed", f"out of memory: {message}"
+    return "failed", message
+
+
+def record_failure(folder: CellFolder, status: Status, message: str, trace: str = "") -> None:
+    """Write error.json, after a picture of the split on which the cell failed.
+
+    A picture that cannot be drawn costs a warning, and never the record.
+    """
+    try:
+        from bench.pictures.of_a_cell import draw_partition  # matplotlib: half a second
+
+        draw_partition(folder)
+    except (ImportError, MemoryError, OSError) as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{folder.path / 'partition.png'} is not drawn ({why})", stacklevel=2)
+    finally:
+        folder.fail(status, message, trace)
 
 
 @contextmanager
 def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
-    """End this process after some seconds, leaving in the file `HANG` where it stood: no thread of Python's own could
-    end one that hangs in a library.
+    """End this process after some seconds, and write the stacks of its threads to the file `HANG`: no thread of
+    Python's own could end one that hangs in a library.
     """
     if seconds is None:
         yield
@@ -171,14 +188,14 @@ def _limited(folder: CellFolder, seconds: float | None) -> Iterator[None]:
 
 
 def find_timeout(folder: CellFolder) -> bool:
-    """Whether the last attempt's process ended because its time was over; if so that is recorded."""
+    """Whether the last attempt's process ended because its time was over; if so, record that."""
     try:
-        stood = (folder.path / HANG).read_text(encoding="utf-8", errors="replace")
+        stacks = (folder.path / HANG).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, *NO_FILE):
         return False
-    limit = re.match(r"Timeout \(([\d:.]+)\)", stood)
+    limit = re.match(r"Timeout \(([\d:.]+)\)", stacks)
     if limit is None:  # it is open, or of a process that was killed before
         return False
-    folder.fail("timeout", f"not done within --timeout, {limit[1]} (hours:minutes:seconds)", stood)
+    record_failure(folder, "timeout", f"not done within --timeout, {limit[1]} (hours:minutes:seconds)", stacks)
     (folder.path / HANG).unlink()
     return True

@@ -14,6 +14,7 @@ from bench.cell.setting import Model, Setting
 from bench.diffusion import samplers
 from bench.diffusion.guidance import Network, asked_labels, guided
 from bench.federation import mixture
+from bench.store.cell_folder import SAMPLES
 from bench.store.states import write_tensors
 
 FILM_IMAGES, FILM_FRAMES = 16, 50
@@ -38,21 +39,21 @@ class Generated:
 
 
 def generate(setting: Setting, model: Model, tick: Callable[[int], None]) -> Generated:
-    """The cell's samples, written to its folder with what is drawn of them and of nothing that is kept: a film of how
-    the first ones came to be, and a sheet of those of clients' own models.
+    """The cell's samples, written to its folder with the pictures that no file holds the data of: a film of the first
+    ones along the reverse chain, and a sheet of those of clients' own models.
     """
     from bench.pictures.film import save_film  # matplotlib: half a second
     from bench.pictures.sheets import rows_sheet
 
     folder = setting.folder.path
-    made = draw(setting, model, setting.config.evaluation.n_samples, tick, final=True)
-    kept = {"images": made.images} | ({} if made.labels is None else {"labels": made.labels})
-    write_tensors(folder / "samples.safetensors", kept)
-    save_film(made.film, folder / "film.gif")
-    if made.by_client:
-        rows = {f"client {number}": images[:ROW] for number, images in made.by_client.items()}
+    samples = draw(setting, model, setting.config.evaluation.n_samples, tick, final=True)
+    tensors = {"images": samples.images} | ({} if samples.labels is None else {"labels": samples.labels})
+    write_tensors(folder / SAMPLES, tensors)
+    save_film(samples.film, folder / "film.gif")
+    if samples.by_client:
+        rows = {f"client {number}": images[:ROW] for number, images in samples.by_client.items()}
         rows_sheet(rows, folder / "samples_clients.png")
-    return made
+    return samples
 
 
 def draw(
@@ -79,12 +80,12 @@ def draw(
         if not len(numbers):
             continue
         model.net.load_state_dict(weights)
-        made, frames = _draw_all(setting, model, numbers, asked, tick, final and 0 in own)
+        drawn, frames = _draw_all(setting, model, numbers, asked, tick, final and 0 in own)
         film = film or frames
-        images = images if len(images) else made.new_empty(count, *made.shape[1:])
-        images[own] = made[own] if number in judged else made
+        images = images if len(images) else drawn.new_empty(count, *drawn.shape[1:])
+        images[own] = drawn[own] if number in judged else drawn
         if number in judged:
-            by_client[number] = made
+            by_client[number] = drawn
     return Generated(images, labels, by_client, film)
 
 

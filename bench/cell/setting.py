@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import partitions
-from bench.cell.autoencoder import CLIENTS, FirstStage
 from bench.config.cell import CellConfig
 from bench.data.pixels import to_model_range, to_uint8
 from bench.data.sets import Dataset, load_dataset
@@ -25,11 +25,39 @@ from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.fidelity.extractors import Extractor, load_extractor
 from bench.seeds import derive, numpy_stream
-from bench.store.cell_folder import CellFolder
+from bench.store.cell_folder import WEIGHTS, CellFolder
 from bench.store.states import read_tensors
 from strategies.base import Strategy
 
 PERSONAL = "personal"  # a cell's folder of what clients keep to themselves
+CLIENTS = "clients"  # a cell's folder of clients' states in a training that has not ended
+_MEASURED = "measured."
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """A latent space on the CPU and what training it measured.
+
+    Attributes:
+        metrics: autoencoder_loss (held-out), autoencoder_seconds, autoencoder_bytes_down, autoencoder_bytes_up.
+    """
+
+    FILE: ClassVar[str] = "autoencoder.safetensors"  # in a cell's folder
+    space: LatentSpace
+    metrics: dict[str, float]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors, for a file; `from_state` is its inverse."""
+        values = {_MEASURED + key: torch.tensor(value, dtype=torch.float64) for key, value in self.metrics.items()}
+        return self.space.state() | values
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "FirstStage":
+        """Raises:
+        ValueError: if it is not what `state` gave.
+        """
+        metrics = {k.removeprefix(_MEASURED): float(v) for k, v in state.items() if k.startswith(_MEASURED)}
+        return cls(LatentSpace.from_state({k: v for k, v in state.items() if not k.startswith(_MEASURED)}), metrics)
 
 
 @dataclass(frozen=True)
@@ -103,7 +131,7 @@ def unet(cell: CellConfig, channels: int, n_classes: int) -> UNet:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A cell with its data on this machine: what it trains, samples and judges with.
+    """A cell with its data on this machine, and all that it trains, samples and judges with.
 
     Attributes:
         device: "cpu", "cuda" or "cuda:1".
@@ -138,8 +166,8 @@ class Setting:
         """Standard deviation of the noise on each client's images, 0 for none; [] for centralized training."""
         return self.config.noise_levels()
 
-    @property
-    def seen(self) -> Dataset:
+    @cached_property
+    def noisy(self) -> Dataset:
         """The data with each client's noise on its training images, a copy of them where there is noise."""
         if not any(self.noise):
             return self.data
@@ -147,10 +175,8 @@ class Setting:
         noisy = partitions.add_noise(self.data.train_images, self.parts, self.noise, stream)
         return dataclasses.replace(self.data, train_images=noisy)
 
-    def seen_by(self, client: int) -> Dataset:
-        """The data with one client's noise on all held-out images; of the training images one, which stands for their
-        shape.
-        """
+    def noisy_for(self, client: int) -> Dataset:
+        """The data with one client's noise on all held-out images, and only one training image, for its shape."""
         images = self.data.heldout_images
         stream = numpy_stream(0, "heldout-noise", client)
         noisy = partitions.add_noise(images, [np.arange(len(images))], [self.noise[client]], stream)
@@ -187,13 +213,13 @@ class Setting:
         return net.to(self.device)
 
     def task(self, client: int | None = None) -> DiffusionTask:
-        """What the clients learn: diffusion of the images, or of their latents.
+        """The task of the clients: diffusion of the images, or of their latents.
 
         Args:
-            client: whose noise the held-out images have; None for none.
+            client: whose noise the held-out images have; None for no noise.
         """
         cell, d = self.config, self.config.diffusion
-        data = self.seen if client is None else self.seen_by(client)
+        data = self.noisy if client is None else self.noisy_for(client)
         train, heldout = data.train_images.to(self.device), data.heldout_images.to(self.device)
         if self.space is not None:
             train, heldout = (self.space.encode(to_model_range(x, cell.data.range)) for x in (train, heldout))
@@ -232,7 +258,7 @@ class Setting:
             Damaged: if one is not what was written.
         """
         path, net = self.folder.path, self.network()
-        shared = _read(path / "weights.safetensors", self.device)
+        shared = _read(path / WEIGHTS, self.device)
         net.load_state_dict(shared)
         if not self.strategy.personal:
             return Model(net.eval(), self.space)
@@ -245,7 +271,7 @@ class Setting:
 
 
 def _read(path: Path, device: str) -> dict[str, Tensor]:
-    """Tensors that training left in a cell's folder.
+    """Tensors of a trained cell.
 
     Raises:
         FileNotFoundError: if the file was removed.

@@ -5,49 +5,40 @@ from typing import Any
 
 import partitions
 from bench.cell import environment
-from bench.cell.autoencoder import CLIENTS, FirstStage, first_stage
+from bench.cell.autoencoder import first_stage
 from bench.cell.diagnostics import client_spread, diagnose, heldout_by_group
 from bench.cell.sample import draw
-from bench.cell.setting import PERSONAL, Model, Setting
+from bench.cell.setting import CLIENTS, PERSONAL, FirstStage, Model, Setting
 from bench.federation.drive import Checkpoint, Watcher, drive
 from bench.federation.ledger import RoundRecord
 from bench.federation.mixture import Personal
 from bench.federation.rounds import FederatedTraining
 from bench.federation.tasks import DiffusionTask
 from bench.federation.tensors import copy_into, weight_hash
-from bench.store.cell_folder import LOGS, CellFolder, Heartbeat
+from bench.store.cell_folder import CURVE, WEIGHTS, CellFolder, Heartbeat
 from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
-from bench.store.records import Trained
+from bench.store.records import LOGS, Diagnostics, Heldout, Partition, Round, Steps, Trained, Visit
 from bench.store.states import State, write_tensors
 
-# What training leaves, beside clients' own parts and train.json, which is written last.
-TRAINED_FILES = (
-    "partition.json",
-    *LOGS,
-    FirstStage.FILE,
-    "diagnostics.json",
-    "curve.safetensors",
-    "weights.safetensors",
-)
-
-
+# The files of a finished training, beside clients' own parts and train.json, which is written last.
+TRAINED_FILES = (Partition.FILE, *LOGS, FirstStage.FILE, Diagnostics.FILE, CURVE, WEIGHTS)
 CHECKPOINT = "checkpoint.safetensors"  # of a training that has not ended
 AUTOENCODER = "checkpoint_autoencoder.safetensors"
 
 
 def find_checkpoint(folder: CellFolder, device: str) -> State | None:
-    """Where an earlier attempt at the training stands, with the logs cut back to it; None if it is to begin anew.
+    """The checkpoint of an earlier attempt at the training, with the logs cut back to it; None to begin anew.
 
-    A checkpoint that is damaged, or whose logs are, is moved away with a warning. Without one nothing of an earlier
-    attempt is left, but for the autoencoder's checkpoint.
+    A checkpoint that is damaged, or whose logs are, is moved away with a warning. Without one the earlier attempt is
+    removed but for the autoencoder's checkpoint.
     """
     point = Checkpoint(folder.path / CHECKPOINT, 0)
     try:
-        found = point.load(device)
-        if found is not None:
-            folder.cut_logs(found["kept"]["logs"])
-            return found
+        state = point.load(device)
+        if state is not None:
+            folder.cut_logs(state["kept"]["logs"])
+            return state
     except Damaged as error:
         folder.quarantine(CHECKPOINT, str(error))
     _forget_rounds(folder)
@@ -59,22 +50,22 @@ def _forget_rounds(folder: CellFolder) -> None:
         remove(folder.path / CLIENTS)
     for path in folder.path.glob(f"{CLIENTS}/*.safetensors"):
         path.unlink()
-    for name in (CHECKPOINT, PERSONAL, "curve.safetensors"):
+    for name in (CHECKPOINT, PERSONAL, CURVE):
         remove(folder.path / name)
     folder.cut_logs({})
 
 
 def forget_checkpoints(folder: CellFolder) -> None:
-    """Remove what only an interrupted training needs."""
+    """Remove the files that only an interrupted training needs."""
     for name in (CHECKPOINT, AUTOENCODER, CLIENTS):
         remove(folder.path / name)
 
 
 def find_damage(folder: CellFolder) -> str | None:
-    """What of a trained cell's files is missing or not what its train.json says; None if nothing is."""
+    """Which file of a trained cell is missing or not as its train.json says; None if all are sound."""
     trained = folder.trained()
     if trained is None:
-        return f"{folder.path / 'weights.safetensors'} is missing"
+        return f"{folder.path / WEIGHTS} is missing"
     for name in trained.files:
         if not (folder.path / name).exists():
             return f"{folder.path / name} is missing"
@@ -84,7 +75,7 @@ def find_damage(folder: CellFolder) -> str | None:
 
 
 def reuse(store: Store, train_id: str, folder: CellFolder) -> Trained | None:
-    """What training measured, if a cell of this grid was trained by the same settings; its files are copied."""
+    """The record of a cell of this grid that was trained by the same settings, whose files are copied; else None."""
     for source in store.find_trained(train_id):
         if (damage := find_damage(source)) is not None:
             warnings.warn(f"{damage}; its training is not used again", stacklevel=2)
@@ -102,18 +93,18 @@ def reuse(store: Store, train_id: str, folder: CellFolder) -> Trained | None:
     return None
 
 
-def train(setting: Setting, train_id: str, every: int = 0, stand: State | None = None) -> Trained:
+def train(setting: Setting, train_id: str, every: int = 0, start: State | None = None) -> Trained:
     """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter.
 
     Args:
         every: rounds between two checkpoints; 0 for none.
-        stand: what `find_checkpoint` found.
+        start: the checkpoint that `find_checkpoint` found; None to begin anew.
     Raises:
         Diverged: if a loss stops being finite.
     """
     folder = setting.folder
     try:
-        trained = _train(setting, every, stand)
+        trained = _train(setting, every, start)
     except Damaged as error:  # a client's state, of the checkpoint or of this very run
         if (folder.path / CLIENTS).exists():
             folder.quarantine(CLIENTS, str(error))
@@ -121,24 +112,24 @@ def train(setting: Setting, train_id: str, every: int = 0, stand: State | None =
         trained = _train(setting, every, None)
     names = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
     files = {name: digest for name in names if (digest := file_hash(folder.path / name)) is not None}
-    made = {"train_id": train_id, **trained, "environment": environment.describe(setting.device), "files": files}
-    record = Trained.model_validate(made)
+    described = {"train_id": train_id, "environment": environment.describe(setting.device), "files": files}
+    record = Trained.model_validate(trained | described)
     write_json(folder.path / Trained.FILE, record.known())
     forget_checkpoints(folder)
     return record
 
 
-def _train(setting: Setting, every: int, stand: State | None) -> dict[str, Any]:
-    """Train to the weights' file; what train.json tells of it."""
+def _train(setting: Setting, every: int, start: State | None) -> dict[str, Any]:
+    """Train to the weights' file; hashes and metrics for train.json."""
     folder = setting.folder
     metrics = _describe_split(setting)
     autoencoder = _train_autoencoder(setting, every)
-    run, last = _train_rounds(setting, every, stand)
+    run, last = _train_rounds(setting, every, start)
     personal = _keep_personal(run, folder)
     evaluated = run.evaluated()
     weights = {name: evaluated[name] for name in run.net.state_dict()}
     metrics |= _diagnose(setting, run) | run.report() | autoencoder
-    write_tensors(folder.path / "weights.safetensors", weights)
+    write_tensors(folder.path / WEIGHTS, weights)
     measured = {key: value for key, value in last.items() if key not in ("round", "seconds", "time")}
     return {
         "weight_hash": weight_hash(weights),
@@ -148,17 +139,17 @@ def _train(setting: Setting, every: int, stand: State | None) -> dict[str, Any]:
 
 
 def _describe_split(setting: Setting) -> dict[str, float]:
-    """Write partition.json; the scalar skew for the table. Nothing for centralized training."""
+    """Write partition.json; the skew as a metric. Nothing for centralized training."""
     if setting.config.centralized:
         return {}
     data = setting.data
     report = partitions.skew_report(data.train_labels.numpy(), setting.parts, data.n_classes, setting.noise)
-    write_json(setting.folder.path / "partition.json", report.as_dict())
+    write_json(setting.folder.path / Partition.FILE, report.as_dict())
     return {"skew_tv": report.total_variation_mean}
 
 
 def _train_autoencoder(setting: Setting, every: int) -> dict[str, float]:
-    """For latent diffusion, train the autoencoder; what it measured."""
+    """For latent diffusion, train the autoencoder; its metrics."""
     cell, folder = setting.config, setting.folder
     if not cell.is_latent:
         return {}
@@ -168,19 +159,19 @@ def _train_autoencoder(setting: Setting, every: int) -> dict[str, float]:
     return first_stage(setting, heartbeat.tick, Checkpoint(folder.path / AUTOENCODER, every)).metrics
 
 
-def _train_rounds(setting: Setting, every: int, stand: State | None) -> tuple[FederatedTraining, dict[str, float]]:
-    """All rounds from where the training stands, with their logs and the images that are drawn between them.
+def _train_rounds(setting: Setting, every: int, start: State | None) -> tuple[FederatedTraining, dict[str, float]]:
+    """All rounds from the checkpoint on, with their logs and the images that are drawn between them.
 
     Returns:
-        The run, and the last round's record with the last known value of what is undefined in it.
+        The run, and the last round's record; a number that is undefined in it has its last known value.
     """
     cell, folder = setting.config, setting.folder
     total = cell.training.rounds * cell.training.local_epochs * len(setting.data.train_labels)
     heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
     run, logs, curve = setting.training(heartbeat.tick), _Logs(setting), _Curve(setting)
-    drive(run, Checkpoint(folder.path / CHECKPOINT, every), [logs, curve], stand)
+    drive(run, Checkpoint(folder.path / CHECKPOINT, every), [logs, curve], start)
     if curve.images:
-        write_tensors(folder.path / "curve.safetensors", curve.images)
+        write_tensors(folder.path / CURVE, curve.images)
     return run, logs.last
 
 
@@ -202,16 +193,16 @@ class _Logs(Watcher):
 
     def after_round(self, run: FederatedTraining, record: RoundRecord) -> None:
         number, folder = {"round": record.round}, self._folder
-        folder.append("clients.jsonl", [number | visit.as_dict() for visit in run.visits])
+        folder.append(Visit.FILE, [number | visit.as_dict() for visit in run.visits])
         steps = [visit for visit in run.visits if visit.steps]
         # Six digits are more than a picture or a smoothed curve can show.
         losses = [[float(f"{loss:.6g}") for loss in visit.step_losses] for visit in steps]
         folder.append(
-            "steps.jsonl",
+            Steps.FILE,
             [number | {"client": v.client, "loss": loss} for v, loss in zip(steps, losses, strict=True)],
         )
-        folder.append("heldout.jsonl", [number | heldout_by_group(run.heldout_errors, self._labels, self._mixes)])
-        folder.append("metrics.jsonl", [record.as_dict()])  # last: who sees it finds the others
+        folder.append(Heldout.FILE, [number | heldout_by_group(run.heldout_errors, self._labels, self._mixes)])
+        folder.append(Round.FILE, [record.as_dict()])  # last: who sees it finds the others
         self.last |= record.as_dict()
 
     def kept(self) -> State:
@@ -248,14 +239,14 @@ def personal_models(run: FederatedTraining) -> Personal | None:
 
 
 def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]:
-    """Write what each client keeps to itself; hashes by file name."""
+    """Write the part of the model that each client keeps to itself; hashes by file name."""
     hashes = {}
     for number, own in enumerate(run.models() if run.strategy.personal else ()):
         shared = run.server["params"]
-        kept = {name: tensor for name, tensor in own.items() if tensor is not shared[name]}
+        part = {name: tensor for name, tensor in own.items() if tensor is not shared[name]}
         name = f"{number}.safetensors"
-        write_tensors(folder.path / PERSONAL / name, kept)
-        hashes[name] = weight_hash(kept)
+        write_tensors(folder.path / PERSONAL / name, part)
+        hashes[name] = weight_hash(part)
     return hashes
 
 
@@ -264,6 +255,6 @@ def _diagnose(setting: Setting, run: FederatedTraining) -> dict[str, float]:
     copy_into(dict(run.net.state_dict()), run.evaluated())
     assert isinstance(run.task, DiffusionTask)
     views = setting.task if any(setting.noise) else None
-    made = diagnose(run.task, run.net, setting.data.class_names, setting.mixes, personal_models(run), views)
-    write_json(setting.folder.path / "diagnostics.json", made.known())
-    return client_spread(made.client_loss)
+    record = diagnose(run.task, run.net, setting.data.class_names, setting.mixes, personal_models(run), views)
+    write_json(setting.folder.path / Diagnostics.FILE, record.known())
+    return client_spread(record.client_loss)

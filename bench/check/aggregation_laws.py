@@ -48,9 +48,9 @@ def equal_models(subject: Subject) -> None:
         server = subject.server(len(sizes))
         uploads = [Upload(i, n, visit(subject.strategy, server, i)) for i, n in enumerate(sizes)]
         after = aggregated(subject.strategy, server, uploads)
-        told = difference(after["params"], server["params"], slack)
-        if told is not None:
-            raise Broken(f"{len(sizes)} clients of {sizes} images all send the global model back; the new {told}")
+        wrong = difference(after["params"], server["params"], slack)
+        if wrong is not None:
+            raise Broken(f"{len(sizes)} clients of {sizes} images all send the global model back; the new {wrong}")
 
 
 @claim("streams")

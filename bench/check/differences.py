@@ -1,4 +1,4 @@
-"""Differences between dicts of tensors and between states, told in names and numbers."""
+"""Differences between dicts of tensors and between states, in names and numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], slac
     if found.keys() != expected.keys():
         return f"only one of the two has {sorted(found.keys() ^ expected.keys())[:3]}"
     for name, wanted in expected.items():
-        told = _of_tensors(found[name].detach(), wanted.detach(), slack)
-        if told is not None:
-            return f"{name!r}{told}"
+        wrong = _of_tensors(found[name].detach(), wanted.detach(), slack)
+        if wrong is not None:
+            return f"{name!r}{wrong}"
     return None
 
 

@@ -20,10 +20,10 @@ class NotClaimed(Exception):
     """Why the law is not one for this strategy or partition."""
 
 
-def no_difference(found: str | None, where: str) -> None:
-    """Raises Broken with the difference that was found `where`, if one was."""
-    if found is not None:
-        raise Broken(f"{where}: {found}")
+def no_difference(difference: str | None, where: str) -> None:
+    """Raises Broken with the difference and where it is, unless it is None."""
+    if difference is not None:
+        raise Broken(f"{where}: {difference}")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Verdict:
 
     Attributes:
         law: its name, the function's in words.  states: what it says.
-        told: the counterexample, or why it is not claimed or was not tried; "" where it holds.
+        reason: the counterexample, or why it is not claimed or was not tried; "" where it holds.
     """
 
     law: str
     states: str
     outcome: Outcome
-    told: str = ""
+    reason: str = ""
 
 
 def claim(name: str, off: Any = False) -> Callable[[Law], Law]:
@@ -60,16 +60,16 @@ def claim(name: str, off: Any = False) -> Callable[[Law], Law]:
 
 
 def judge(laws: Sequence[Law], subject: Any) -> Iterator[Verdict]:
-    """A verdict on each law. Where the first is broken the others are not tried: they would all tell the same."""
+    """A verdict on each law. Where the first is broken the others are not tried: they would all say the same."""
     standing = True
     for law in laws:
         name, states = law.__name__.replace("_", " "), str(law.__doc__).splitlines()[0]
         if not standing:
             yield Verdict(name, states, "not tried", f"{laws[0].__name__.replace('_', ' ')!r} is broken")
             continue
-        outcome, told = _judged(law, subject)
+        outcome, reason = _judged(law, subject)
         standing = not (law is laws[0] and outcome == "broken")
-        yield Verdict(name, states, outcome, told)
+        yield Verdict(name, states, outcome, reason)
 
 
 def _judged(law: Law, subject: Any) -> tuple[Outcome, str]:
@@ -81,8 +81,8 @@ def _judged(law: Law, subject: Any) -> tuple[Outcome, str]:
         return "broken", str(found)
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises while it is being tried is the finding
         last = traceback.extract_tb(error.__traceback__)[-1]
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        return "broken", f"it raises {told} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})"
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return "broken", f"it raises {message} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})"
     return "holds", ""
 
 

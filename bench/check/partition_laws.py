@@ -30,7 +30,7 @@ REQUESTS = [(name, n) for name in LABELS for n in (1, 2, 5)] + [("10 classes of 
 
 
 @dataclass(frozen=True)
-class Subject:
+class PartitionSubject:
     """A partition that is tried: `make(beta)` gives one of that beta, or the only one where it has none."""
 
     make: Callable[[float], Partition]
@@ -42,8 +42,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A request that was not refused: so many clients of these labels, drawn from that seed."""
+class Drawn:
+    """The split of a request that was not refused: so many clients of these labels, drawn from that seed."""
 
     name: str
     n_clients: int
@@ -55,7 +55,7 @@ class Split:
         return f"{self.name}, {self.n_clients} clients, rng seed {self.seed}"
 
 
-def _splits(partition: Partition, seed: int = 0) -> Iterator[Split]:
+def _splits(partition: Partition, seed: int = 0) -> Iterator[Drawn]:
     """Of all requests that the partition does not refuse."""
     for name, n_clients in REQUESTS:
         labels = LABELS[name].copy()
@@ -63,10 +63,10 @@ def _splits(partition: Partition, seed: int = 0) -> Iterator[Split]:
             parts = partition.split(labels, n_clients, np.random.default_rng(seed))
         except PartitionError:
             continue
-        yield Split(name, n_clients, seed, labels, parts)
+        yield Drawn(name, n_clients, seed, labels, parts)
 
 
-def splits(subject: Subject) -> None:
+def splits(subject: PartitionSubject) -> None:
     """Every split, to one client or many, is disjoint and complete; a refusal says why, and not all are refused."""
     refused = [reason for name, n in REQUESTS if (reason := _refused(subject.partition, name, n)) is not None]
     if len(refused) == len(REQUESTS):
@@ -101,42 +101,42 @@ def _covers(parts: list[IntArray], n_samples: int) -> bool:
     )
 
 
-def same_rng_same_split(subject: Subject) -> None:
+def same_rng_same_split(subject: PartitionSubject) -> None:
     """The generator that it is given decides the split."""
     for first, again in zip(_splits(subject.partition), _splits(subject.partition), strict=True):
         if partition_digest(first.parts) != partition_digest(again.parts):
             raise Broken(f"{first}: {_apart(first, again)} when it is asked again")
 
 
-def _apart(a: Split, b: Split) -> str:
+def _apart(a: Drawn, b: Drawn) -> str:
     changed = [i for i, (x, y) in enumerate(zip(a.parts, b.parts, strict=True)) if not np.array_equal(x, y)]
     x, y = a.parts[changed[0]], b.parts[changed[0]]
     return f"{len(changed)} clients get other samples; client {changed[0]} {x[:4].tolist()}... and {y[:4].tolist()}..."
 
 
-def rng_matters(subject: Subject) -> None:
+def rng_matters(subject: PartitionSubject) -> None:
     """Other generators give other splits."""
     seen = [[partition_digest([np.sort(p) for p in s.parts]) for s in _splits(subject.partition, i)] for i in range(3)]
     if seen[0] == seen[1] == seen[2]:
         raise NotClaimed("every generator gives the same split: repetitions of an experiment share it")
 
 
-def global_generators(subject: Subject) -> None:
+def global_generators(subject: PartitionSubject) -> None:
     """No global generator is drawn from, and none matters."""
-    found: list[list[Split]] = []
+    runs: list[list[Drawn]] = []
     for seed in (1, 2):
         with seeded(seed):
             before = states()
-            found.append(list(_splits(subject.partition)))
+            runs.append(list(_splits(subject.partition)))
             drawn = drawn_from(before)
         if drawn:
-            raise Broken(f"{len(found[0])} splits draw from the global generator of {' and '.join(drawn)}")
-    for a, b in zip(*found, strict=True):
+            raise Broken(f"{len(runs[0])} splits draw from the global generator of {' and '.join(drawn)}")
+    for a, b in zip(*runs, strict=True):
         if partition_digest(a.parts) != partition_digest(b.parts):
             raise Broken(f"{a}: with the global generators seeded by 1 and 2, {_apart(a, b)}")
 
 
-def labels_stay(subject: Subject) -> None:
+def labels_stay(subject: PartitionSubject) -> None:
     """It does not write to the labels."""
     for split in _splits(subject.partition):
         before = LABELS[split.name]
@@ -149,7 +149,7 @@ def labels_stay(subject: Subject) -> None:
             )
 
 
-def min_size(subject: Subject) -> None:
+def min_size(subject: PartitionSubject) -> None:
     """Every client gets `min_size` samples; one that leaves this to `checked_split` is told so."""
     demanding = list(_splits(replace(subject.partition, min_size=MIN_SIZE)))
     if not demanding:
@@ -160,14 +160,14 @@ def min_size(subject: Subject) -> None:
             raise NotClaimed(f"it leaves that to `checked_split`, which refuses: min_size = {MIN_SIZE}, sizes {sizes}")
 
 
-def uses_beta(subject: Subject) -> None:
+def uses_beta(subject: PartitionSubject) -> None:
     """`uses_beta` is True exactly if there is a field `beta`."""
     has = any(item.name == "beta" for item in dataclasses.fields(subject.partition))
     if has != subject.partition.uses_beta:
         raise Broken(f"uses_beta = {subject.partition.uses_beta}, but it has {'a' if has else 'no'} field beta")
 
 
-def beta_is_skew(subject: Subject) -> None:
+def beta_is_skew(subject: PartitionSubject) -> None:
     """From beta 0.05 to 100 the skew of labels or of sizes falls to less than two thirds."""
     if not subject.partition.uses_beta:
         raise NotClaimed("uses_beta = False")
@@ -192,7 +192,7 @@ def _skew(partition: Partition) -> tuple[float, float]:
     )
 
 
-def noise_levels(subject: Subject) -> None:
+def noise_levels(subject: PartitionSubject) -> None:
     """There is one noise level of 0 or more for each client."""
     for n_clients in (1, 3, 10):
         levels = subject.partition.noise_levels(n_clients)

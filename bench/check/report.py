@@ -31,14 +31,14 @@ def report(candidates: Sequence[Candidate], console: Console) -> int:
 
 
 def print_table(candidate: Candidate, verdicts: Sequence[Verdict], console: Console) -> None:
-    """A line a law: what it says where it holds, else what was found or why it is not claimed."""
+    """A line a law: its statement where it holds, else the counterexample or why it is not claimed."""
     console.print(Text(f"{candidate.kind} {candidate.text}", style="bold"), soft_wrap=True)
     table = Table()
     table.add_column("law", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("what it says, or what was found")
     for verdict in verdicts:
-        detail = Text(verdict.told or verdict.states, style="" if verdict.outcome == "broken" else "dim")
+        detail = Text(verdict.reason or verdict.states, style="" if verdict.outcome == "broken" else "dim")
         table.add_row(verdict.law, Text(verdict.outcome, style=COLOURS[verdict.outcome]), detail)
     if console.is_terminal:
         console.print(table)
@@ -49,7 +49,7 @@ def print_table(candidate: Candidate, verdicts: Sequence[Verdict], console: Cons
 def verdicts_on(candidate: Candidate) -> Iterator[Verdict]:
     """On all laws of its kind, one after the other."""
     if candidate.kind == "partition":
-        yield from judge(partition_laws.PARTITION_LAWS, partition_laws.Subject(candidate.make))
+        yield from judge(partition_laws.PARTITION_LAWS, partition_laws.PartitionSubject(candidate.make))
         return
     with tempfile.TemporaryDirectory() as folder:
         yield from judge(strategy_laws.STRATEGY_LAWS, toy.Subject(candidate.make(BETA), Path(folder)))

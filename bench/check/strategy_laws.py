@@ -93,11 +93,12 @@ def mean_by_images(subject: Subject) -> None:
     run = subject.run(watched, rounds=2)
     for record in run.rounds():
         params = _floating(run.server["params"])
-        told = difference(params, watched.mean("images", params), ULPS)
-        if told is not None:
+        wrong = difference(params, watched.mean("images", params), ULPS)
+        if wrong is not None:
             others = [k for k in ("batches", "clients") if not difference(params, watched.mean(k, params), ULPS)]
             instead = f"; it is their mean weighted by numbers of {others[0]}" if others else ""
-            raise Broken(f"round {record.round}, clients of {watched.told()}: {told}{instead}")
+            sizes = ", ".join(map(str, watched.sizes))
+            raise Broken(f"round {record.round}, clients of {sizes} images: {wrong}{instead}")
 
 
 def _floating(tensors: Tensors) -> Tensors:
@@ -141,13 +142,13 @@ def alone(subject: Subject) -> None:
     one = subject.run(subject.at_zero, sizes=[sum(SIZES)], keep=True)
     initial = copied(one.server["params"])
     finish(one)
-    found = next(one.models()) if one.strategy.personal else one.evaluated()
+    model = next(one.models()) if one.strategy.personal else one.evaluated()
     expected = trained_in_one_place()
-    told = difference(found, expected)
-    apart, moved = distance(found, expected), distance(expected, initial)
-    if told is not None and (subject.strategy.convex or not apart < 1e-3 * moved):
+    wrong = difference(model, expected)
+    apart, moved = distance(model, expected), distance(expected, initial)
+    if wrong is not None and (subject.strategy.convex or not apart < 1e-3 * moved):
         raise Broken(
-            f"after {ROUNDS} rounds against centralized training: {told}; the two are {apart:.3g} apart, after moving "
+            f"after {ROUNDS} rounds against centralized training: {wrong}; the two are {apart:.3g} apart, after moving "
             f"by {moved:.3g}"
         )
 
@@ -209,11 +210,11 @@ def only_what_is_sent(subject: Subject) -> None:
     posted = Posted(subject.strategy)
     run, (plain, record) = subject.run(posted), subject.plain
     finish(run)
-    told = difference(evaluated(run), evaluated(plain))
-    if told is not None:
+    wrong = difference(evaluated(run), evaluated(plain))
+    if wrong is not None:
         raise Broken(
             f"after {ROUNDS} rounds in which server and clients share nothing but bytes, against an ordinary run: "
-            f"{told}; something went past the ledger, or depends on the order of names"
+            f"{wrong}; something went past the ledger, or depends on the order of names"
         )
     for way, counted in (("down", record.bytes_down), ("up", record.bytes_up)):
         if posted.travelled[way] != counted:

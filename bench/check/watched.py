@@ -1,4 +1,4 @@
-"""Strategies behind a window: every hook goes to the strategy that is tried, and something is looked at on the way."""
+"""Strategies around the strategy that is tried: each passes every hook on to it, and checks something on the way."""
 
 import importlib.util
 import operator
@@ -18,6 +18,15 @@ from bench.check.toy import BATCH
 from strategies.base import State, Strategy, Tensors, Upload
 
 
+def _hook(name: str) -> Any:
+    """A method that goes through `Watched.call`."""
+
+    def through(self: "Watched", *arguments: Any) -> Any:
+        return self.call(name, *arguments)
+
+    return through
+
+
 @dataclass(frozen=True)
 class Watched(Strategy):
     """The strategy `inner`, whose hooks are all called through `call`."""
@@ -32,33 +41,23 @@ class Watched(Strategy):
         """Call the hook of that name."""
         return getattr(self.inner, hook)(*arguments)
 
+    def arrived(self, upload: Upload) -> None:
+        """An upload that the strategy asks for while it aggregates; nothing is done by default."""
+
     @property
     def personal(self) -> bool:
         return self.inner.personal
 
-    def download(self, server: State, client: int) -> Tensors:
-        return self.call("download", server, client)
-
-    def start(self, down: Tensors, local: State) -> Tensors:
-        return self.call("start", down, local)
-
-    def penalty(self, params: Tensors, down: Tensors) -> Tensor | None:
-        return self.call("penalty", params, down)
-
-    def correct_grads(self, params: Tensors, down: Tensors, local: State) -> None:
-        self.call("correct_grads", params, down, local)
-
-    def upload(self, params: Tensors, down: Tensors, local: State) -> Tensors:
-        return self.call("upload", params, down, local)
+    download, start, upload, model = _hook("download"), _hook("start"), _hook("upload"), _hook("model")
+    penalty, correct_grads, report = _hook("penalty"), _hook("correct_grads"), _hook("report")
 
     def aggregate(self, server: State, uploads: Iterator[Upload]) -> None:
-        self.call("aggregate", server, uploads)
+        def noted() -> Iterator[Upload]:
+            for upload in uploads:
+                self.arrived(upload)
+                yield upload
 
-    def model(self, server: State, local: State) -> Tensors:
-        return self.call("model", server, local)
-
-    def report(self, server: State) -> dict[str, float]:
-        return self.call("report", server)
+        self.call("aggregate", server, noted())
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Mean(Watched):
 
     Attributes:
         sums: of the last round, per kind of weight the sum of weights and the weighted sum of each tensor.
-        sizes: numbers of images of those who arrived in it.  trained: the model trained last.
+        sizes: numbers of images of the clients that arrived in it.  trained: the model trained last.
     """
 
     sums: dict[str, tuple[int, dict[str, Tensor]]] = field(default_factory=dict)
@@ -81,23 +80,15 @@ class Mean(Watched):
     def aggregate(self, server: State, uploads: Iterator[Upload]) -> None:
         self.sums.clear()
         self.sizes.clear()
-        super().aggregate(server, self._added(uploads))
+        super().aggregate(server, uploads)
 
-    def _added(self, uploads: Iterator[Upload]) -> Iterator[Upload]:
-        for upload in uploads:
-            self.sizes.append(upload.n_samples)
-            self._add(upload.n_samples)
-            yield upload
-
-    def _add(self, images: int) -> None:
+    def arrived(self, upload: Upload) -> None:
+        images = upload.n_samples
+        self.sizes.append(images)
         for kind, weight in (("images", images), ("batches", -(-images // BATCH)), ("clients", 1)):
             total, sums = self.sums.get(kind, (0, {}))
             added = {name: sums.get(name, 0) + weight * tensor for name, tensor in self.trained[0].items()}
             self.sums[kind] = (total + weight, added)
-
-    def told(self) -> str:
-        """E.g. "7, 12, 21 images"."""
-        return f"{', '.join(map(str, self.sizes))} images"
 
     def mean(self, kind: str, like: Tensors) -> Tensors:
         """The mean by "images", "batches" or "clients", of the types of `like`."""
@@ -107,15 +98,21 @@ class Mean(Watched):
 
 @dataclass(frozen=True)
 class Guarded(Watched):
-    """Sees to it that nobody writes to what is another's and nobody keeps what will change under their hands.
+    """Finds writes to another party's tensors, and states that share memory with tensors which will change.
 
     Attributes:
         live: the memory of the resident model's parameters; to be filled in before training.
+        downs: of each download its name, tensors, and a copy of them.
+        uploads: of the last round, so that their memory is not given to other tensors meanwhile.
     """
 
     live: dict[int, str] = field(default_factory=dict)
     downs: list[tuple[str, Tensors, Tensors]] = field(default_factory=list)
+    uploads: list[Upload] = field(default_factory=list)
     visit: dict[str, Any] = field(default_factory=dict)
+
+    def arrived(self, upload: Upload) -> None:
+        self.uploads.append(upload)
 
     def download(self, server: State, client: int) -> Tensors:
         down = super().download(server, client)
@@ -134,18 +131,12 @@ class Guarded(Watched):
         return up
 
     def aggregate(self, server: State, uploads: Iterator[Upload]) -> None:
-        taken: list[Upload] = []  # kept, so that their memory is not given to others meanwhile
-
-        def noted() -> Iterator[Upload]:
-            for upload in uploads:
-                taken.append(upload)
-                yield upload
-
-        super().aggregate(server, noted())
+        self.uploads.clear()
+        super().aggregate(server, uploads)
         when = f"round {server['round'] + 1}"
         self._check_downs(f"after {when}'s aggregation")
         self._check_apart(f"{when}: `server`", server, self.live, "the live parameters")
-        for upload in taken:
+        for upload in self.uploads:
             lent = storages(tensors_in(upload.tensors))
             self._check_apart(f"{when}: `server`", server, lent, f"client {upload.client}'s upload")
 
@@ -185,16 +176,12 @@ class Probed(Watched):
             second = at[0] - 2 * at[1] + at[2]
             worst = int(second.abs().nan_to_num(nan=torch.inf).argmax())
             allowed = 1e-3 * max(float(p.abs().max()) for p in at) + 1e-6 * largest
-            told = ", ".join(f"{float(p[worst]):.4g}" for p in at)
+            values = ", ".join(f"{float(p[worst]):.4g}" for p in at)
+            what = f"{self.visit['who']}: what it adds to the gradient of {name!r} at w, w + d, w + 2d"
             if not all(p.isfinite().all() for p in at):
-                raise Broken(
-                    f"{self.visit['who']}: what it adds to the gradient of {name!r} at w, w + d, w + 2d: {told}"
-                )
+                raise Broken(f"{what}: {values}")
             if float(second[worst].abs()) > allowed:
-                raise Broken(
-                    f"{self.visit['who']}: what it adds to the gradient of {name!r} at w, w + d, w + 2d is {told}: "
-                    f"its second difference is {float(second[worst]):.4g}, not 0"
-                )
+                raise Broken(f"{what} is {values}: its second difference is {float(second[worst]):.4g}, not 0")
 
     def _pull(self, params: Tensors, line: Tensors, k: int, down: Tensors, local: State) -> Tensors:
         """What the strategy makes of gradients of 0 at the model, moved `k` times along the line."""
@@ -210,7 +197,7 @@ class Probed(Watched):
 
 @dataclass(frozen=True)
 class Sealed(Watched):
-    """Sees to it that no hook draws from a global generator."""
+    """Finds hooks that draw from a global generator."""
 
     def call(self, hook: str, *arguments: Any) -> Any:
         before = states()

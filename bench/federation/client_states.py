@@ -1,4 +1,4 @@
-"""What clients remember between their visits, on disk: memory does not grow with the number of clients."""
+"""The clients' states between their visits, on disk: memory does not grow with the number of clients."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class ClientStates:
     generation, which ends at a checkpoint: what a checkpoint names is never written to again.
 
     Args:
-        folder: made when first needed; it must be the run's own. Files in it that `restore` does not name are not read.
+        folder: created when first needed; no other run may use it. Files that `restore` does not name are not read.
         device: where tensors are put when they come back from disk.
     """
 

@@ -1,8 +1,8 @@
 """Drive a training through its rounds: watchers look on after each, and a checkpoint lets one that is killed go on.
 
 A checkpoint is one sealed file, written whole in the place of the one before. It names the files of the clients'
-states, which are never written to again. It has no code in it, and holds all that the next round depends on: the
-draws of every round are named by its number.
+states, which are never written to again, and holds all that the next round depends on: the draws of every round are
+named by its number.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from bench.store.states import State, load_state, save_state
 class Watcher:
     """Looks on at a training; by default it does nothing.
 
-    What `kept` gives is part of each checkpoint, with that of all watchers in one dict.
+    The states of all watchers are part of each checkpoint, in one dict.
     """
 
     def restore(self, kept: State) -> None:
@@ -29,7 +29,7 @@ class Watcher:
         """A round has ended; the model to be evaluated now is in `run.net`."""
 
     def kept(self) -> State:
-        """What a checkpoint is to hold."""
+        """The watcher's state for a checkpoint."""
         return {}
 
 
@@ -54,7 +54,7 @@ class Checkpoint:
         return load_state(self.path, torch.device(device)) if self.path.exists() else None
 
     def save(self, run: FederatedTraining, kept: State) -> None:
-        """Write where the training stands, and remove clients' states that only an older checkpoint needs."""
+        """Write a checkpoint, and remove clients' states that only an older one needs."""
         save_state(self.path, {"run": run.snapshot(), "kept": kept})
         run.forget_older()
 
@@ -63,19 +63,19 @@ class Checkpoint:
         return self.every > 0 and (round_number % self.every == 0 or round_number == rounds)
 
 
-def drive(run: FederatedTraining, point: Checkpoint, watchers: Sequence[Watcher], stand: State | None = None) -> None:
+def drive(run: FederatedTraining, point: Checkpoint, watchers: Sequence[Watcher], start: State | None = None) -> None:
     """Train all rounds that are left; after each come the watchers in their order, then the checkpoint.
 
     Args:
-        stand: where an earlier attempt stands, as `Checkpoint.load` gives it; None to begin anew.
+        start: a checkpoint to go on from, as `Checkpoint.load` gives it; None to begin anew.
     Raises:
         Diverged: if a loss stops being finite.
         Damaged: if a client's state is not what was written.
     """
-    if stand is not None:
-        run.restore(stand["run"])
+    if start is not None:
+        run.restore(start["run"])
         for watcher in watchers:
-            watcher.restore(stand["kept"])
+            watcher.restore(start["kept"])
     for record in run.rounds():
         for watcher in watchers:
             watcher.after_round(run, record)

@@ -1,4 +1,4 @@
-"""What a round and a client's visit cost and measured."""
+"""Measurements and costs of a round and of a client's visit."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from bench.federation.participation import Outcome
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What one round measured. Counts are totals since the start, but for `participants`.
+    """The measurements of one round. Counts are totals since the start, but for `participants`.
 
     Attributes:
         round: 1 .. rounds.
@@ -54,13 +54,13 @@ class RoundRecord:
     time: float
 
     def as_dict(self) -> dict[str, float]:
-        """What there is, without what is NaN: a loss that is no number ends training and is in no record."""
+        """The numbers that are defined, without NaN; a training loss that is NaN ends the training."""
         return {key: value for key, value in asdict(self).items() if not math.isnan(value)}
 
 
 @dataclass
 class Ledger:
-    """Running totals of what training cost, and of what went wrong."""
+    """Running totals of the costs of training, and of updates that were lost."""
 
     stragglers: int = 0
     dropped: int = 0
@@ -71,7 +71,7 @@ class Ledger:
     bytes_down: int = 0
     bytes_up: int = 0
 
-    def add(self, visits: Sequence["Visit"]) -> None:
+    def add(self, visits: Sequence["VisitRecord"]) -> None:
         """Add a round's visits."""
         self.stragglers += sum(v.work < 1 for v in visits)
         self.dropped += sum(v.outcome == "dropped" for v in visits)
@@ -84,7 +84,7 @@ class Ledger:
 
 
 @dataclass
-class Visit:
+class VisitRecord:
     """One client's part in one round.
 
     Attributes:
@@ -111,8 +111,6 @@ class Visit:
     step_losses: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the steps' losses, with `loss`, the mean over the images seen, None without any, for the sum."""
-        told = asdict(self)
-        del told["step_losses"]
-        loss_sum = told.pop("loss_sum")
-        return told | {"loss": loss_sum / self.samples if self.samples else None}
+        """All but the steps' losses; instead of the sum `loss`, the mean over the images seen, None without any."""
+        fields = {key: value for key, value in asdict(self).items() if key not in ("step_losses", "loss_sum")}
+        return fields | {"loss": self.loss_sum / self.samples if self.samples else None}

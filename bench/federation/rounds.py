@@ -23,7 +23,7 @@ from bench.diffusion import ema
 from bench.diffusion.config import EmaConfig
 from bench.federation import mixture
 from bench.federation.client_states import ClientStates
-from bench.federation.ledger import Ledger, RoundRecord, Visit
+from bench.federation.ledger import Ledger, RoundRecord, VisitRecord
 from bench.federation.participation import Outcome, Participant, draw_round
 from bench.federation.tasks import Batch, Diverged, Task, mean_error
 from bench.federation.tensors import Directions, copy_into, nbytes
@@ -39,12 +39,12 @@ class FederatedTraining:
 
     Attributes:
         net: the resident model on the task's device; its weights at construction are the initial global model.
-        task: what is learned.
+        task: the images, their losses and their random numbers.
         clients: per client the indices (N_i,) of its images; sorted here, since an order of storage is no data.
         seed: root of all draws.
         folder: where clients' states lie between their visits.
         tick: called with the number of images of each batch, and of all before where a run goes on, for progress.
-        ema: whether and how a moving average of the weights is kept; it is what is evaluated then.
+        ema: whether and how a moving average of the weights is kept, which is then evaluated.
         server: the strategy's state; `server["params"]` is the global model, see `strategies.base`.
         average: the moving average of the global model, None where none is kept.
         visits: the last round's, in the order of the clients' numbers.
@@ -63,7 +63,7 @@ class FederatedTraining:
     ema: EmaConfig = field(default_factory=EmaConfig)
     server: State = field(init=False)
     average: Tensors | None = field(init=False, default=None)
-    visits: list[Visit] = field(init=False, default_factory=list)
+    visits: list[VisitRecord] = field(init=False, default_factory=list)
     heldout_errors: Tensor = field(init=False, default_factory=lambda: torch.empty(0))
     _averages: WeightedMean = field(init=False, repr=False)
 
@@ -87,7 +87,7 @@ class FederatedTraining:
             self.average = {name: tensor.clone() for name, tensor in self.server["params"].items()}
 
     def rounds(self) -> Iterator[RoundRecord]:
-        """Train round by round from where the run stands, yielding what each measured.
+        """Train the rounds that are left, yielding the record of each.
 
         At every yield the model to be evaluated is in `net`; where clients keep their own, `models` gives them.
 
@@ -105,7 +105,7 @@ class FederatedTraining:
             yield self._record(index, raw, heldout, self._seconds)
 
     def snapshot(self) -> State:
-        """Where the run stands between two rounds, for `restore`; the clients' states are on disk then."""
+        """The state of the run between two rounds, for `restore`; the clients' states are on disk then."""
         return {
             "done": self._done,
             "seconds": self._seconds,
@@ -146,7 +146,7 @@ class FederatedTraining:
         return self.strategy.report(self.server)
 
     def _train(self, index: int, cast: Sequence[Participant]) -> None:
-        """Local training of a round's cast and aggregation of what arrives; the moving average follows."""
+        """Local training of a round's cast and aggregation of the uploads; then the moving average."""
         self.server["round"] = index
         before = self._ledger.sequential_steps
         uploads = self._uploads(index, cast)
@@ -162,7 +162,7 @@ class FederatedTraining:
         self._end_average(before, max(v.steps for v in self.visits))
 
     def _heldout_losses(self, index: int) -> tuple[float, float]:
-        """Of the global model and of what would be evaluated, which is left in `net`."""
+        """Losses of the global model and of the model to be evaluated, which is left in `net`."""
         if self.strategy.personal:
             self.heldout_errors = self._mixture_errors()
             raw = heldout = mean_error(self.heldout_errors)
@@ -217,7 +217,7 @@ class FederatedTraining:
         )
 
     def _uploads(self, index: int, cast: Sequence[Participant]) -> Iterator[Upload]:
-        """Train the round's participants one at a time, in the order of their numbers; yield what arrives."""
+        """Train the round's participants one at a time, by number; yield the uploads that arrive."""
         if self.average is not None and self.ema.mode == "client":
             self._averages = WeightedMean(self.average)
         for who in cast:
@@ -239,13 +239,13 @@ class FederatedTraining:
             visit.bytes_up = self._bytes(up)
             yield Upload(who.client, visit.n_samples, up)
 
-    def _begin_visit(self, who: Participant, down: Tensors) -> Visit:
+    def _begin_visit(self, who: Participant, down: Tensors) -> VisitRecord:
         n_samples = len(self.clients[who.client])
         late = self._steps(n_samples, who.work) < self._steps(n_samples, 1.0)
         outcome: Outcome = (
             "failed" if who.fails else "dropped" if late and not self.strategy.partial_work else "arrived"
         )
-        return Visit(who.client, n_samples, who.work if late else 1.0, outcome, bytes_down=self._bytes(down))
+        return VisitRecord(who.client, n_samples, who.work if late else 1.0, outcome, bytes_down=self._bytes(down))
 
     def _steps(self, n_samples: int, work: float) -> int:
         """Optimizer steps in that share of a client's local epochs, at least one."""
@@ -253,13 +253,13 @@ class FederatedTraining:
         return max(1, math.floor(work * planned))
 
     def _bytes(self, tensors: Tensors) -> int:
-        """What travels on one way: with averages on the clients, those travel, too."""
+        """Bytes that travel one way: of the tensors, and of the moving average where clients keep one."""
         if self.strategy.centralized:
             return 0
         averages = nbytes(self.average) if self.average is not None and self.ema.mode == "client" else 0
         return nbytes(tensors) + averages
 
-    def _local_epochs(self, index: int, visit: Visit, down: Tensors, state: State) -> None:
+    def _local_epochs(self, index: int, visit: VisitRecord, down: Tensors, state: State) -> None:
         """One client's local training in one round, as much as it has time for."""
         indices, epochs, size = self.clients[visit.client], self.training.local_epochs, self.training.batch_size
         planned, allowed = self._steps(visit.n_samples, 1.0), self._steps(visit.n_samples, visit.work)

@@ -1,4 +1,4 @@
-"""What clients learn: diffusion on images or latents, or the autoencoder that makes the latents.
+"""The tasks that clients learn: diffusion on images or latents, or the autoencoder that makes the latents.
 
 The training loop asks a `Task` for batches with all their random numbers and for the loss of each image, and knows
 nothing else of it.
@@ -53,7 +53,7 @@ class Batch:
 
 
 class Task(Protocol):
-    """What the training loop needs of what is learned."""
+    """A task as the training loop sees it."""
 
     @property
     def device(self) -> torch.device: ...

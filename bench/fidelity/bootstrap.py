@@ -67,7 +67,7 @@ class Distances:
 
 
 def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array, replicates: int) -> dict[str, Any]:
-    """What is known of a FID beside its value.
+    """The uncertainty of a FID.
 
     Args:
         fid: of all features (N, D) to the reference of mean (D,) and covariance (D, D).
@@ -83,15 +83,15 @@ def fid_uncertainty(fid: float, features: Array, mean: Array, covariance: Array,
         the noise that samples start from is common, so that differences between cells are paired.
     """
     distances = Distances.to(features, mean, covariance)
-    found = np.array([distances.of(chosen) for chosen in _resamples(len(features), replicates)])
-    low, high = bootstrap_interval(found, fid)
+    values = np.array([distances.of(chosen) for chosen in _resamples(len(features), replicates)])
+    low, high = bootstrap_interval(values, fid)
     return {
-        "fid_images_sd": float(found.std(ddof=1)),
+        "fid_images_sd": float(values.std(ddof=1)),
         "fid_images_low": low,
         "fid_images_high": high,
-        "fid_images_bias": float(found.mean() - fid),
+        "fid_images_bias": float(values.mean() - fid),
         "fid_infinity": fid_infinity(distances, replicates),
-        "bootstrap": {"fid": found.tolist()},
+        "bootstrap": {"fid": values.tolist()},
     }
 
 

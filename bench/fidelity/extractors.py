@@ -64,8 +64,8 @@ class Extractor:
             raise ValueError(f"extractor {self.name} takes images (N, C, S, S), got shape {tuple(images.shape)}")
         self.check(images.shape[1], images.shape[-1])
         self.to(device)
-        made = [self.run(batch.to(device)) for batch in images.split(_BATCH)]
-        return torch.cat([f.float().cpu() for f, _ in made]), torch.cat([y.float().cpu() for _, y in made])
+        outputs = [self.run(batch.to(device)) for batch in images.split(_BATCH)]
+        return torch.cat([f.float().cpu() for f, _ in outputs]), torch.cat([y.float().cpu() for _, y in outputs])
 
 
 def extractor_digest(name: str, weights: Path | None = None, download: bool = False) -> str:

@@ -94,10 +94,10 @@ def load(weights: Path = WEIGHTS, digest: str | None = None) -> MnistCNN:
         data = weights.read_bytes()
     except OSError as error:
         raise ValueError(f"the weights of extractor {NAME} cannot be read: {error}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
         raise ValueError(
-            f"{weights} is not the file that was measured: SHA-256 {found}, expected {expected}; "
+            f"{weights} is not the file that was measured: SHA-256 {digest}, expected {expected}; "
             "restore it, or train it anew with python -m bench.fidelity.train_mnist_cnn"
         )
     with torch.device("meta"):  # the weights are read, so none are drawn from torch's global generator

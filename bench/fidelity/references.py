@@ -52,22 +52,24 @@ class ClassMoments:
 def class_moments(
     images: Tensor, labels: Tensor, n_classes: int, name: str, extractor: Extractor, folder: Path, device: str
 ) -> ClassMoments:
-    """Moments of real images uint8 (N, C, H, W) with classes (N,), computed once and kept in `folder`.
+    """Moments of real images uint8 (N, C, H, W) with classes (N,), computed once and cached in `folder`.
+
+    A damaged file is computed anew, with a warning.
 
     Args:
-        name: of the images, by digest and whatever was done to them. A damaged file is made anew, with a warning.
+        name: of the images: their digest, and their noise if they have some.
     """
     arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
     path = folder / f"{name}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}-classes.safetensors"
     try:
-        kept = read_tensors(path)
-        if kept is not None:
-            return ClassMoments(*(kept[key].numpy() for key in ("counts", "mean", "second")))
+        cached = read_tensors(path)
+        if cached is not None:
+            return ClassMoments(*(cached[key].numpy() for key in ("counts", "mean", "second")))
     except (KeyError, ValueError) as error:
         warnings.warn(f"{path} is damaged ({error}); the classes' statistics are computed anew", stacklevel=2)
-    made = _moments(extractor.features(images, device)[0].double(), labels, n_classes)
-    write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(made).items()})
-    return made
+    moments = _moments(extractor.features(images, device)[0].double(), labels, n_classes)
+    write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(moments).items()})
+    return moments
 
 
 def _moments(features: Tensor, labels: Tensor, n_classes: int) -> ClassMoments:
@@ -83,7 +85,7 @@ def _moments(features: Tensor, labels: Tensor, n_classes: int) -> ClassMoments:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the real training images look like to the extractor.
+    """Statistics of the real training images' features.
 
     Attributes:
         mean: (D,) float64.  covariance: (D, D) float64.
@@ -100,58 +102,47 @@ class Reference:
 
 
 def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Path, device: str = "cpu") -> Reference:
-    """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor, kept in `folder`.
+    """Statistics of real images uint8 (N, C, H, W), computed once per data, number and extractor, cached in `folder`.
 
-    The file's name is made of the digests of data and weights, N, device and threads. A damaged file is made anew, with
-    a warning.
+    The file's name is made of the digests of data and weights, N, device and threads. A damaged file is computed anew,
+    with a warning.
     """
     arithmetic = f"{torch.device(device).type}{torch.get_num_threads()}"  # the last bits depend on both
     name = f"{data_digest}-{len(images)}-{extractor.name}-{extractor.digest[:16]}-{arithmetic}.safetensors"
     path = folder / name
-    known = _read_reference(path, extractor)
-    if known is not None:
-        return known
+    cached = _read_reference(path, extractor)
+    if cached is not None:
+        return cached
     features, _ = extractor.features(images, device)
-    mean, covariance = statistics(features)
-    made = Reference(mean, covariance, features[fixed_draw(len(images), KID_REFERENCE)], len(images),
-                     extractor.digest)  # fmt: skip
-    _write_reference(path, made)
-    return made
+    (mean, covariance), drawn = statistics(features), features[fixed_draw(len(images), KID_REFERENCE)]
+    arrays = {"mean": torch.from_numpy(mean), "covariance": torch.from_numpy(covariance)}
+    write_tensors(path, arrays | {"features": drawn, "count": torch.tensor(len(images))})
+    return Reference(mean, covariance, drawn, len(images), extractor.digest)
 
 
 def _read_reference(path: Path, extractor: Extractor) -> Reference | None:
     width = extractor.feature_width
     try:
-        kept = read_tensors(path)
-        if kept is None:
+        cached = read_tensors(path)
+        if cached is None:
             return None
-        made = Reference(kept["mean"].numpy(), kept["covariance"].numpy(), kept["features"], int(kept["count"]),
-                         extractor.digest)  # fmt: skip
-        shapes = (made.mean.shape, made.covariance.shape, tuple(made.features.shape[1:]))
+        mean, covariance, features = cached["mean"].numpy(), cached["covariance"].numpy(), cached["features"]
+        record = Reference(mean, covariance, features, int(cached["count"]), extractor.digest)
+        shapes = (mean.shape, covariance.shape, tuple(features.shape[1:]))
         if shapes != ((width,), (width, width), (width,)):
             raise ValueError(f"shapes {shapes} for {width} features")
     except (KeyError, ValueError) as error:
         warnings.warn(f"{path} is damaged ({error}); the reference statistics are computed anew", stacklevel=3)
         return None
-    return made
-
-
-def _write_reference(path: Path, made: Reference) -> None:
-    kept = {
-        "mean": torch.from_numpy(made.mean),
-        "covariance": torch.from_numpy(made.covariance),
-        "features": made.features,
-        "count": torch.tensor(made.count),
-    }
-    write_tensors(path, kept)
+    return record
 
 
 def statistics(features: Tensor) -> tuple[Array, Array]:
     """Mean and covariance in float64, by torch-fidelity."""
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
-    found = fid_features_to_statistics(features.double())
-    return found["mu"], found["sigma"]
+    moments = fid_features_to_statistics(features.double())
+    return moments["mu"], moments["sigma"]
 
 
 def fixed_draw(total: int, wanted: int) -> Tensor:

@@ -22,7 +22,7 @@ IS_SPLITS = 10
 SEED = derive(0, "fidelity")  # of KID's subsets and of the order in which IS splits the images, of every cell
 
 
-def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Extractor,
+def evaluate(images: Tensor, real: Reference, real_shares: Array, extractor: Extractor,
              device: str = "cpu", asked: Tensor | None = None, replicates: int = 0) -> dict[str, Any]:  # fmt: skip
     """All scores of generated images uint8 (N, C, H, W), N >= 2.
 
@@ -41,35 +41,34 @@ def evaluate(images: Tensor, known: Reference, real_shares: Array, extractor: Ex
     """
     if len(images) < 2:
         raise ValueError(f"scores need at least 2 images, got {len(images)}")
-    if known.extractor != extractor.digest:
+    if real.extractor != extractor.digest:
         raise ValueError(
-            f"the reference is of an extractor with weights {known.extractor}, not of {extractor.name} with "
+            f"the reference is of an extractor with weights {real.extractor}, not of {extractor.name} with "
             f"{extractor.digest}: distances between them mean nothing"
         )
     features, logits = extractor.features(images, device)
-    scores: dict[str, Any] = {"fid": frechet_distance(statistics(features), (known.mean, known.covariance)),
-              "fid_bias": expected_bias(known.covariance, len(images), known.count)}  # fmt: skip
+    scores: dict[str, Any] = {"fid": frechet_distance(statistics(features), (real.mean, real.covariance)),
+              "fid_bias": expected_bias(real.covariance, len(images), real.count)}  # fmt: skip
     if replicates:
-        known_of = features.double().numpy(), known.mean, known.covariance
-        scores |= fid_uncertainty(scores["fid"], *known_of, replicates)
-    scores |= inception_score(logits, SEED) | kernel_distance(features, known.features, SEED)
+        moments = features.double().numpy(), real.mean, real.covariance
+        scores |= fid_uncertainty(scores["fid"], *moments, replicates)
+    scores |= inception_score(logits, SEED) | kernel_distance(features, real.features, SEED)
     scores |= class_scores(logits, real_shares, extractor.classes)
     if asked is not None:
         right = (logits.argmax(1) == asked).double().mean().item()
         scores["label_accuracy"] = None if extractor.classes is None else right
     return scores | {
-        "n_generated": len(images), "n_reference": known.count}  # fmt: skip
+        "n_generated": len(images), "n_reference": real.count}  # fmt: skip
 
 
 def real_floor(
-    heldout: Tensor, n: int, known: Reference, real_shares: Array, extractor: Extractor, device: str = "cpu"
+    heldout: Tensor, n: int, real: Reference, real_shares: Array, extractor: Extractor, device: str = "cpu"
 ) -> dict[str, Any]:
-    """What real held-out images score, as `evaluate`: no generator can be told apart below this.
+    """Scores of real held-out images, as `evaluate` gives them: below these no generator can be told apart.
 
-    At most `n` of them are taken, by a fixed draw, so that the score has the bias of the generated images' where there
-    are enough.
+    At most `n` of them are taken, by a fixed draw: as many as generated images, so that both have the same bias.
     """
-    return evaluate(heldout[fixed_draw(len(heldout), n)], known, real_shares, extractor, device)
+    return evaluate(heldout[fixed_draw(len(heldout), n)], real, real_shares, extractor, device)
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:

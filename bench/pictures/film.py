@@ -30,9 +30,9 @@ def save_film(frames: Sequence[Tensor], path: Path, columns: int = 4, scale: int
     """
     if not frames:
         raise ValueError("a film needs a frame at least")
-    kept = np.linspace(0, len(frames) - 1, min(len(frames), FILM_FRAMES)).round().astype(int)
-    first, *rest = [_paletted(frames[number], columns, scale) for number in kept]
-    ends = np.linspace(0, 100 * _FILM_SECONDS, len(kept)).round().astype(int)  # a GIF counts in hundredths
+    shown = np.linspace(0, len(frames) - 1, min(len(frames), FILM_FRAMES)).round().astype(int)
+    first, *rest = [_paletted(frames[number], columns, scale) for number in shown]
+    ends = np.linspace(0, 100 * _FILM_SECONDS, len(shown)).round().astype(int)  # a GIF counts in hundredths
     durations = [*(10 * np.diff(ends)).tolist(), round(1000 * _HELD_SECONDS)]
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
@@ -45,6 +45,6 @@ def _paletted(images: Tensor, columns: int, scale: int) -> Image.Image:
     if images.shape[1] != 1:
         return Image.fromarray(picture).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     levels = np.linspace(0, 255, _FILM_GREYS).round().astype(np.uint8)
-    made = Image.fromarray((picture[..., 0].astype(int) * _FILM_GREYS // 256).astype(np.uint8)).convert("P")
-    made.putpalette(np.repeat(levels, 3).tobytes())
-    return made
+    grey = Image.fromarray((picture[..., 0].astype(int) * _FILM_GREYS // 256).astype(np.uint8)).convert("P")
+    grey.putpalette(np.repeat(levels, 3).tobytes())
+    return grey

@@ -48,68 +48,48 @@ def coloured(images: Tensor, colours: Colours) -> Tensor:
 
 
 def class_sheet(
-    images: Tensor,
-    labels: Tensor,
-    class_names: Sequence[str],
-    path: Path,
-    per_class: int = 8,
-    scale: int = 3,
-    colours: Colours = "grey",
+    images: Tensor, labels: Tensor, class_names: Sequence[str], path: Path, per_class: int = 8, scale: int = 3
 ) -> None:
-    """A PNG with a row a class: its name and the first `per_class` images that were asked of it, blank where fewer.
+    """A PNG with a row a class: its name and the first `per_class` images of that label, blank where there are fewer.
 
     Args:
         images: uint8 (N, C, H, W).
         labels: (N,) classes asked for, 0 .. K-1.
         class_names: K names.
-        colours: see `coloured`.
     Raises:
         ValueError: unless there is a label for each image.
     """
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, but {len(labels)} labels")
-    shown = coloured(images, colours)
-    rows = [shown[labels == k][:per_class] for k in range(len(class_names))]
+    rows = [images[labels == k][:per_class] for k in range(len(class_names))]
     _save_rows(rows, class_names, per_class, scale, path)
 
 
-def rows_sheet(rows: Mapping[str, Tensor], path: Path, scale: int = 3, colours: Colours = "grey") -> None:
-    """A PNG with a named row of images each, uint8 (N, C, H, W), N the same or fewer in some.
-
-    Args:
-        colours: see `coloured`.
-    """
-    shown = [coloured(images, colours) for images in rows.values()]
-    _save_rows(shown, list(rows), max(map(len, shown)), scale, path)
+def rows_sheet(rows: Mapping[str, Tensor], path: Path, scale: int = 3) -> None:
+    """A PNG with a named row of images each, uint8 (N, C, H, W), N the same or fewer in some."""
+    _save_rows(list(rows.values()), list(rows), max(map(len, rows.values())), scale, path)
 
 
 def pairs_sheet(
-    originals: Tensor,
-    reconstructions: Tensor,
-    path: Path,
-    count: int = 16,
-    columns: int = 8,
-    scale: int = 3,
-    colours: Colours = "grey",
+    originals: Tensor, reconstructions: Tensor, path: Path, count: int = 16, columns: int = 8, scale: int = 3
 ) -> None:
-    """A PNG of the first `count` images, each above what the autoencoder makes of it, `columns` pairs a line.
+    """A PNG of the first `count` images, each above its reconstruction, `columns` pairs a line.
 
     Args:
         originals, reconstructions: uint8 (N, C, H, W), N of at least 1.
-        colours: see `coloured`.
     Raises:
         ValueError: if their shapes differ.
     """
     if originals.shape != reconstructions.shape:
         raise ValueError(f"originals of shape {tuple(originals.shape)}, reconstructions {tuple(reconstructions.shape)}")
     columns = min(columns, count, len(originals))
-    pairs = [coloured(images[:count], colours).split(columns) for images in (originals, reconstructions)]
+    pairs = [images[:count].split(columns) for images in (originals, reconstructions)]
     rows = [row for pair in zip(*pairs, strict=True) for row in pair]
     _save_rows(rows, ["real", "decoded"] * len(pairs[0]), columns, scale, path)
 
 
 def _save_rows(rows: Sequence[Tensor], names: Sequence[str], columns: int, scale: int, path: Path) -> None:
-    """Write rows of at most so many images pixel by pixel, with a name at the left of each."""
+    """Write rows of at most `columns` images pixel by pixel, with a name at the left of each."""
     whole = torch.cat([filled(row, columns) for row in rows])
     picture = tile(whole, columns, scale, line=scale, colour=255)
     high, wide = picture.shape[:2]
@@ -126,7 +106,7 @@ def _save_rows(rows: Sequence[Tensor], names: Sequence[str], columns: int, scale
 
 
 def filled(images: Tensor, count: int) -> Tensor:
-    """`count` images, white ones behind those that there are."""
+    """The images, with white ones behind them up to `count`."""
     return torch.cat([images, images.new_full((count - len(images), *images.shape[1:]), 255)])
 
 

@@ -16,7 +16,7 @@ from bench.config.names import AXES, CENTRALIZED, NO_TITLES, SYMBOLS, cell_name,
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
-from bench.store.cell_folder import CellFolder, State
+from bench.store.cell_folder import CellFolder, CellState
 from bench.store.files import Damaged
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.records import Curve, Failure, Heldout, Manifest, Partition, Result, Round, Scores, Steps
@@ -83,7 +83,7 @@ class Cell:
         return self.result is not None
 
     @cached_property
-    def state(self) -> State:
+    def state(self) -> CellState:
         return self.folder.state_of(self.result, None if self.done else self.failure)
 
     @property

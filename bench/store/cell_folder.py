@@ -37,16 +37,13 @@ from typing import Any, Literal
 
 from bench.store import locks
 from bench.store.files import QUARANTINE, Damaged, file_hash, plain, quarantine, read_json, remove, write_json
-from bench.store.records import Failure, Manifest, Progress, R, Record, Result, Status, Trained
+from bench.store.records import LOGS, RECORDS, Failure, Manifest, Progress, R, Record, Result, Status, Trained
 
-LOGS = ("metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl")  # the files that grow by lines
+WEIGHTS, SAMPLES, CURVE = "weights.safetensors", "samples.safetensors", "curve.safetensors"
 HANG = "hang.txt"  # where the process stood when its time was over; see `bench.cell.run`
 HEARTBEAT = 0.5  # seconds between two writes of progress.json
-State = Status | Literal["done", "running", "partial", "todo"]
-# What is read again; what relies on others stands before them.
-RECORDS = ("result.json", "error.json", "train.json", "cell.json", "likelihood.json", "curve.json")
-# Not among the files that result.json lists.
-_PASSING = ("result.json", "error.json", "progress.json", HANG, locks.LOCK)
+CellState = Status | Literal["done", "running", "partial", "todo"]
+_UNLISTED = (Result.FILE, Failure.FILE, Progress.FILE, HANG, locks.LOCK)  # by result.json
 
 
 class CellFolder:
@@ -59,20 +56,20 @@ class CellFolder:
     def cell_id(self) -> str:
         return self.path.name
 
-    def state(self) -> State:
-        """What the files say."""
+    def state(self) -> CellState:
+        """By the files."""
         result = self.read(Result)
         return self.state_of(result, None if result else self.read(Failure))
 
-    def state_of(self, result: Result | None, failure: Failure | None) -> State:
-        """With these records: done, how it failed, running, partial (begun, nobody at it) or todo."""
+    def state_of(self, result: Result | None, failure: Failure | None) -> CellState:
+        """By these records: done, how it failed, running, partial (begun, but no process works at it) or todo."""
         if result is not None:
             return "done"
         if failure is not None:
             return failure.status
         if locks.is_locked(self.path):
             return "running"
-        return "partial" if (self.path / "cell.json").exists() else "todo"
+        return "partial" if (self.path / Manifest.FILE).exists() else "todo"
 
     def ended(self) -> bool:
         """Whether it is done or failed."""
@@ -81,51 +78,48 @@ class CellFolder:
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Start an attempt at the cell."""
         self.path.mkdir(parents=True, exist_ok=True)
-        remove(self.path / "progress.json")
+        remove(self.path / Progress.FILE)
         for path in [path for path in self.path.rglob(".*") if path.is_file()]:  # of writes that were killed
             path.unlink()
-        write_json(self.path / "cell.json", manifest)
+        write_json(self.path / Manifest.FILE, manifest)
 
     def fail(self, status: Status, error: str, traceback: str = "") -> None:
         """Write error.json: the cell has ended."""
-        record = {"status": status, "error": error, "traceback": traceback, "time": time.time()}
-        write_json(self.path / "error.json", record)
+        failure = Failure(status=status, error=error, traceback=traceback, time=time.time())
+        write_json(self.path / Failure.FILE, failure.known())
 
     def forget_failure(self) -> None:
-        """Remove what tells of a failed attempt, so that the cell is run again; its checkpoint stays."""
-        for name in ("error.json", HANG):
+        """Remove the records of a failed attempt, so that the cell is run again; its checkpoint stays."""
+        for name in (Failure.FILE, HANG):
             remove(self.path / name)
 
     def files(self) -> dict[str, str | None]:
         """SHA-256 of every file that is not written again after the cell is done, by its path in the folder."""
-        found = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
-        names = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
-        return {name: file_hash(self.path / name) for name in names if name not in _PASSING}
+        paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        names = [str(path) for path in paths if not any(part.startswith(".") for part in path.parts)]
+        return {name: file_hash(self.path / name) for name in names if name not in _UNLISTED}
 
     def changed(self, files: Mapping[str, str]) -> dict[str, str]:
-        """Which of the files that are there are not as listed, with the reason."""
-        found = {}
+        """Which of the present files are not as listed, with the reason."""
+        reasons = {}
         for name, expected in files.items():
             try:
-                now = file_hash(self.path / name)
+                if file_hash(self.path / name) not in (None, expected):
+                    reasons[name] = "its content is not what was written"
             except Damaged as error:
-                found[name] = str(error)
-                continue
-            if now is not None and now != expected:
-                found[name] = "its content is not what was written"
-        return found
+                reasons[name] = str(error)
+        return reasons
 
     def mend(self) -> None:
         """Move away, with a warning, every file that is damaged and every record that relied on it.
 
-        What is left can be trusted; what is missing then is made anew when the cell is run.
+        The remaining files can be trusted; the others are made anew when the cell is run.
         """
         broken: dict[str, str] = {}
         lists: dict[str, dict[str, str]] = {}
         for name in RECORDS:
             try:
-                content = read_json(self.path / name)
-                lists[name] = {} if content is None else content.get("files", {})
+                lists[name] = (read_json(self.path / name) or {}).get("files", {})
             except Damaged as error:
                 broken[name] = str(error)
         for files in lists.values():
@@ -153,10 +147,10 @@ class CellFolder:
         return {name: {"bytes": len(t), "hash": hashlib.sha256(t).hexdigest()} for name, t in texts.items()}
 
     def cut_logs(self, marks: Mapping[str, Any]) -> None:
-        """Cut each of `LOGS` back to where its mark was taken; without a mark it is removed.
+        """Cut each of `LOGS` back to its mark; without a mark it is removed.
 
         Raises:
-            Damaged: if what stood there then is no longer the same.
+            Damaged: if the log before the mark has changed since.
         """
         for name in LOGS:
             path = self.path / name
@@ -177,26 +171,26 @@ class CellFolder:
         write_json(self.path / Progress.FILE, {"phase": phase, "done": done}, sync=False)
 
     def read_progress(self) -> Progress:
-        """How far the cell is; the beginning where there is nothing that can be read."""
+        """How far the cell is; the beginning where no record can be read."""
         try:
             return Progress.read(self.path) or Progress()
         except Damaged:  # it is written again within a second
             return Progress()
 
     def trained(self) -> Trained | None:
-        """train.json where training is done and the weights are there, else None."""
-        return self.read(Trained) if (self.path / "weights.safetensors").exists() else None
+        """train.json where training is done and the weights exist, else None."""
+        return self.read(Trained) if (self.path / WEIGHTS).exists() else None
 
     def read(self, kind: type[R]) -> R | None:
-        """A record; a damaged one, or one of another cell, is as if it were not there, with a warning."""
+        """A record; None, with a warning, for a damaged one or one of another cell."""
         try:
-            found = kind.read(self.path)
-            if isinstance(found, Manifest | Result) and found.cell_id != self.cell_id:
-                raise Damaged(f"it is of cell {found.cell_id}")
+            record = kind.read(self.path)
+            if isinstance(record, Manifest | Result) and record.cell_id != self.cell_id:
+                raise Damaged(f"it is of cell {record.cell_id}")
         except Damaged as error:
             self.warn(kind, error)
             return None
-        return found
+        return record
 
     def read_log(self, kind: type[R]) -> list[R]:
         """The lines of a log; of a damaged one none, with a warning."""
@@ -207,7 +201,7 @@ class CellFolder:
             return []
 
     def warn(self, kind: type[Record], error: Damaged) -> None:
-        """Tell that a record is damaged, and that it is as if it were not there."""
+        """Warn that a record is damaged and not used."""
         warnings.warn(f"{self.path / kind.FILE} is damaged ({error}) and is not used", stacklevel=3)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that tell when they are no longer what was written. A leaf.
+"""Files that are written whole or not at all, and that show later damage.
 
 JSON records carry a seal, the SHA-256 of their content: a flipped bit would otherwise be read as another number.
 """
@@ -52,22 +52,22 @@ def write_json(path: Path, value: Mapping[str, Any], sync: bool = True) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote, None if there is no such file.
+    """The content of a file of `write_json`, None if there is no such file.
 
     Raises:
         Damaged: if it was damaged since.
     """
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (*NO_FILE, ValueError, RecursionError) as error:  # no text, or no JSON
         raise Damaged(f"{type(error).__name__}: {error}") from error
-    if not isinstance(found, dict) or SEAL not in found:
+    if not isinstance(content, dict) or SEAL not in content:
         raise Damaged("it has no checksum")
-    if found.pop(SEAL) != _seal(found):
+    if content.pop(SEAL) != _seal(content):
         raise Damaged("its checksum is that of other content")
-    return found
+    return content
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def file_hash(path: Path) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or what stands in its place."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -116,10 +116,10 @@ def remove(path: Path) -> None:
 def quarantine(path: Path, into: Path, why: str) -> None:
     """Move a damaged file into the folder `into`, under a name that is free, and warn."""
     into.mkdir(parents=True, exist_ok=True)
-    stem = str(path.name)
-    there = next(t for k in range(10**6) if not (t := into / (f"{stem}.{k}" if k else stem)).exists())
-    shutil.move(path, there)
-    warnings.warn(f"{path} is damaged ({why}); it is kept as {there}, and made anew", stacklevel=3)
+    names = (f"{path.name}.{k}" if k else path.name for k in range(10**6))
+    target = next(into / name for name in names if not (into / name).exists())
+    shutil.move(path, target)
+    warnings.warn(f"{path} is damaged ({why}); it is kept as {target}, and made anew", stacklevel=3)
 
 
 def plain(value: Any) -> Any:

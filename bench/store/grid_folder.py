@@ -1,5 +1,6 @@
 """A grid's folder, results/<grid>/: its plan, and the folders of its cells."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, write_json
 from bench.store.records import RESULT_VERSION, Likelihood, Manifest, R, Trained
+
+GRID = "grid.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Store:
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write grid.json: the grid's name, description, axes, data, extractor, floor and planned cells."""
         self.root.mkdir(parents=True, exist_ok=True)
-        write_json(self.root / "grid.json", plan)
+        write_json(self.root / GRID, plan)
 
     def plan(self) -> dict[str, Any]:
         """grid.json.
@@ -48,12 +51,12 @@ class Store:
             Damaged: if it is not what was written; names the file.
         """
         try:
-            found = read_json(self.root / "grid.json")
+            plan = read_json(self.root / GRID)
         except Damaged as error:
-            raise Damaged(f"{self.root / 'grid.json'} is damaged ({error})") from error
-        if found is None:
-            raise FileNotFoundError(f"{self.root} holds no grid.json: no grid has been run into it")
-        return found
+            raise Damaged(f"{self.root / GRID} is damaged ({error})") from error
+        if plan is None:
+            raise FileNotFoundError(f"{self.root} holds no {GRID}: no grid has been run into it")
+        return plan
 
     def planned(self) -> list[PlannedCell]:
         """The cells of the last plan, in its order."""
@@ -65,11 +68,7 @@ class Store:
 
     def versions(self) -> dict[str, int]:
         """How many of the cells that the last plan does not name were made by which RESULT_VERSION."""
-        found: dict[str, int] = {}
-        for path in self._unnamed():
-            version = _version(path)
-            found[version] = found.get(version, 0) + 1
-        return found
+        return dict(Counter(map(_version, self._unnamed())))
 
     def _unnamed(self) -> list[Path]:
         named = {cell.cell_id for cell in self.planned()}
@@ -77,41 +76,41 @@ class Store:
 
     def find_trained(self, train_id: str) -> list[CellFolder]:
         """The cells whose weights were trained by the settings of `train_id`."""
-        return [folder for folder, found in self._read(Trained) if found.train_id == train_id]
+        return [folder for folder, record in self._read(Trained) if record.train_id == train_id]
 
     def trained_ids(self) -> set[str]:
         """The train_id of every cell whose training is done."""
-        return {found.train_id for _, found in self._read(Trained)}
+        return {record.train_id for _, record in self._read(Trained)}
 
     def likelihood_ids(self) -> set[str]:
         """The likelihood_id of every likelihood.json."""
-        return {found.likelihood_id for _, found in self._read(Likelihood)}
+        return {record.likelihood_id for _, record in self._read(Likelihood)}
 
     def find_likelihood(self, likelihood_id: str) -> Likelihood | None:
         """The bits/dim of a cell with that id, or None."""
-        return next((found for _, found in self._read(Likelihood) if found.likelihood_id == likelihood_id), None)
+        return next((record for _, record in self._read(Likelihood) if record.likelihood_id == likelihood_id), None)
 
     def _read(self, kind: type[R]) -> Iterator[tuple[CellFolder, R]]:
         """That record of every cell that has it, of the plan or not.
 
-        A damaged one is left out, with a warning if its cell is of this version: of others `versions` tells.
+        A damaged one is left out, with a warning if its cell is of this RESULT_VERSION; `versions` counts the others.
         """
         for path in sorted(self.root.glob(f"*/{kind.FILE}")):
             folder = CellFolder(path.parent)
             try:
-                found = kind.read(folder.path)
+                record = kind.read(folder.path)
             except Damaged as error:
                 if _version(folder.path / Manifest.FILE) == str(RESULT_VERSION):
                     folder.warn(kind, error)
                 continue
-            if found is not None:
-                yield folder, found
+            if record is not None:
+                yield folder, record
 
 
 def _version(manifest: Path) -> str:
     """The RESULT_VERSION by which a cell was made, "unknown" where its manifest cannot be read."""
     try:
-        found = read_json(manifest)
+        content = read_json(manifest) or {}
     except Damaged:  # before records had seals, or broken
-        found = None
-    return str(found.get("result_version", "unknown")) if found else "unknown"
+        content = {}
+    return str(content.get("result_version", "unknown"))

@@ -1,12 +1,12 @@
-"""What a cell's files hold: a class a file, checked when it is read. What writes them stands in `bench.cell`.
+"""What a cell's files hold: a class a file, checked when it is read, and no type is converted but lists to tuples.
 
-Fields that older versions did not write have a default; what they wrote beside these is passed over. Numbers that are
-not finite are null in the files and None here.
+Fields that older versions did not write have a default, and fields that are no longer written are passed over. Numbers
+that are not finite are null in the files and None here.
 """
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +15,10 @@ from bench.store.files import Damaged, read_json, read_lines
 RESULT_VERSION = 6  # raised by hand when a change of the code changes numbers, or what records hold
 Number = int | float
 Numbers = dict[str, Number | None]  # by name
+AsTuple = Field(strict=False)  # JSON has lists
+Counts = Annotated[tuple[int, ...], AsTuple]
+Losses = Annotated[tuple[float | None, ...], AsTuple]
+Names = Annotated[tuple[str, ...], AsTuple]
 Status = Literal["failed", "diverged", "timeout", "killed"]
 FAILURES: tuple[Status, ...] = get_args(Status)
 
@@ -22,7 +26,7 @@ FAILURES: tuple[Status, ...] = get_args(Status)
 class Record(BaseModel):
     """One JSON object: a file of its own, or a line of a log."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     FILE: ClassVar[str]
 
     @model_validator(mode="before")
@@ -86,7 +90,7 @@ class DataSet(Record):
     fit: str | None = None
     n_train: int | None = None
     n_heldout: int | None = None
-    class_names: tuple[str, ...] = ()
+    class_names: Names = ()
 
 
 class ExtractorUsed(Record):
@@ -124,11 +128,11 @@ class Diagnostics(Record):
 
     FILE = "diagnostics.json"
     draws: int | None = None
-    t_edges: tuple[int, ...] = ()
-    t_loss: tuple[float | None, ...] = ()
-    class_names: tuple[str, ...] = ()
-    class_loss: tuple[float | None, ...] = ()
-    client_loss: tuple[float | None, ...] = ()
+    t_edges: Counts = ()
+    t_loss: Losses = ()
+    class_names: Names = ()
+    class_loss: Losses = ()
+    client_loss: Losses = ()
 
 
 class Client(Record):
@@ -143,21 +147,31 @@ class Client(Record):
 # ------------------------------------------------------------------------------------------------ files
 
 
-class Manifest(Record):
-    """cell.json, written when an attempt at a cell begins; `started` in seconds since the epoch."""
+class _OfCell(Record):
+    """What both cell.json and result.json say of the cell."""
 
-    FILE = "cell.json"
     cell_id: str
     train_id: str | None = None
-    attempt: str
-    started: float
-    resumed: int | None = None
-    labels: dict[str, Any] = {}
     result_version: int | None = None
     config: dict[str, Any] = {}
     data: DataSet | None = None
     extractor: ExtractorUsed | None = None
     environment: Environment = Environment()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of its data; () where they are not known."""
+        return self.data.class_names if self.data else ()
+
+
+class Manifest(_OfCell):
+    """cell.json, written when an attempt at a cell begins; `started` in seconds since the epoch."""
+
+    FILE = "cell.json"
+    attempt: str
+    started: float
+    resumed: int | None = None
+    labels: dict[str, Any] = {}
 
 
 class Failure(Record):
@@ -182,7 +196,7 @@ class Trained(Record):
     files: dict[str, str]
 
 
-class Result(Record):
+class Result(_OfCell):
     """result.json: all that a finished cell measured.
 
     Attributes:
@@ -193,21 +207,14 @@ class Result(Record):
     """
 
     FILE = "result.json"
-    cell_id: str
-    train_id: str | None = None
-    result_version: int | None = None
-    config: dict[str, Any] = {}
-    data: DataSet | None = None
-    extractor: ExtractorUsed | None = None
     metrics: Numbers
     floor: Numbers = {}
-    class_histogram: tuple[float, ...] = ()
+    class_histogram: Annotated[tuple[float, ...], AsTuple] = ()
     bootstrap: dict[str, list[float | None]] = {}
     weight_hash: str | None = None
     sample_hash: str | None = None
-    clients: tuple[Client, ...] = ()
+    clients: Annotated[tuple[Client, ...], AsTuple] = ()
     diagnostics: Diagnostics = Diagnostics()
-    environment: Environment = Environment()
     training_environment: Environment = Environment()
     finished: float
     files: dict[str, str] = {}
@@ -221,9 +228,9 @@ class Likelihood(Record):
     bits_per_dim: float | None = None
     likelihood_seconds: float | None = None
     prior: float | None = None
-    kept: tuple[int, ...] = ()
-    terms: tuple[float | None, ...] = ()
-    images: tuple[float | None, ...] = ()
+    kept: Counts = ()
+    terms: Losses = ()
+    images: Losses = ()
 
 
 class Progress(Record):
@@ -238,8 +245,8 @@ class Partition(Record):
     """partition.json: images by client and class (n, K), and how far clients' classes are from all data's."""
 
     FILE = "partition.json"
-    histogram: tuple[tuple[int, ...], ...] = Field(min_length=1)
-    noise: tuple[float, ...] = ()
+    histogram: Annotated[tuple[Counts, ...], Field(min_length=1, strict=False)]
+    noise: Annotated[tuple[float, ...], AsTuple] = ()
     total_variation_mean: float | None = None
 
     @property
@@ -274,7 +281,7 @@ class Curve(Record):
     """curve.json."""
 
     FILE = "curve.json"
-    curve: tuple[Scores, ...]
+    curve: Annotated[tuple[Scores, ...], AsTuple]
 
 
 # ------------------------------------------------------------------------------------------------ logs
@@ -289,7 +296,7 @@ class Round(Numbered):
 
 
 class Visit(Record):
-    """A line of clients.jsonl: see `bench.federation.ledger.Visit`."""
+    """A line of clients.jsonl: see `bench.federation.ledger.VisitRecord`."""
 
     FILE = "clients.jsonl"
     round: int
@@ -311,7 +318,7 @@ class Steps(Record):
     FILE = "steps.jsonl"
     round: int
     client: int | None = None
-    loss: tuple[float | None, ...]
+    loss: Losses
 
 
 class Heldout(Record):
@@ -319,5 +326,10 @@ class Heldout(Record):
 
     FILE = "heldout.jsonl"
     round: int
-    class_loss: tuple[float | None, ...] = ()
-    client_loss: tuple[float | None, ...] = ()
+    class_loss: Losses = ()
+    client_loss: Losses = ()
+
+
+LOGS = tuple(kind.FILE for kind in (Round, Visit, Steps, Heldout))  # the files that grow by lines
+# Records that are read again; those that list others' digests stand before these.
+RECORDS = tuple(kind.FILE for kind in (Result, Failure, Trained, Manifest, Likelihood, Curve))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from bench.pictures.style import strategy_styles
 from bench.report.curves import STRETCHES, running_loss
 from bench.report.page.data import Distinct, cell_data, curves, looks, rounded, thinned
 from bench.report.page.embed import json_text, pictures
@@ -146,7 +147,27 @@ def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
     assert by_labels["fedavg", 3, 0]["colour"] == by_labels["fedavg", 5, 0]["colour"]
     assert by_labels["fedavg", 3, 0]["dash"] != by_labels["fedavg", 5, 0]["dash"]
     assert by_labels["fedavg", 3, 0]["colour"] != by_labels["fedprox(mu=0.1)", 3, 0]["colour"]
+    assert by_labels["fedavg", 3, 0]["symbol"] != by_labels["fedprox(mu=0.1)", 3, 0]["symbol"]
     assert by_labels["centralized", None, 0]["colour"] == ""
+
+
+def test_curves_have_the_colours_of_figures(tmp_path):
+    strategies = ["fedavg", "fednova", "fedprox(mu=0.1)", "local-only"]
+    cells = reports.read(fake_store.planned_store(tmp_path, {"strategy": strategies, "seed": [0]})).cells
+    styles = looks(cells)
+    found = {cell.strategy: styles[cell.cell_id] for cell in cells}
+    assert {label: look["colour"] for label, look in found.items()} == {
+        label: style.colour for label, style in strategy_styles(strategies).items()
+    }
+    assert found["fedavg"]["symbol"] != found["fednova"]["symbol"]  # of one family
+
+
+def test_settings_of_one_strategy_have_a_colour_each(tmp_path):
+    axes = {"strategy": ["fedavg"], "n_clients": [3], "beta": [0.1], "seed": [0, 1], "client.lr": [0.1, 0.2, 0.3]}
+    cells = reports.read(fake_store.planned_store(tmp_path, axes)).cells
+    styles = looks(cells)
+    assert len({styles[cell.cell_id]["colour"] for cell in cells}) == 3
+    assert len({tuple(styles[cell.cell_id].values()) for cell in cells}) == 3
 
 
 def test_equal_records_have_one_place():

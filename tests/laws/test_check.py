@@ -104,7 +104,7 @@ def verdicts(plugin: Candidate) -> dict[str, Verdict]:
 
 
 def broken(found: dict[str, Verdict]) -> dict[str, str]:
-    return {law: verdict.told for law, verdict in found.items() if verdict.outcome == "broken"}
+    return {law: verdict.reason for law, verdict in found.items() if verdict.outcome == "broken"}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -195,8 +195,8 @@ def test_a_strategy_given_at_zero_is_not_asked_to_act(small):
 def test_a_partition_that_is_deterministic_by_design_is_told():
     (plugin,) = find("tests.laws.planted:InOrder")
     found = verdicts(plugin)
-    assert "every generator gives the same split" in found["rng matters"].told
-    assert "leaves that to `checked_split`" in found["min size"].told
+    assert "every generator gives the same split" in found["rng matters"].reason
+    assert "leaves that to `checked_split`" in found["min size"].reason
 
 
 def test_the_parent_has_the_values_that_both_have(tmp_path):

@@ -13,8 +13,8 @@ from bench.cell.setting import PERSONAL, Setting, load_data
 from bench.cell.train import AUTOENCODER, CHECKPOINT, find_checkpoint, train
 from bench.federation import rounds as loop
 from bench.federation.drive import Checkpoint
-from bench.store.cell_folder import LOGS
 from bench.store.files import Damaged, read_json, read_lines
+from bench.store.records import LOGS
 from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
 from tests.shortcuts import blank_pictures
@@ -60,9 +60,9 @@ def kill_after(patch: pytest.MonkeyPatch, steps: int) -> None:
 def trained(job) -> dict:
     """Train the job's cell from where it stands; what its train.json and its logs tell but times."""
     folder = folder_of(job)
-    stand = find_checkpoint(folder, "cpu")
+    checkpoint = find_checkpoint(folder, "cpu")
     setting = Setting(job.config, load_data(job.config, None), "cpu", folder, job.root)
-    record = train(setting, job.train_id, 1, stand).known()
+    record = train(setting, job.train_id, 1, checkpoint).known()
     record["metrics"] = {key: value for key, value in record["metrics"].items() if not key.endswith("seconds")}
     told = {key: record[key] for key in ("weight_hash", "personal_hashes", "metrics")}
     return told | {name: untimed(read_lines(folder.path / name)) for name in LOGS}

@@ -7,9 +7,10 @@ from typing import Any
 from bench.cell.job import CellJob
 from bench.config.grid_file import load_grid
 from bench.run.plan import make_plan
-from bench.store.cell_folder import LOGS, CellFolder
+from bench.store.cell_folder import CellFolder
 from bench.store.files import read_json, read_lines
 from bench.store.grid_folder import Store
+from bench.store.records import LOGS
 
 SETTINGS = [
     "training.rounds=4",

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from bench.cell.run import find_timeout, record_failure, run_cell
 from bench.pictures import of_a_cell
-from bench.pictures.of_a_cell import PICTURES, draw, draw_again
+from bench.pictures.of_a_cell import PICTURES, draw, draw_again, draw_partition
 from bench.report.__main__ import draw_cells, main
 from bench.store import locks
-from bench.store.cell_folder import CellFolder
+from bench.store.cell_folder import HANG, CellFolder
 from bench.store.files import file_hash, read_json, write_json
-from bench.store.records import Manifest, Result, Trained
+from bench.store.records import Failure, Manifest, Result, Trained
 from tests.reliability.tiny import folder_of, jobs_of
 
 SETTINGS = [
@@ -29,8 +30,6 @@ PASSING = ("film.gif", "reconstructions.png", "samples_clients.png")  # drawn of
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The job of a finished cell with every kind of picture."""
-    from bench.cell.run import run_cell
-
     (job,) = jobs_of(tmp_path_factory.mktemp("finished") / "results", *SETTINGS)
     run_cell(job)
     return job
@@ -83,6 +82,46 @@ def test_a_partition_is_named_after_its_cell(folder):
     assert of_a_cell.partition_title(manifest) == "iid, 2 clients, seed 0"
     skewed = manifest.model_copy(update={"config": manifest.config | {"beta": 0.25}})
     assert of_a_cell.partition_title(skewed) == "iid, 2 clients, beta = 0.25, seed 0"
+
+
+def test_a_cell_that_diverges_shows_its_split(tmp_path):
+    (job,) = jobs_of(tmp_path / "results", 'strategy=tests.reliability.odd:Odd(way="diverges")')
+    run_cell(job)
+    folder = folder_of(job)
+    assert folder.state() == "diverged"
+    shown = (folder.path / "partition.png").read_bytes()
+    assert [path.name for path in folder.path.glob("*.png")] == ["partition.png"]
+    assert draw_partition(folder)
+    assert (folder.path / "partition.png").read_bytes() == shown
+
+
+def test_a_cell_whose_time_is_over_shows_its_split(folder):
+    shown = (folder.path / "partition.png").read_bytes()
+    for name in ("result.json", "partition.png"):
+        (folder.path / name).unlink()
+    (folder.path / HANG).write_text("Timeout (0:00:05)!\nThread ...\n")
+    assert find_timeout(folder)
+    assert folder.state() == "timeout"
+    assert (folder.path / "partition.png").read_bytes() == shown
+
+
+def test_a_failure_before_the_split_has_no_picture(tmp_path):
+    (job,) = jobs_of(tmp_path / "results", "training.rounds=1")
+    record_failure(folder_of(job), "failed", "no data")
+    assert [path.name for path in folder_of(job).path.iterdir()] == ["error.json"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), OSError("no font"), ImportError("no matplotlib")])
+def test_a_split_that_cannot_be_drawn_costs_no_record(folder, monkeypatch, error):
+    def failing(_: CellFolder) -> bool:
+        raise error
+
+    (folder.path / "result.json").unlink()
+    monkeypatch.setattr(of_a_cell, "draw_partition", failing)
+    with pytest.warns(UserWarning, match=rf"partition\.png is not drawn \({type(error).__name__}: {error}\)"):
+        record_failure(folder, "failed", "on purpose", "trace")
+    failure = folder.read(Failure)
+    assert (failure.status, failure.error, failure.traceback) == ("failed", "on purpose", "trace")
 
 
 def test_the_command_draws_the_pictures_of_finished_cells_again(folder, capsys):

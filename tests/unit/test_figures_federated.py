@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from bench.federation.mixture import spread
 from bench.pictures import of_a_cell as rounds_data
 from bench.pictures.axes import OTHER, apart, distinct, log_ticks, short
 from bench.pictures.of_a_cell import draw_rounds
@@ -349,7 +350,7 @@ def test_what_did_not_arrive_has_no_drift():
 
 
 def test_outcomes_tell_full_from_partial_work():
-    assert rounds_data.OUTCOMES == ("arrived", "part of its steps", "dropped", "failed")
+    assert tuple(rounds_data.OUTCOMES) == ("arrived", "part of its steps", "dropped", "failed")
     assert rounds_data.outcomes(VISITS, 4).tolist() == [[1, 0, 4, 0], [0, 2, 1, 0], [0, 0, 3, 0]]
 
 
@@ -370,7 +371,7 @@ def test_groups_without_members_are_left_out():
 
 @pytest.mark.parametrize("n", [1, 100, 101, 1000])
 def test_few_clients_are_shown_and_many_are_sampled_evenly(n):
-    shown = rounds_data.some_clients(n)
+    shown = spread(n, rounds_data.CLIENTS_SHOWN)
     assert (shown[0], shown[-1], len(shown)) == (0, n - 1, min(n, rounds_data.CLIENTS_SHOWN))
     assert len({b - a for a, b in itertools.pairwise(shown)}) <= 2
 

@@ -5,6 +5,10 @@
   const chart = byId("curves-chart"), told = byId("curves-told");
   const controls = Object.fromEntries(["y", "x", "smooth", "log", "means"].map((name) => [name, byId(`curves-${name}`)]));
   const title = (select) => select.selectedOptions[0].textContent;
+  const SHAPES = {
+    circle: "M12 5a4 4 0 1 0 8 0a4 4 0 1 0-8 0", square: "M12.5 1.5h7v7h-7z", diamond: "M16 0l4 5-4 5-4-5z",
+    "triangle-up": "M16 1l4.5 8h-9z", "triangle-down": "M16 9l4.5-8h-9z", x: "M12.5 1.5l7 7M19.5 1.5l-7 7",
+  };
   let chosen = [];
 
   // A moving average that forgets, without the pull to zero at the start.
@@ -57,9 +61,9 @@
       return values.includes(null) ? null : values.reduce((a, b) => a + b, 0) / values.length;
     });
     const [x, y] = drawn.length === 1 ? [drawn[0].x, drawn[0].y] : [mean("x"), mean("y")];
-    const mode = controls.y.value === "steps" || y.length > 30 ? "lines" : "lines+markers";
-    const line = { color: lineColour(ids[0]), dash: page.looks[ids[0]].dash, width: 2 };
-    return { x, y, name: literal(name), meta: ids, type: "scatter", mode, line, marker: { size: 5 } };
+    const { dash, symbol } = page.looks[ids[0]];
+    const line = { color: lineColour(ids[0]), dash, width: 2 }, marker = { size: 6, symbol, maxdisplayed: 12 };
+    return { x, y, name: literal(name), meta: ids, type: "scatter", mode: "lines+markers", line, marker };
   }
 
   // Cells that differ in the seed alone, under their common name.
@@ -95,16 +99,18 @@
   }
 
   function swatch(item) {
-    const { colour, dash } = page.looks[item.id];
+    const { colour, dash, symbol } = page.looks[item.id];
     const space = "http://www.w3.org/2000/svg";
-    const [made, line] = ["svg", "line"].map((name) => document.createElementNS(space, name));
-    const attributes = { x2: 32, y1: 2, y2: 2, "stroke-width": 2.5, "stroke-dasharray": { solid: "none", dash: "7 4", dashdot: "7 3 2 3", dot: "2 3" }[dash] };
+    const [image, line, mark] = ["svg", "line", "path"].map((name) => document.createElementNS(space, name));
+    const dashes = { solid: "none", dash: "7 4", dashdot: "7 3 2 3", dot: "2 3" };
+    const attributes = { x2: 32, y1: 5, y2: 5, "stroke-width": 2.5, "stroke-dasharray": dashes[dash] };
     for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
-    line.style.stroke = colour || "var(--ink)";
-    made.setAttribute("class", "swatch");
-    made.setAttribute("aria-hidden", "true");
-    made.append(line);
-    return made;
+    mark.setAttribute("d", SHAPES[symbol]);
+    line.style.stroke = mark.style.fill = mark.style.stroke = colour || "var(--ink)";
+    image.setAttribute("class", "swatch");
+    image.setAttribute("aria-hidden", "true");
+    image.append(line, mark);
+    return image;
   }
 
   chart.setAttribute("role", "img");

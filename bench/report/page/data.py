@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
 from bench.config.names import SYMBOLS, axis_value, cell_name
-from bench.pictures.style import COLOURS, DASHES
+from bench.pictures.style import COLOURS, DASHES, strategy_styles
 from bench.report.claims import COLUMNS, pooled
 from bench.report.curves import column, running_loss
 from bench.report.page.sheets import sheet
@@ -25,6 +25,7 @@ POINTS = 400  # at most so many rounds of a curve
 DIGITS = 5
 
 _DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}  # plotly's names
+_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "x")
 
 
 def page_data(results: Results, contents: Contents) -> dict[str, Any]:
@@ -113,18 +114,26 @@ def _time(cell: Cell) -> str | None:
 
 
 def looks(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
-    """Each cell's curves by its id: colour by strategy and further axes, none for centralized, and dash by split."""
+    """Colour, dash and symbol of each cell's curves, by its id.
+
+    The colour is that of the strategy's family, as in figures, and "" for centralized training; in a grid of one
+    strategy each of its settings has a colour. The dash is the split's, the symbol that of strategy and further axes.
+    """
     kinds, splits = Distinct(), Distinct()
-    made = {}
+    strategies = dict.fromkeys(cell.strategy for cell in cells if not cell.central)
+    colours = {label: style.colour for label, style in strategy_styles(list(strategies)).items()}
+    styles = {}
     for cell in cells:
         labels = {name: value for name, value in cell.labels.items() if name != "seed"}
-        split = 0 if cell.central else splits.place([labels.pop("n_clients"), labels.pop("beta")])
-        kind = None if cell.central else kinds.place(labels)
-        made[cell.cell_id] = {
-            "colour": "" if kind is None else COLOURS[kind % len(COLOURS)],
-            "dash": "solid" if cell.central else _DASHES[DASHES[(split or 0) % len(DASHES)]],
+        split = 0 if cell.central else splits.place([labels.pop("n_clients"), labels.pop("beta")]) or 0
+        kind = 0 if cell.central else kinds.place(labels) or 0
+        own = "" if cell.central else COLOURS[kind % len(COLOURS)]
+        styles[cell.cell_id] = {
+            "colour": colours.get(cell.strategy, "") if len(colours) > 1 else own,
+            "dash": _DASHES[DASHES[split % len(DASHES)]],
+            "symbol": _SYMBOLS[kind % len(_SYMBOLS)],
         }
-    return made
+    return styles
 
 
 def partition(cell: Cell, class_names: Sequence[str]) -> dict[str, Any] | None:

@@ -20,34 +20,25 @@ from bench.report.tracking.values import (
     not_finite,
     signature,
 )
+from bench.store import records
 from bench.store.grid_folder import PlannedCell, Store
-from bench.store.records import FAILURES, DataSet, Manifest, Result, Round
+from bench.store.records import FAILURES, DataSet, Manifest, Result
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 CELL_ARTIFACTS = (
-    "samples.png",
-    "samples_viridis.png",
-    "samples_clients.png",
-    "clients.jsonl",
-    "heldout.jsonl",
-    "curve.json",
-    "film.gif",
-    "reconstructions.png",
-    "partition.png",
-    "diagnostics.json",
-    "diagnostics.png",
-    "rounds.png",
-    "likelihood.json",
-    "result.json",
-    "error.json",
+    *("samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png"),
+    *("partition.png", "diagnostics.png", "rounds.png"),
+    *(kind.FILE for kind in (records.Visit, records.Heldout, records.Curve, records.Diagnostics, records.Likelihood)),
+    *(kind.FILE for kind in (Result, records.Failure)),
 )
 STATUS: dict[str, str] = {"done": "FINISHED", "running": "RUNNING", "stopped": "KILLED"}
 STATUS |= dict.fromkeys(FAILURES, "FAILED")
 
-_WATCHED = ("cell.json", "metrics.jsonl", "train.json", "result.json", "error.json")
+_WATCHED = tuple(kind.FILE for kind in (Manifest, records.Round, records.Trained, Result, records.Failure))
 _ENDED = ("done", *FAILURES)  # states that follow from a cell's files alone
+Fingerprint = tuple[tuple[Any, ...], str]  # a cell's files and its state; the cell is read again when they change
 
 
 @dataclass
@@ -66,17 +57,9 @@ class CellRun:
     bad_rounds: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """A cell's files and state at the last sync; the cell is read again when it changes."""
-
-    files: tuple[Any, ...]
-    state: str
-
-
 @dataclass
 class CellRuns:
-    """The runs of a grid's cells, by attempt."""
+    """The runs of a grid's cells, by attempt; `seen` is each cell at the last sync."""
 
     sender: Sender
     store: Store
@@ -86,39 +69,39 @@ class CellRuns:
     def update(self, cells: Sequence[PlannedCell], titles: Mapping[str, str]) -> dict[str, str]:
         """Send all that is new; returns the state of each cell. For `titles` see `bench.report.results.Results`."""
         for cell in cells:
-            look = self._look(cell.cell_id)
-            if self.seen.get(cell.cell_id) != look:
-                self._update_cell(Cell(cell, self.store.cell(cell.cell_id), titles), look.state)
-                self.seen[cell.cell_id] = look
-        states = {cell.cell_id: self.seen[cell.cell_id].state for cell in cells}
+            files, state = self._fingerprint(cell.cell_id)
+            if self.seen.get(cell.cell_id) != (files, state):
+                self._update_cell(Cell(cell, self.store.cell(cell.cell_id), titles), state)
+                self.seen[cell.cell_id] = files, state
+        states = {cell.cell_id: self.seen[cell.cell_id][1] for cell in cells}
         self._end_left(states)
         self._mark_planned(states)
         return states
 
-    def _look(self, cell_id: str) -> Fingerprint:
-        folder, known = self.store.cell(cell_id), self.seen.get(cell_id)
+    def _fingerprint(self, cell_id: str) -> Fingerprint:
+        folder, last = self.store.cell(cell_id), self.seen.get(cell_id)
         files = tuple(signature(folder.path / name) for name in _WATCHED)
-        if known is not None and known.files == files and known.state in _ENDED:
-            return known
-        return Fingerprint(files, folder.state())
+        return last if last and last[0] == files and last[1] in _ENDED else (files, folder.state())
 
-    def _update_cell(self, found: Cell, on_disk: str) -> None:
-        cell, manifest = found.planned, found.manifest
+    def _update_cell(self, cell: Cell, on_disk: str) -> None:
+        manifest = cell.manifest
         if manifest is None:
             return
-        run = self.runs.get(manifest.attempt) or self._create(found, manifest)
+        run = self.runs.get(manifest.attempt) or self._create(cell, manifest)
         self._supersede(run)
         state = on_disk if on_disk in STATUS else "stopped"
         if run.deleted or run.state == state:
             return
-        self._send_params(run, cell)
-        rounds = self._send_rounds(run, found)
-        self._send_data(run, found.result.data if found.result else manifest.data)
+        missing = {key: value for key, value in flatten(cell.config) if key not in run.params_sent}
+        self.sender.log(run.run_id, params=missing)
+        run.params_sent |= missing.keys()
+        self._send_rounds(run, cell)
+        self._send_data(run, (cell.result or manifest).data)
         if state != "running":
-            self._send_end(run, found, state)
-        last_seen = rounds[-1].time if rounds else manifest.started
-        failed = found.failure.time if found.failure else None
-        self._set_state(run, state, found.result.finished if found.result else failed or last_seen)
+            self._send_end(run, cell)
+        last_round = cell.rounds[-1].time if cell.rounds else manifest.started
+        failed = cell.failure.time if cell.failure else None
+        self._set_state(run, state, cell.result.finished if cell.result else failed or last_round)
 
     def _create(self, cell: Cell, manifest: Manifest) -> CellRun:
         """A new run for an attempt at a cell."""
@@ -133,9 +116,9 @@ class CellRuns:
             "device": manifest.environment.device,
         }
         run_id = self.sender.create(cell.name, tags | filter_tags(cell.planned), manifest.started)
-        made = CellRun(run_id, cell.cell_id, manifest.attempt, in_plan="true")
-        self.runs[made.attempt] = made
-        return made
+        run = CellRun(run_id, cell.cell_id, manifest.attempt, in_plan="true")
+        self.runs[run.attempt] = run
+        return run
 
     def _supersede(self, current: CellRun) -> None:
         """Runs of earlier attempts at the cell go to MLflow's bin, from where they can be restored."""
@@ -147,28 +130,19 @@ class CellRuns:
                 self.sender.client.delete_run(run.run_id)
                 run.deleted = True
 
-    def _send_params(self, run: CellRun, cell: PlannedCell) -> None:
-        missing = {key: value for key, value in flatten(cell.config) if key not in run.params_sent}
-        self.sender.log(run.run_id, params=missing)
-        run.params_sent |= missing.keys()
-
-    def _send_rounds(self, run: CellRun, cell: Cell) -> list[Round]:
-        """Log the rounds that are new; returns all of the attempt, which begins after it removed those that it does not
-        go on from.
-        """
-        rounds = cell.rounds
+    def _send_rounds(self, run: CellRun, cell: Cell) -> None:
+        """Log the rounds that are new; a new attempt has removed those that it does not go on from."""
         new: list[Metric] = []
         groups = {line.round: line for line in cell.heldout}
         bad = set(run.bad_rounds)
-        for line in (line for line in rounds if line.round not in run.rounds_sent):
+        for line in (line for line in cell.rounds if line.round not in run.rounds_sent):
             values = line.model_dump(exclude={"round", "time"})
             values |= by_group(groups[line.round]) if line.round in groups else {}
             bad |= not_finite(values)
             new += metrics(values, line.time, line.round)
         tags = {"not_finite_rounds": " ".join(sorted(bad))} if bad != run.bad_rounds else {}
         self.sender.log(run.run_id, metrics=new, tags=tags)
-        run.rounds_sent, run.bad_rounds = {line.round for line in rounds}, bad
-        return rounds
+        run.rounds_sent, run.bad_rounds = {line.round for line in cell.rounds}, bad
 
     def _send_data(self, run: CellRun, data: DataSet | None) -> None:
         """The data set as the run's input, from what the cell recorded of it: no image is loaded."""
@@ -189,7 +163,7 @@ class CellRuns:
         )
         run.has_data = True
 
-    def _send_end(self, run: CellRun, cell: Cell, state: str) -> None:
+    def _send_end(self, run: CellRun, cell: Cell) -> None:
         """Scores, pictures and artifacts of a cell that ended, or why it failed."""
         if cell.result:
             self._send_result(run, cell, cell.result)
@@ -219,7 +193,7 @@ class CellRuns:
         run.state = None if state == "running" else state
 
     def _end_left(self, states: Mapping[str, str]) -> None:
-        """End the runs of cells that nobody works at, those that the plan or the disk no longer knows among them."""
+        """End the runs of cells at which no process works, also of cells that left the plan or the disk."""
         for run in self.runs.values():
             if run.state is None and not run.deleted:
                 on_disk = states.get(run.cell_id) or self.store.cell(run.cell_id).state()
@@ -227,7 +201,7 @@ class CellRuns:
                     self._set_state(run, "stopped", None)
 
     def _mark_planned(self, states: Mapping[str, str]) -> None:
-        """Runs that the present plan does not name are kept, and can be told from those that it names."""
+        """Tag each run by whether the present plan names its cell."""
         for run in self.runs.values():
             wanted = "true" if run.cell_id in states else "false"
             if run.in_plan != wanted and not run.deleted:

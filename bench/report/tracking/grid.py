@@ -25,7 +25,10 @@ _ROOM = 120  # characters kept for the line that tells of what was left out
 
 @dataclass
 class GridRun:
-    """A grid's parent run; what MLflow was told of it is not sent again."""
+    """A grid's parent run, with the status and count, note and files that MLflow has of it.
+
+    Those are not sent again.
+    """
 
     sender: Sender
     store: Store
@@ -34,17 +37,17 @@ class GridRun:
     sent: dict[Path, Any] = field(default_factory=dict)
 
     def update(self, states: Sequence[str], running: bool) -> None:
-        """Tell how far the grid is, and at the end attach its tables and figures."""
+        """Send how far the grid is, and at the end its tables and figures."""
         status = "RUNNING" if running or "running" in states else _status(states)
-        told = (status, f"{states.count('done')} of {len(states)}")
+        count = f"{states.count('done')} of {len(states)}"
         if not running:
             self._send_files()
             self._describe()
-        if told == self.said:
+        if (status, count) == self.said:
             return
-        self.sender.log(self.sender.parent, tags={"cells_done": told[1]})
+        self.sender.log(self.sender.parent, tags={"cells_done": count})
         self.sender.status(self.sender.parent, status)
-        self.said = told
+        self.said = status, count
 
     def _send_files(self) -> None:
         root = self.store.root
@@ -79,8 +82,8 @@ def escape(text: str) -> str:
 
 def _harmless(markdown: str) -> str:
     """Markdown as tables write it, for MLflow's reader, which takes fewer escapes: the only tags in it underline."""
-    told = re.sub(r"\\?<(?!/?ins>)", "&lt;", markdown)
-    return told.replace(r"\&", "&amp;").replace(r"\$", "$").replace("![", "&#33;[")
+    escaped = re.sub(r"\\?<(?!/?ins>)", "&lt;", markdown)
+    return escaped.replace(r"\&", "&amp;").replace(r"\$", "$").replace("![", "&#33;[")
 
 
 def shorten(markdown: str, longest: int) -> str:

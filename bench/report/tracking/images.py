@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.pictures.sheets import tile
 from bench.report.tracking.send import Sender
 from bench.report.tracking.values import milliseconds
-from bench.store.cell_folder import CellFolder
+from bench.store.cell_folder import CURVE, SAMPLES, CellFolder
 from bench.store.states import read_tensors
 
 KEY = "generated"  # "samples" is a metric
@@ -36,8 +36,8 @@ def send_sheets(
     if not sheets:
         return
     sender.log(run_id, tags={"mlflow.loggedImages": "True"})
-    there = (_WHOLE.fullmatch(item.path) for item in sender.client.list_artifacts(run_id, "images"))
-    sent = {int(found[1]) for found in there if found}
+    items = sender.client.list_artifacts(run_id, "images")
+    sent = {int(match[1]) for item in items if (match := _WHOLE.fullmatch(item.path))}
     count = min(MOST, *(len(images) for images in sheets.values()))
     for number in sorted(sheets.keys() - sent):
         images = sheets[number][:count]
@@ -49,11 +49,11 @@ def send_sheets(
 def _read(folder: CellFolder, last: int) -> dict[int, Tensor]:
     """The first images (N, C, H, W) of each round that has some; what is damaged is left out, with a warning."""
     sheets: dict[int, Tensor] = {}
-    for name in ("curve.safetensors", "samples.safetensors"):
+    for name in (CURVE, SAMPLES):
         path = folder.path / name
         try:
             tensors = read_tensors(path, sealed=False) or {}
-            keys = ["images"] if name == "samples.safetensors" else list(tensors)
+            keys = ["images"] if name == SAMPLES else list(tensors)
             read = {last if key == "images" else int(key): tensors[key][:MOST].clone() for key in keys}
         except (KeyError, ValueError) as error:
             warnings.warn(f"{path} is damaged ({error}) and is not sent to MLflow", stacklevel=2)

@@ -28,7 +28,7 @@ _DRAWN = ("heldout_loss", "train_loss", "curve_fid", "samples", "megabytes")
 
 @dataclass(frozen=True)
 class Summary:
-    """What the run of a mean over seeds tells.
+    """The content of the run of a mean over seeds.
 
     Attributes:
         key: the run's name without the number of seeds, by which its earlier runs are found.
@@ -44,10 +44,10 @@ class Summary:
     finished: float
 
     def digest(self) -> str:
-        """SHA-256 of all that is told."""
+        """SHA-256 of all of it."""
         points = [[m.key, repr(m.value), m.timestamp, m.step] for m in self.metrics]
-        told = [self.name, self.tags, self.params, points, self.started, self.finished]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
+        content = [self.name, self.tags, self.params, points, self.started, self.finished]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
 
 
 def summaries(results: Results) -> list[Summary]:
@@ -68,10 +68,10 @@ def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
     name = cell_name(group.labels, titles=group.titles)
     finished = max(cell.result.finished for cell in done if cell.result)
     started = [cell.manifest.started for cell in done if cell.manifest]
-    scalars, found = _scalars(row), course(group)
-    last = max(found, default=0)
-    sent = metrics(scalars, finished, last)
-    sent += [m for m in course_metrics(group, found, _DRAWN) if not (m.step == last and m.key in scalars)]
+    scalars, means = _scalars(row), course(group)
+    last = max(means, default=0)
+    points = metrics(scalars, finished, last)
+    points += [m for m in course_metrics(group, means, _DRAWN) if not (m.step == last and m.key in scalars)]
     tags = _common([filter_tags(cell.planned) for cell in done]) | {
         "kind": "summary",
         "summary": key,
@@ -83,22 +83,20 @@ def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
         f"{name} ({len(done)} seed{'s' if len(done) > 1 else ''})",
         tags | ({"unfinished": row["unfinished"]} if row["unfinished"] else {}),
         _common([dict(flatten(cell.config)) for cell in done]),
-        sent,
+        points,
         min(started, default=finished),
         finished,
     )
 
 
 def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Means, with the spreads of those that tables show, and the number of seeds; what is known.
+    """Means, with the spreads of those that tables show, and the number of seeds, where they are finite.
 
     MLflow's comparison is a list of all metrics in the order of their names, so it has no others.
     """
-    told: dict[str, Any] = {}
-    for name in (*SUMMARY, *FURTHER):
-        told |= {name + end: row.get(name + end) for end in ("", *(SPREADS if name in SUMMARY else ()))}
-    told["n"] = row["n"]
-    return {key: float(value) for key, value in told.items() if value is not None and is_finite(float(value))}
+    names = [name + end for name in SUMMARY for end in ("", *SPREADS)] + [*FURTHER, "n"]
+    values = {name: float(row[name]) for name in names if row.get(name) is not None}
+    return {name: value for name, value in values.items() if is_finite(value)}
 
 
 def _common(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

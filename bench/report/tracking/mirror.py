@@ -41,9 +41,9 @@ def connect(store: Store, uri: str, plan: Mapping[str, Any]) -> Mirror:
     databases.check_database(uri)
     client = MlflowClient(tracking_uri=uri)
     sender = Sender(client, _experiment(client, store, uri, plan["name"]), str(store.root.absolute()))
-    known = [run for run in _all_runs(sender) if run.data.tags.get("results") == sender.results]
-    active = [run for run in known if run.info.lifecycle_stage == "active"]
-    cells, means = _one_each(client, known, "attempt"), _one_each(client, active, "summary")
+    runs = [run for run in _all_runs(sender) if run.data.tags.get("results") == sender.results]
+    active = [run for run in runs if run.info.lifecycle_stage == "active"]
+    cells, means = _one_each(client, runs, "attempt"), _one_each(client, active, "summary")
     parent = _one_each(client, active, "grid").get(plan["name"]) or _create_parent(sender, plan)
     own = replace(sender, parent=parent.info.run_id)
     for run in (*cells.values(), *means.values()):
@@ -51,24 +51,24 @@ def connect(store: Store, uri: str, plan: Mapping[str, Any]) -> Mirror:
             own.log(run.info.run_id, tags={PARENT: own.parent})
     if "kind" not in parent.data.tags:
         own.log(own.parent, tags={"kind": "grid"})
-    told = parent.info.status, parent.data.tags.get("cells_done")
+    said = parent.info.status, parent.data.tags.get("cells_done")
     return Mirror(
         CellRuns(own, store, {attempt: remember(run) for attempt, run in cells.items()}),
         SummaryRuns(own, store, remember_all(means.items())),
-        GridRun(own, store, told, parent.data.tags.get(NOTE, "")),
+        GridRun(own, store, said, parent.data.tags.get(NOTE, "")),
         databases.file_id(databases.database_file(uri)),
     )
 
 
 def _experiment(client: "MlflowClient", store: Store, uri: str, name: str) -> str:
     """The id of the grid's experiment."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         location = None if databases.is_remote(uri) else (store.root.parent.absolute() / "mlartifacts" / name).as_uri()
         return str(client.create_experiment(name, artifact_location=location))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _one_each(client: "MlflowClient", runs: Iterable["Run"], tag: str) -> dict[str, "Run"]:
@@ -80,12 +80,11 @@ def _one_each(client: "MlflowClient", runs: Iterable["Run"], tag: str) -> dict[s
     def rank(run: "Run") -> tuple[bool, bool]:
         return run.info.lifecycle_stage != "active", run.info.status == "RUNNING"
 
-    found: dict[str, Run] = {}
+    best: dict[str, Run] = {}
     for run in sorted((run for run in runs if tag in run.data.tags), key=rank):
-        kept = found.setdefault(run.data.tags[tag], run)
-        if run is not kept and run.info.lifecycle_stage == "active":
+        if run is not best.setdefault(run.data.tags[tag], run) and run.info.lifecycle_stage == "active":
             client.delete_run(run.info.run_id)
-    return found
+    return best
 
 
 def _create_parent(sender: Sender, plan: Mapping[str, Any]) -> "Run":

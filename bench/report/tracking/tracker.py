@@ -1,4 +1,4 @@
-"""What the processes of a grid hold: it takes turns with others, and tells in one line what MLflow failed at."""
+"""The tracker of a process that runs a grid: it takes turns with others, and raises MLflow's failures in one line."""
 
 import os
 import shlex
@@ -67,8 +67,8 @@ class Tracker:
         except Timeout as error:
             self._mirror = None
             if not running:
-                told = f"another process has been syncing for {databases.LAST_WAIT:.0f} seconds"
-                raise TrackingError(told) from error
+                message = f"another process has been syncing for {databases.LAST_WAIT:.0f} seconds"
+                raise TrackingError(message) from error
         except (MlflowException, SQLAlchemyError, CommandError, OSError, ImportError) as error:
             self._mirror = None  # what it remembers as sent may not have arrived
             first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

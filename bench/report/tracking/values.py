@@ -1,4 +1,4 @@
-"""What runs are told: names, tags and numbers, from the records of cells. MLflow is not asked for anything here."""
+"""Names, tags and numbers of MLflow's runs, from the records of cells; MLflow itself is not asked for anything."""
 
 import math
 import statistics
@@ -16,11 +16,11 @@ from bench.store.records import Heldout, Result
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-COMPARED = ("heldout_loss", "curve_fid")  # what is held against images seen and bytes, too
+COMPARED = ("heldout_loss", "curve_fid")  # metrics that are also shown by images seen and by bytes
 
 
 def filter_tags(cell: PlannedCell) -> dict[str, str]:
-    """What runs are filtered by: the labels of the cell, its partition, data set and number of rounds."""
+    """Tags to filter runs by: the labels of the cell, its partition, data set and number of rounds."""
     config, partition = cell.config, cell.config["partition"]
     tags = {
         "partition": partition["name"] if partition else None,
@@ -31,14 +31,14 @@ def filter_tags(cell: PlannedCell) -> dict[str, str]:
 
 
 def final_values(result: Result) -> dict[str, float | None]:
-    """All that result.json measured by metric name.
+    """All numbers of result.json by metric name.
 
     The metrics, floor_* of real images, class_share_<k>, and of the diagnostics heldout_t_<k> by bin of timesteps,
-    heldout_class_<k> and heldout_client_<i>; what no image was held out for is left out.
+    heldout_class_<k> and heldout_client_<i>, without groups that have no held-out image.
     """
     values = dict(result.metrics) | {f"floor_{key}": value for key, value in result.floor.items()}
-    found = result.diagnostics
-    for name, losses in (("t", found.t_loss), ("class", found.class_loss), ("client", found.client_loss)):
+    groups = result.diagnostics
+    for name, losses in (("t", groups.t_loss), ("class", groups.class_loss), ("client", groups.client_loss)):
         values |= {f"heldout_{name}_{k}": loss for k, loss in enumerate(losses) if loss is not None}
     return values | {f"class_share_{k}": share for k, share in enumerate(result.class_histogram)}
 
@@ -59,19 +59,19 @@ Course = dict[int, dict[str, float]]  # numbers by round
 
 
 def course(group: Group) -> Course:
-    """What all finished seeds know of a round, as means over them: losses, samples, megabytes, curve_*."""
+    """Means over all finished seeds, of rounds that all of them have: losses, samples, megabytes, curve_*."""
     names = {name: name for name in ("train_loss", "heldout_loss", "samples", "megabytes")}
     names |= {f"curve_{key}": f"drawn {key}" for key in OF_IMAGES}
-    found: Course = {}
+    means: Course = {}
     for name, y in names.items():
         line = round_line(group, y)
         if line is not None and len(line.values) == len(group.done):
             for number, values in zip(line.x.tolist(), line.values.T.tolist(), strict=True):
-                found.setdefault(round(number), {})[name] = statistics.fmean(values)
-    return found
+                means.setdefault(round(number), {})[name] = statistics.fmean(values)
+    return means
 
 
-def course_metrics(group: Group, found: Course, keys: Sequence[str]) -> list["Metric"]:
+def course_metrics(group: Group, means: Course, keys: Sequence[str]) -> list["Metric"]:
     """These values of every round with the round as the step, and `COMPARED` with the images seen, and with the
     kilobytes travelled, as the step.
     """
@@ -79,17 +79,17 @@ def course_metrics(group: Group, found: Course, keys: Sequence[str]) -> list["Me
     times: dict[int, float] = {}
     for line in (line for cell in group.done for line in cell.rounds):
         times[line.round] = max(line.time, times.get(line.round, line.time))
-    made: list[Metric] = []
-    for number, values in sorted(found.items()):
+    points: list[Metric] = []
+    for number, values in sorted(means.items()):
         time, sent = times.get(number, ended), round(1e6 * values.get("megabytes", 0.0), 3)
         kilobytes = round(sent / 1e3)  # first to whole bytes, so that the last bit of a sum decides no rounding
         compared = {key: values[key] for key in COMPARED if key in values}
-        made += metrics({key: values[key] for key in keys if key in values}, time, number)
+        points += metrics({key: values[key] for key in keys if key in values}, time, number)
         if "samples" in values:
-            made += metrics({f"vs_samples/{key}": v for key, v in compared.items()}, time, round(values["samples"]))
+            points += metrics({f"vs_samples/{key}": v for key, v in compared.items()}, time, round(values["samples"]))
         if kilobytes > 0:  # centralized training has no such axis
-            made += metrics({f"vs_kilobytes/{key}": v for key, v in compared.items()}, time, kilobytes)
-    return made
+            points += metrics({f"vs_kilobytes/{key}": v for key, v in compared.items()}, time, kilobytes)
+    return points
 
 
 # ---------------------------------------------------------------------------------------------- MLflow's forms
@@ -99,9 +99,11 @@ def metrics(values: Mapping[str, float | None], seconds: float, step: int) -> li
     """Metrics at one step and time; what is not a finite number becomes NaN."""
     from mlflow.entities import Metric
 
-    bad = not_finite(values)
     when = milliseconds(seconds)
-    return [Metric(key, math.nan if key in bad else float(value or 0), when, step) for key, value in values.items()]
+    numbers = {
+        key: math.nan if value is None or not is_finite(value) else float(value) for key, value in values.items()
+    }
+    return [Metric(key, value, when, step) for key, value in numbers.items()]
 
 
 def not_finite(values: Mapping[str, float | None]) -> set[str]:
