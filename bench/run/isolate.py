@@ -12,7 +12,7 @@ import threading
 import time
 
 from bench.cell.job import CellJob, from_json, to_json
-from bench.cell.run import find_timeout, run_cell
+from bench.cell.run import find_timeout, record_failure, run_cell
 from bench.store import locks
 from bench.store.files import STORAGE_FULL
 from bench.store.grid_folder import Store
@@ -38,7 +38,7 @@ def run_isolated(job: CellJob) -> None:
     tries = f"; that was try {job.how.tries}" if job.how.tries > 1 else ""
     with locks.hold(folder.path, job.how.run) as held:
         if held and not folder.ended():
-            folder.fail("killed", f"its process {ending(code)}{tries}")
+            record_failure(folder, "killed", f"its process {ending(code)}{tries}")
 
 
 def ending(code: int) -> str:
@@ -61,7 +61,7 @@ def _run_process(job: CellJob) -> int:
         except subprocess.TimeoutExpired:  # stopped, or deep in the system: its own timer did not end it
             process.kill()
             reason = f"not done within --timeout, {job.how.timeout:g} s, and it did not end itself"
-            Store(job.root).cell(job.cell_id).fail("timeout", reason)
+            record_failure(Store(job.root).cell(job.cell_id), "timeout", reason)
         finally:
             process.kill()  # where this one is interrupted; nothing if it has ended
     return process.returncode
