@@ -224,7 +224,7 @@ def skew(results: Results) -> list[Picture]:
             axes.tick_params(labelleft=number % across == 0)
         return figure
 
-    skewed = "label skew: total variation distance between a client's classes and those of all data, the mean"
+    skewed = "label skew: total variation distance between a client's classes and all data's, mean over clients"
     notes = ["small marks: seeds; lines: means over seeds", skewed, shown.grey()]
     caption = Caption("FID over the skew of the clients' labels", notes, "panel")
     parts = pages(list(found), across * fitting(_SKEW_ROW, legend, width))
