@@ -1,4 +1,4 @@
-"""How differently clients fare: held-out loss and FID by client, a row a strategy."""
+"""Held-out loss and FID of single clients, a row a strategy."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -32,16 +32,16 @@ def lines(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], ba
         nothing(axes, "not known")
     depths = {label: 1 if styles[label] == OTHER else 2 if styles[label].colour == REFERENCE else 3 for label in found}
     upwards = sorted(found, key=depths.__getitem__)
+    points = {label: np.array([line.x, line.mean]) for label, line in found.items()}
     for label, line in found.items():
         style, band = styles[label], line.band
         central, behind = style.colour == REFERENCE, style == OTHER
         higher = () if behind else upwards[upwards.index(label) + 1 :]
-        covers = min(5, sum(_coincide(line, found[other]) for other in higher))
+        covers = min(5, sum(_coincide(points[label], points[other]) for other in higher))
         if bands and band is not None and not behind:
             axes.fill_between(line.x, *band, color=style.colour, alpha=min(0.15, 0.6 / len(found)), lw=0)
         axes.plot(
-            line.x,
-            line.mean,
+            *points[label],
             style.dash,
             color=style.colour,
             marker=style.marker or ("o" if len(line.x) == 1 else ""),
@@ -52,11 +52,9 @@ def lines(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], ba
         )
 
 
-def _coincide(one: Line, other: Line) -> bool:
-    """Whether two lines differ by less than what can be seen."""
-    return len(one.x) == len(other.x) and bool(
-        np.allclose(one.x, other.x, rtol=0.01) and np.allclose(one.mean, other.mean, rtol=0.005)
-    )
+def _coincide(one: Array, other: Array) -> bool:
+    """Whether the points (2, R) of two lines differ by less than what can be seen."""
+    return one.shape == other.shape and bool((np.abs(one - other) <= 0.005 * np.abs(other)).all())
 
 
 def label_ends(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], name: Callable[[str], str]) -> None:

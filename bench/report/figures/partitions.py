@@ -63,10 +63,8 @@ def partitions(results: Results) -> list[Picture]:
         figure.colorbar(image, ax=places, label="images", pad=0.01, aspect=25, ticks=MaxNLocator(4, integer=True))
         return figure
 
-    notes = [
-        f"seed {seeds}",
-        "TV: total variation distance between a client's classes and all data's, mean over clients",
-    ]
+    distance = "TV: total variation distance between a client's classes and all data's, mean over clients"
+    notes = [f"seed {seeds}", distance]
     caption = Caption("Images of each class that each client holds", notes, "split", samples=False)
     return paged(results, caption, found, pages(found, across * fitting(each)), draw)
 

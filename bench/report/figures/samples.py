@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from torch import Tensor
@@ -27,7 +27,7 @@ from bench.store.files import Damaged
 SHEET = 4  # images, across and down
 COLUMNS = 4  # splits side by side
 MOMENTS = 10  # of a reverse chain
-_SHEET, _STRIP, _BARS = 1.95, 0.68, 0.5  # inches of a row
+_SHEET, _STRIP, _BARS = 1.95, 0.68, 0.62  # inches of a row
 
 
 def _schemes(shown: Compared) -> list[Group]:
@@ -152,11 +152,9 @@ def class_histograms(results: Results) -> list[Picture]:
             panels.bars(axes, found[group], _half(found[group]), real[group], shown.styles[group.strategy].colour)
         axes.set_ylim(0, top)
         axes.yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         panels.class_axis(axes, names if max(map(len, names), default=3) <= 2 else ())
         axes.set_xlabel("class")
-        spec = axes.get_subplotspec()
-        if spec is not None and spec.is_first_row() and spec.is_first_col():
-            axes.set_title("share", loc="left")
         axes.label_outer()
 
     several = any(len(shares) > 1 for shares in found.values())
