@@ -4,15 +4,17 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.pictures.style import COLOURS, DASHES, MARKERS, Style
 
 WIDTH = 9.6  # inches: for a screen, wider than a paper's text
 NOTE: dict[str, Any] = {"fontsize": 7, "color": "#555555"}
 OTHER = Style("#B4B4B4", "-", "")
+_EVENLY = ((5, [1, 2, 5, 10]), (6, [1, 2, 2.5, 5, 10]))  # intervals at most, and their lengths
 
 
 def distinct(number: int) -> Style:
@@ -31,8 +33,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> N
     room = (high / low) ** 0.06 if high > low else 1.1
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low / room, high * room)})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    near = high < 1.2 * low
-    axis.set_major_locator(FixedLocator(log_ticks(low / room, high * room) if near else log_ticks(low, high)))
+    axis.set_major_locator(FixedLocator(log_ticks(low / room, high * room)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axis.set_minor_locator(NullLocator())
 
@@ -46,18 +47,16 @@ def short(value: float) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Even numbers between two positive ones: decades where they are far apart, 1, 2, 5 or evenly spaced where near."""
-    locators = [
-        LogLocator(numticks=6),
-        LogLocator(subs=(1.0, 2.0, 5.0)),
-        MaxNLocator(5, steps=[1, 2, 5, 10]),
-        MaxNLocator(8),
-    ]
-    for locator in locators[0 if high / low > 1e2 else 1 if high / low > 8 else 2 :]:
-        ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
-        if len(ticks) > 1:
-            break
-    return ticks
+    """Three to seven round numbers between two positive ones, about evenly spread over a logarithmic axis.
+
+    Decades where the two are far apart, then 1, 2 and 5, then more of each decade; evenly spaced where they are near.
+    """
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    choices = [10 ** decades[decades % step == 0] for step in (4, 2, 1)]
+    choices += [np.outer(10**decades, digits).ravel() for digits in ([1, 2, 5], [1, 5], [1, 1.5, 2, 3, 5, 7])]
+    choices += [MaxNLocator(count, steps=steps).tick_values(low, high) for count, steps in _EVENLY]
+    within = ([float(tick) for tick in ticks if low <= tick <= high] for ticks in choices)
+    return next((ticks for ticks in within if 3 <= len(ticks) <= 7), [low, high])
 
 
 def apart(heights: Mapping[int, float], gap: float) -> dict[int, float]:

@@ -394,12 +394,24 @@ def test_names_with_room_stay_where_they_are():
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(0.01, 0.9), (0.21, 0.45), (0.030, 0.033), (1e-6, 1e3), (0.19, 0.51), (64.5, 73.0), (4.9, 60), (1, 8000)],
+    [
+        (0.01, 0.9),
+        (0.21, 0.45),
+        (0.030, 0.033),
+        (1e-6, 1e3),
+        (0.19, 0.51),
+        (64.5, 73.0),
+        (4.9, 60),
+        (1, 8000),
+        (0.046, 0.2),
+        (0.07, 0.19),
+    ],
 )
 def test_a_log_axis_has_a_few_ticks_however_near_its_ends(low, high):
     ticks = log_ticks(low, high)
-    assert 2 <= len(ticks) <= 8
+    assert 3 <= len(ticks) <= 7
     assert low <= min(ticks) < max(ticks) <= high
+    assert math.log(max(ticks) / min(ticks)) > 0.4 * math.log(high / low)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +478,7 @@ def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path):
     assert len(rows) == 4
     names = ["MB up and down", "round", "images seen", "sequential steps", "seconds of training"]
     assert [axes.get_xlabel() for axes in rows[-1]] == names
-    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss", "FID")
+    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss (log)", "FID (log)")
     assert "FID of 100 images along training." in page.caption
     fedavg = read_lines(folder_of(store, "fedavg", n_clients=3).path / "metrics.jsonl")
     for row, quality in ((0, [line["heldout_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
@@ -504,7 +516,7 @@ def test_what_exchanges_nothing_stands_at_no_bytes_and_centralized_training_is_l
     (still,) = (line for line in curves(over_bytes) if line.get_color() == COLOURS[1])
     assert set(still.get_xdata()) == {0.0}
     assert [len(line.get_xdata()) for line in curves(over_rounds)] == [3, 3, 3]
-    assert "over MB it is a level line at its last value" in pages[0].caption
+    assert "over MB is a level line at its last value" in pages[0].caption
 
 
 def test_without_curves_the_finished_models_fid_is_shown(tmp_path):
@@ -562,14 +574,14 @@ def test_why_shows_every_strategy_in_a_row(tmp_path):
     assert [label.get_text() for label in numbers.get_yticklabels()] == ["centralized", "fedavg", "fedprox(mu=0.1)"]
     told = [text.get_text() for text in numbers.texts]
     assert told == ["–", "–", "0.667", "0.28", "1.00", "0.26"]  # (1 + place) / 3 and 0.3 - 0.02 place
-    assert "a diamond to all images" in page.caption
+    assert "to all images (diamond)" in page.caption
 
 
 def test_why_shows_drift_and_cosine_by_round(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]})
     fake_store.tell_more(store)
     by_name = {axes.get_ylabel(): axes for axes in draw(store, "why")[0].figure.axes}
-    drift, cosine = by_name[r"drift $\|w_i - w\|$"], by_name["cosine of updates"]
+    drift, cosine = by_name[r"drift $\|w_i - w\|$ (log)"], by_name["cosine of updates"]
     assert [list(line.get_ydata()) for line in drift.lines] == [[2.0, 1.0, 2 / 3], [3.0, 1.5, 1.0]]
     assert [line.get_color() for line in drift.lines] == list(COLOURS[:2])
     assert cosine.lines[0].get_ydata() == pytest.approx([0.88, 0.43, 0.28])
@@ -761,11 +773,24 @@ def test_the_same_files_give_the_same_pictures(tmp_path):
         assert (store.root / "a.png").read_bytes() == (store.root / "b.png").read_bytes()
 
 
+def test_lines_in_one_place_are_all_seen():
+    axes = Figure().add_subplot()
+    labels = ["centralized", "fedavg", "fedprox(mu=0.0)", "apart"]
+    styles = {label: distinct(k) for k, label in enumerate(labels)} | {"centralized": Style("black", "-", "")}
+    one = Line(np.array([1.0, 2.0]), np.array([[2.0, 1.0]]))
+    lines = dict.fromkeys(labels, one) | {"apart": Line(one.x, 2 * one.values)}
+    panels_of_lines(axes, lines, styles)
+    widths = [line.get_linewidth() for line in axes.lines]
+    assert widths[0] > widths[1] > widths[2] == widths[3]
+
+
 def test_a_style_of_many_is_drawn_behind_the_leaders():
     axes = Figure().add_subplot()
     styles = {"leader": distinct(0), "other": OTHER, "centralized": Style("black", "-", "")}
-    line = Line(np.array([1.0, 2.0]), np.array([[1.0, 2.0], [2.0, 3.0]]))
-    panels_of_lines(axes, dict.fromkeys(styles, line), styles)
+    lines = {
+        label: Line(np.array([1.0, 2.0]), k + np.array([[1.0, 2.0], [2.0, 3.0]])) for k, label in enumerate(styles)
+    }
+    panels_of_lines(axes, lines, styles)
     leader, other, central = axes.lines
     assert other.get_zorder() < central.get_zorder() < leader.get_zorder()
     assert other.get_linewidth() < leader.get_linewidth() < central.get_linewidth()

@@ -128,7 +128,10 @@ def panel(figure: Figure, title: str = "", y: str = "") -> Axes:
 
 
 def titles(axes: Axes) -> str:
-    return " ".join(axes.get_title(loc) for loc in ("left", "center", "right")).replace("\N{NO-BREAK SPACE}", " ")
+    heads = [axes.get_title(loc) for loc in ("left", "center", "right")] + [
+        text.get_text() for text in axes.texts if text.get_weight() == "bold"
+    ]
+    return " ".join(heads).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def row_of(figure: Figure, title: str) -> list[Axes]:
@@ -228,7 +231,8 @@ def test_figures_fit_a_page_and_what_is_missing_stands_in_their_captions(drawn_g
     for page in drawn_grid.pages[name]:
         check(page.figure)
         assert "Mnist5k" not in page.caption
-        assert "mnist5k at 16×16, 100 samples, 3 seeds." in page.caption
+        unscored = name in ("partitions", "schemes", "clients", "long_run", "drift")
+        assert f"mnist5k at 16×16,{'' if unscored else ' 100 samples,'} 3 seeds." in page.caption
         assert "1 cell not finished." in page.caption
 
 
@@ -290,10 +294,14 @@ def test_a_strategy_has_the_colour_of_its_family():
 
 
 def test_lines_of_one_grey_are_found_alike():
-    labels = [{"strategy": "centralized", "n_clients": None, "recipe": f"{k}", "seed": 0} for k in range(10)]
+    central = {"strategy": "centralized", "n_clients": None, "beta": None, "seed": 0}
+    labels = [central | {"recipe": f"{k}"} for k in range(10)]
     cells = [Cell(PlannedCell(f"{k}", "", told, {}), CellFolder(Path())) for k, told in enumerate(labels)]
     recipes = [Group((cell,)) for cell in cells]
-    assert alike_in_grey([key(style) for style in overview.line_styles(recipes, None).values()]) == []
+    shown = compared.Compared(Results(Path(), "fake", "", ("recipe",), tuple(cells)), {})
+    styles = overview.line_styles(recipes, shown)
+    assert len(styles) == 10
+    assert alike_in_grey([key(style) for style in styles.values()]) == []
     near = [key(Style(colour, "-", "o")) for colour in COLOURS[1:3]]  # of much the same grey
     assert len(alike_in_grey(near)) == 1
 
@@ -314,7 +322,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, unsaved)
         "samples_grid: samples.safetensors was removed from every cell that would be shown",
         "quality_cost: no FID of a strategy with clients is known with its costs",
         "skew: no finished cell with clients tells both its skew and its FID",
-        "client_spread: no finished cell tells how its clients fare",
+        "client_spread: no finished cell has losses or FIDs of its clients",
         "drift: no round of a finished cell tells how far its clients went",
         "film: no finished cell that would be shown has its film.gif",
     ]
@@ -405,7 +413,7 @@ def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path):
             clients=[],
         )
     _, _, untold = draw_figures(store, ["quality_cost", "skew", "client_spread"])
-    reasons = ["no FID is above 0", "no FID is above 0", "no finished cell tells how its clients fare"]
+    reasons = ["no FID is above 0", "no FID is above 0", "no finished cell has losses or FIDs of its clients"]
     assert [line.split(": ")[1] for line in untold] == reasons
 
 
@@ -415,7 +423,7 @@ def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path):
 def test_schemes_show_means_and_intervals_of_both_losses(drawn_grid):
     figure = drawn_grid.figures["schemes"]
     heldout, training = row_of(figure, SPLITS[0])
-    assert (heldout.get_ylabel(), training.get_ylabel()) == ("held-out loss", "running training loss")
+    assert (heldout.get_ylabel(), training.get_ylabel()) == ("held-out loss (log)", "running training\nloss (log)")
     assert [line.get_color() for line in heldout.lines] == ["black", *COLOURS[:2]]
     folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
     losses = np.array(
@@ -453,7 +461,7 @@ def test_the_longest_run_of_most_clients_is_shown_whole(tmp_path, drawn_grid):
     assert heldout.get_xlim() == training.get_xlim()
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [5, 3], "seed": [0], "training.rounds": [3, 7]}
     figure = draw(fake_store.finished_store(tmp_path, axes), "long_run").figure
-    assert titles(figure.axes[0]).strip() == "fedavg, n = 5, β = 0.1, training.rounds = 7"
+    assert titles(figure.axes[0]).strip() == "fedavg, n = 5, training.rounds = 7"
     assert len(figure.axes[0].lines) == 2
 
 
@@ -462,9 +470,9 @@ def test_without_steps_there_is_no_training_loss(tmp_path):
     for cell in store.planned():
         (store.cell(cell.cell_id).path / "steps.jsonl").unlink()
     page = draw(store, "schemes")
-    assert [axes.get_ylabel() for axes in page.figure.axes] == ["held-out loss"]
+    assert [axes.get_ylabel() for axes in page.figure.axes] == ["held-out loss (log)"]
     assert len(page.figure.axes[0].collections) == 0
-    assert "1 seed. No running training loss: steps.jsonl is not there." in page.caption
+    assert "No running training loss: the cells have no steps.jsonl." in page.caption
 
 
 def test_a_seed_without_steps_is_left_out_of_the_mean(tmp_path):
@@ -492,7 +500,7 @@ def test_partitions_are_those_of_the_first_seed(drawn_grid):
     assert [titles(axes).strip() for axes in maps] == [f"{split}\nTV 0.50" for split in SPLITS]
     wanted = [[20 if k == i % 4 else 2 for k in range(4)] for i in range(5)]
     assert maps[2].images[0].get_array().tolist() == wanted
-    assert "Seed 0. TV: mean total variation" in drawn_grid.pages["partitions"][0].caption
+    assert "Seed 0. TV: total variation distance" in drawn_grid.pages["partitions"][0].caption
 
 
 def test_sheets_are_in_viridis_a_scheme_each(drawn_grid):

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from matplotlib.figure import Figure
 
+from bench.config.names import split_name
+from bench.report.figures.compared import fixed_labels
 from bench.report.figures.layout import COLUMN, left_out
 from bench.report.results import Results
 from bench.report.tables import latex, markdown
@@ -27,31 +29,44 @@ class Picture:
         return bool(self.figure.get_size_inches()[0] > COLUMN)
 
 
+@dataclass(frozen=True)
+class Caption:
+    """What stands below a figure.
+
+    Attributes:
+        title: its first sentence.
+        notes: further sentences, without their points; those that are "" do not count.
+        what: name of a row.
+        samples: whether the figure shows generated images or their scores.
+    """
+
+    title: str
+    notes: Iterable[str] = ()
+    what: str = "row"
+    samples: bool = True
+
+    def text(self, results: Results, rows_left: int = 0) -> str:
+        """The title, the data, axes of one value, the notes, and how many rows and cells are missing."""
+        data = [fact for fact in of_what(results).split(", ") if self.samples or not fact.endswith(" samples")]
+        facts = ", ".join(filter(None, [*data, split_name(fixed_labels(results), results.titles)]))
+        notes = filter(None, [*self.notes, left_out(rows_left, self.what), "; ".join(results.unfinished())])
+        return " ".join([_sentence(self.title), *([f"{facts}."] if facts else []), *map(_sentence, notes)])
+
+
 def paged(
     results: Results,
-    about: tuple[str, Iterable[str]],
+    caption: Caption,
     rows: Sequence[T],
     parts: Sequence[Sequence[T]],
     draw: Callable[[Sequence[T]], Figure],
-    what: str = "row",
 ) -> list[Picture]:
-    """A picture a page, with one caption, which tells how many rows are left out.
+    """A picture a page, each with the same caption.
 
     Args:
-        about: a title and notes, see `caption`.
-        parts: the rows of each page, which `draw` draws.
-        what: a row's name.
+        parts: those of the rows that are on each page, which `draw` draws.
     """
-    title, notes = about
-    text = caption(results, title, [*notes, left_out(len(rows) - sum(map(len, parts)), what)])
+    text = caption.text(results, len(rows) - sum(map(len, parts)))
     return [Picture(draw(part), text) for part in parts]
-
-
-def caption(results: Results, title: str, notes: Iterable[str] = ()) -> str:
-    """A title, the data, the number of samples and the seeds, notes that are not "", and the cells not finished."""
-    facts = of_what(results)
-    further = filter(None, [*notes, "; ".join(results.unfinished())])
-    return " ".join([_sentence(title), *([f"{facts}."] if facts else []), *map(_sentence, further)])
 
 
 def _sentence(text: str) -> str:

@@ -3,11 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+from bench.config.names import hashable, split_name
 from bench.pictures.axes import OTHER, key
 from bench.pictures.style import REFERENCE, NotApplicable, Style, strategy_styles
-from bench.report.figures.layout import Legend, short_name, wrapped
+from bench.report.figures.layout import Legend, short_name
 from bench.report.lines import Line, final_point, round_line
 from bench.report.results import Group, Results, Split
 
@@ -26,9 +29,11 @@ class Compared:
     results: Results
     styles: dict[str, Style]
 
-    @property
+    @cached_property
     def splits(self) -> list[Split]:
-        return self.results.splits
+        """The finished ones, named by the axes of several values."""
+        named = ((split, split.groups[-1]) for split in self.results.splits)
+        return [replace(split, name=self.place(last) or "centralized training" * last.central) for split, last in named]
 
     @property
     def leading(self) -> list[str]:
@@ -39,10 +44,19 @@ class Compared:
         """For people, and of a bounded length."""
         return short_name(self.results.title(label))
 
+    def place(self, group: Group, without: Iterable[str] = ()) -> str:
+        """A group's values on the axes that have several in the grid, e.g. ``n = 3``; "" if there is no such axis.
+
+        Args:
+            without: axes that are left out.
+        """
+        axes = group.labels.keys() - {*without, *fixed_labels(self.results)}
+        return split_name({axis: value for axis, value in group.labels.items() if axis in axes}, group.titles)
+
     def legend(self, drawn: Iterable[str]) -> Legend:
         """Of those that are drawn, without the grey ones."""
-        there = set(drawn)
-        return [(self.name(label), key(self.styles[label])) for label in self.leading if label in there]
+        shown = set(drawn)
+        return [(self.name(label), key(self.styles[label])) for label in self.leading if label in shown]
 
     def grey(self) -> str:
         """Which strategies are drawn in grey."""
@@ -71,6 +85,16 @@ def compared(results: Results) -> Compared:
     coloured = everyone if len(everyone) <= TOLD_APART else leaders(results.splits, LEADERS)
     styles = dict.fromkeys(central, Style(REFERENCE, "-", "")) | dict.fromkeys(everyone, OTHER)
     return Compared(results, styles | strategy_styles(coloured))
+
+
+def fixed_labels(results: Results) -> dict[str, Any]:
+    """The axes beside strategy and seed that have a single value in the whole grid, with that value."""
+    fixed = {}
+    for axis in results.axes[1:]:
+        values = [cell.labels[axis] for cell in results.cells if cell.labels[axis] is not None]
+        if len(set(map(hashable, values))) == 1:
+            fixed[axis] = values[0]
+    return fixed
 
 
 def strategies(splits: Iterable[Split]) -> list[str]:
@@ -114,8 +138,3 @@ def fid_images(splits: Sequence[Split]) -> tuple[bool, list[int]]:
 def fid_line(group: Group, along: bool, x: str) -> Line | None:
     """FIDs of the images drawn along training, or the one of the finished models, over a cost."""
     return round_line(group, "drawn fid", x) if along else final_point(group, x)
-
-
-def split_title(name: str, letters: int = 80) -> str:
-    """Of a panel, in lines of so many letters; centralized training that stands alone has no split."""
-    return wrapped(name or "centralized training", letters)

@@ -120,6 +120,9 @@ def blank(high: float, legend: Legend = (), width: float = TEXT) -> Figure:
 
 def settle(figure: Figure) -> None:
     """Place what is on a figure once, and not again for every file that it is written to."""
+    for axis in (axis for axes in figure.findobj(Axes) for axis in (axes.xaxis, axes.yaxis)):
+        if not axis.get_label_text():
+            axis.set_label_coords(0, 0)  # else matplotlib seeks a place for it below all tick labels, again and again
     if engine := figure.get_layout_engine():
         engine.execute(figure)
     figure.set_layout_engine(None)
@@ -180,20 +183,28 @@ def left_out(count: int, what: str = "row") -> str:
     return f"{count} more {what}{' is' if count == 1 else 's are'} not shown" if count > 0 else ""
 
 
-def short_name(text: str) -> str:
-    """A name without its middle, if it has more than `NAME` letters."""
-    return text if len(text) <= NAME else f"{text[: NAME // 2]}…{text[-(NAME // 2 - 1) :]}"
+def short_name(text: str, most: int = NAME) -> str:
+    """A name without its middle, if it has more than so many letters."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
 
 
 def wrapped(text: str, letters: int) -> str:
-    """A text in lines, three at most."""
-    return "\n".join(textwrap.wrap(text, letters, max_lines=3, placeholder=" …"))
+    """A text in three lines at most; where it needs more, what stands between its commas is shortened."""
+    lines = textwrap.wrap(text, letters)
+    if len(lines) > 3:
+        *parts, last = (short_name(part, letters - 1) for part in text.split(", "))
+        lines = [*(f"{part}," for part in parts), last]
+    if len(lines) > 3:
+        lines = textwrap.wrap(" ".join(lines), letters, max_lines=3, placeholder=" …")
+    return "\n".join(lines)
 
 
 def head(axes: Axes, text: str) -> None:
     """A name above a row of panels, left; its height counts for the layout, but not its width."""
-    axes.set_title(text, loc="left", weight="bold").set_in_layout(False)
-    axes.set_title("\n".join(" " * (text.count("\n") + 1)), loc="right")
+    if text:
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        axes.annotate(text, (0, 1), (0, 2.5), weight="bold", in_layout=False, **place)
+        axes.set_title("\n".join(" " * (text.count("\n") + 1)), loc="right")  # a title of its height
 
 
 def side_name(axes: Axes, text: str, **settings: Any) -> None:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
-from bench.config.names import split_name
 from bench.pictures.axes import OTHER, distinct
 from bench.pictures.style import REFERENCE, NotApplicable, Style
 from bench.report.curves import STRETCHES
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, paged
-from bench.report.figures.compared import Compared, compared, known, leaders, split_title
-from bench.report.figures.layout import COLUMN, TEXT, fitting, head, page, pages
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, compared, known, leaders
+from bench.report.figures.layout import COLUMN, TEXT, fitting, head, page, pages, wrapped
 from bench.report.lines import Line, round_line, seeds_note, training_line
 from bench.report.metrics import COSTS
 from bench.report.results import Cell, Group, Results, Split
@@ -22,7 +21,7 @@ from bench.report.results import Cell, Group, Results, Split
 CLIENT_NUMBERS = 12  # that have a style each
 _ROW = 1.42  # inches
 _CENTRAL = Style(REFERENCE, "-", "")
-_RUNNING = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, one client after another"
+_RUNNING = f"running training loss: mean local loss in each 1/{STRETCHES} of the run, clients one after another"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def clients(results: Results) -> list[Picture]:
         NotApplicable: if no strategy has finished at two numbers of clients.
     """
     shown = compared(results)
-    found = _by_clients(shown.splits)
+    found = _by_clients(shown)
     if not found:
         raise NotApplicable("no strategy has finished cells at two numbers of clients")
     first = ["fedavg", *leaders(shown.splits, len(shown.styles))]
@@ -80,14 +79,14 @@ def clients(results: Results) -> list[Picture]:
     return _losses(replace(shown, styles=styles), title, blocks, "samples")
 
 
-def _by_clients(splits: Sequence[Split]) -> dict[tuple[str, str], dict[int, Group]]:
+def _by_clients(shown: Compared) -> dict[tuple[str, str], dict[int, Group]]:
     """By strategy, and what else stays the same, groups by number of clients (two at least), 0 for centralized."""
     found: dict[tuple[str, str], dict[int, Group]] = {}
-    for split in splits:
+    for split in shown.splits:
         central = [group for group in split.groups if group.central]
         for group in split.federated:
-            here = found.setdefault((group.strategy, split_name(group.labels | {"n_clients": None}, group.titles)), {})
-            here |= {group.labels["n_clients"]: group} | dict(zip([0], central, strict=False))
+            groups = found.setdefault((group.strategy, shown.place(group, ["n_clients"])), {})
+            groups |= {group.labels["n_clients"]: group} | dict(zip([0], central, strict=False))
     return {key: groups for key, groups in found.items() if len(groups.keys() - {0}) > 1}
 
 
@@ -119,12 +118,12 @@ def _block(name: str, groups: Mapping[str, Group], x: str) -> Block:
 
 
 def _losses(shown: Compared, title: str, blocks: Sequence[Block], x: str, notes: Sequence[str] = ()) -> list[Picture]:
-    columns = [Column("held-out loss"), Column("running training loss")]
+    columns = [Column("held-out loss (log)"), Column("running training\nloss (log)")]
     if not any(block.every for block in blocks):
         raise NotApplicable("no round of a finished cell tells of its loss")
     running = _RUNNING
     if not any(block.lines[1] for block in blocks):
-        running = "no running training loss: steps.jsonl is not there"
+        running = "no running training loss: the cells have no steps.jsonl"
         blocks, columns = [Block(block.name, block.lines[:1]) for block in blocks], columns[:1]
     return draw_blocks(shown, title, blocks, columns, COSTS[x], [running, *notes])
 
@@ -140,10 +139,9 @@ def drift(results: Results) -> list[Picture]:
     blocks = [Block(split.name, (by_round(split, "drift"), by_round(split, "update_cosine"))) for split in splits]
     if not any(block.every for block in blocks):
         raise NotApplicable("no round of a finished cell tells how far its clients went")
-    columns = [Column("drift of clients' models"), Column("cosine of updates", log=False)]
-    return draw_blocks(
-        shown, "How far clients go in a round, and whether together", blocks, columns, "round", [shown.grey()]
-    )
+    columns = [Column("drift of clients'\nmodels (log)"), Column("cosine of updates", log=False)]
+    title = "Distance of the clients' models to the global one, and cosine between their updates"
+    return draw_blocks(shown, title, blocks, columns, "round", [shown.grey()])
 
 
 def by_round(split: Split, metric: str) -> dict[str, Line]:
@@ -162,16 +160,17 @@ def draw_blocks(
     width, letters = (COLUMN, 44) if alone else (TEXT, 90)
     legend = shown.legend(label for block in blocks for lines in block.lines for label in lines)
     scales = [[line for block in blocks for line in block.lines[k].values()] for k in range(len(columns))]
+    ends = [panels.log_ends(scale) if column.log else None for scale, column in zip(scales, columns, strict=True)]
 
     def draw(part: Sequence[Block]) -> Figure:
         figure, grid = (
             page(len(columns), 1, _ROW, legend, width) if alone else page(len(part), len(columns), _ROW, legend)
         )
         for block, row in zip(part, grid.T if alone else grid, strict=True):
-            head(row[0], split_title(block.name, letters))
-            for axes, lines, column, scale in zip(row, block.lines, columns, scales, strict=True):
+            head(row[0], wrapped(block.name, letters))
+            for k, (axes, lines, column) in enumerate(zip(row, block.lines, columns, strict=True)):
                 panels.lines(axes, lines, shown.styles)
-                (panels.log_heights if column.log else panels.heights)(axes, scale)
+                panels.log_heights(axes, ends[k]) if column.log else panels.heights(axes, scales[k])
                 axes.set_ylabel(column.name)
                 if lines:
                     panels.count_axis(axes, max(line.x[-1] for line in block.every))
@@ -180,5 +179,5 @@ def draw_blocks(
             axes.set_xlabel(x)
         return figure
 
-    about = title, [seeds_note([line for scale in scales for line in scale]), *notes]
-    return paged(shown.results, about, blocks, pages(blocks, fitting(_ROW, legend, width)), draw)
+    caption = Caption(title, [seeds_note([line for scale in scales for line in scale]), *notes], samples=False)
+    return paged(shown.results, caption, blocks, pages(blocks, fitting(_ROW, legend, width)), draw)

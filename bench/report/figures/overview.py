@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from bench.pictures.axes import OTHER, key
 from bench.pictures.style import DASHES, MARKERS, REFERENCE, Array, Style
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, caption
-from bench.report.figures.compared import Compared, compared, known, split_title
-from bench.report.figures.layout import Legend, blank, left_out, room, side_name, stacked, wrapped
+from bench.report.figures.captions import Caption, Picture
+from bench.report.figures.compared import Compared, compared, known
+from bench.report.figures.layout import Legend, blank, room, side_name, stacked, wrapped
 from bench.report.figures.recipes import STRIPS, comparison, draw_recipes
-from bench.report.lines import Line, round_line, seeds_note
+from bench.report.lines import round_line, seeds_note
 from bench.report.results import Group, Results
 
 RECIPES_FROM = 5  # so many values of further axes have a row each, instead of a panel each
@@ -30,14 +30,14 @@ class Parts:
 
     Attributes:
         styles: by the labels of lines.
-        lines: all curves, which share their scales.
+        ends: of the axis of losses, see `panels.log_ends`.
         mix: shares of the classes in the training data (K,), if every split is of the same.
         top: of the axes of classes.
     """
 
     shown: Compared
     styles: dict[str, Style]
-    lines: list[Line]
+    ends: tuple[float, float] | None
     mix: Array
     top: float
 
@@ -52,7 +52,7 @@ def overview(results: Results) -> list[Picture]:
         NotApplicable: if no cell is finished.
     """
     shown = compared(results)
-    columns, rows = comparison(results)
+    columns, rows = comparison(shown)
     enough = 2 if "recipe" in results.extra_axes else RECIPES_FROM
     return draw_recipes(shown, columns, rows) if len(rows) >= enough and len(columns) in STRIPS else _splits(shown)
 
@@ -61,20 +61,20 @@ def _splits(shown: Compared) -> list[Picture]:
     """Curves of each split above, a row a group below, on as many pages as they take."""
     groups = shown.results.finished
     styles = line_styles(groups, shown)
-    legend = [(_line_name(label, shown), key(style)) for label, style in styles.items() if style != OTHER]
+    legend = [(wrapped(_line_name(label, shown), 60), key(style)) for label, style in styles.items() if style != OTHER]
     lines = list(known((str(k), round_line(group, "heldout_loss")) for k, group in enumerate(groups)).values())
     top = 1.05 * max((max(_shares(group), default=0.0) for group in groups), default=1.0)
-    parts = Parts(shown, styles, lines, _label_mix(shown.results), top or 1.0)
+    parts = Parts(shown, styles, panels.log_ends(lines), _label_mix(shown.results), top or 1.0)
     curves = _curves(groups)
     rows: list[Curves | Group] = [curves[k : k + _ACROSS] for k in range(0, len(curves), _ACROSS)]
     each = max(_ROW, *(0.125 * (1 + _told(group, shown).count("\n")) + 0.05 for group in groups))
     heights = [_CURVES] * len(rows) + [each] * len(groups)
     pages = stacked([*rows, *groups], heights, room(legend) - _HEAD)
     figures = [_page(page, parts, legend, each) for page in pages]
-    cut = left_out(len(groups) - sum(isinstance(row, Group) for page in pages for row in page))
+    cut = len(groups) - sum(isinstance(row, Group) for page in pages for row in page)
     notes = [seeds_note(lines), f"the first {SAMPLES} samples of the first seed, with FID (mean ± standard deviation)"]
-    notes += ["classes of its samples" + ("; line: of the data" if len(parts.mix) else ""), shown.grey(), cut]
-    text = caption(shown.results, "Held-out loss by round; samples, FID and classes", notes)
+    notes += ["bars: classes of its samples" + ("; line: of the data" if len(parts.mix) else ""), shown.grey()]
+    text = Caption("Held-out loss by round; samples, FID and classes", notes).text(shown.results, cut)
     return [Picture(figure, text) for figure in figures]
 
 
@@ -88,7 +88,7 @@ def _curves(groups: Sequence[Group]) -> Curves:
 
 def line_styles(groups: Sequence[Group], shown: Compared) -> dict[str, Style]:
     """By label: a strategy's own, and black for centralized training, of which there are several on further axes."""
-    central = dict.fromkeys(_line_label(group) for group in groups if group.central)
+    central = dict.fromkeys(_line_label(group, shown) for group in groups if group.central)
     marks = ("", *MARKERS)
     black = [Style(REFERENCE, DASHES[k % 4], marks[k // 4 % len(marks)]) for k in range(len(central))]
     return dict(zip(central, black, strict=True)) | {
@@ -96,9 +96,9 @@ def line_styles(groups: Sequence[Group], shown: Compared) -> dict[str, Style]:
     }
 
 
-def _line_label(group: Group) -> str:
+def _line_label(group: Group, shown: Compared) -> str:
     """Centralized training on a further axis has no panel of its own, so its line says where it stands."""
-    return ", ".join(filter(None, [group.strategy, group.split if group.central else ""]))
+    return ", ".join(filter(None, [group.strategy, shown.place(group) if group.central else ""]))
 
 
 def _line_name(label: str, shown: Compared) -> str:
@@ -127,17 +127,18 @@ def _draw_curves(figure: SubFigure, rows: Sequence[Curves], parts: Parts) -> Non
         (axes, groups) for line, row in zip(grid, rows, strict=True) for axes, groups in zip(line, row, strict=False)
     ]
     for axes, groups in drawn:
-        lines = known((_line_label(group), round_line(group, "heldout_loss")) for group in groups)
+        lines = known((_line_label(group, parts.shown), round_line(group, "heldout_loss")) for group in groups)
         panels.lines(axes, lines, parts.styles)
-        axes.set_title(split_title(next((g.split for g in groups if not g.central), ""), 100 // across))
-        panels.log_heights(axes, parts.lines)
+        split = next((parts.shown.place(group) for group in groups if not group.central), "centralized training")
+        axes.set_title(wrapped(split, 100 // across))
+        panels.log_heights(axes, parts.ends)
         axes.set_xlabel("round")
         axes.label_outer()
     for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
     grid[0, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for line in grid:
-        line[0].set_ylabel("held-out loss")
+        line[0].set_ylabel("held-out loss (log)")
 
 
 def _draw_groups(figure: SubFigure, groups: Sequence[Group], parts: Parts) -> None:
@@ -145,7 +146,7 @@ def _draw_groups(figure: SubFigure, groups: Sequence[Group], parts: Parts) -> No
     grid = figure.subplots(len(groups), 2, squeeze=False, width_ratios=[4.2, 1.0])
     names = groups[0].done[0].class_names
     for (samples, classes), group in zip(grid, groups, strict=True):
-        colour = parts.styles[_line_label(group)].colour
+        colour = parts.styles[_line_label(group, parts.shown)].colour
         panels.images(samples, group.done[0].images(SAMPLES), SAMPLES, count=SAMPLES)
         side_name(samples, _told(group, parts.shown), color=colour)
         if shares := _shares(group):
@@ -162,7 +163,7 @@ def _draw_groups(figure: SubFigure, groups: Sequence[Group], parts: Parts) -> No
 
 def _told(group: Group, shown: Compared) -> str:
     """The name of a row: strategy, split and FID."""
-    split = wrapped(group.split, 30) if group.split else ""
+    split = wrapped(shown.place(group), 30)
     return "\n".join(filter(None, [shown.name(group.strategy), split, _fid_text(group)]))
 
 

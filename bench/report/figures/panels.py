@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
@@ -23,24 +24,37 @@ _LABEL = 24  # letters of a name at a line's end, at most
 
 
 def lines(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], bands: bool = True) -> None:
-    """Means over seeds with their bands behind them, paler the more there are; grey ones without."""
+    """Means over seeds with their bands behind them, paler the more there are; grey ones without.
+
+    A line below others in the same place is the wider by their number, so that each is seen.
+    """
     if not found:
         nothing(axes, "not known")
+    depths = {label: 1 if styles[label] == OTHER else 2 if styles[label].colour == REFERENCE else 3 for label in found}
+    upwards = sorted(found, key=depths.__getitem__)
+    points = {label: np.array([line.x, line.mean]) for label, line in found.items()}
     for label, line in found.items():
         style, band = styles[label], line.band
         central, behind = style.colour == REFERENCE, style == OTHER
+        higher = () if behind else upwards[upwards.index(label) + 1 :]
+        covers = min(5, sum(_coincide(points[label], points[other]) for other in higher))
         if bands and band is not None and not behind:
             axes.fill_between(line.x, *band, color=style.colour, alpha=min(0.15, 0.6 / len(found)), lw=0)
         axes.plot(
-            line.x,
-            line.mean,
+            *points[label],
             style.dash,
             color=style.colour,
             marker=style.marker or ("o" if len(line.x) == 1 else ""),
             markevery=sorted({round(k * (len(line.x) - 1) / 4) for k in range(5)}),
-            lw=1.7 if central else 0.6 if behind else None,
-            zorder=1 if behind else 2 if central else 3,
+            lw=(1.7 if central else 0.6 if behind else 1.0) + 1.3 * covers,
+            markersize=rcParams["lines.markersize"] + 1.4 * covers,
+            zorder=depths[label],
         )
+
+
+def _coincide(one: Array, other: Array) -> bool:
+    """Whether the points (2, R) of two lines differ by less than what can be seen."""
+    return one.shape == other.shape and bool((np.abs(one - other) <= 0.005 * np.abs(other)).all())
 
 
 def label_ends(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], name: Callable[[str], str]) -> None:
@@ -59,15 +73,22 @@ def label_ends(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style
         axes.annotate(name(labels[k]), (1, height), (3, 0), color=styles[labels[k]].colour, **place)
 
 
-def log_heights(axes: Axes, found: Sequence[Line], bands: bool = True) -> None:
-    """A logarithmic axis that holds the means of lines, and their bands as far as half an octave around these."""
+def log_ends(found: Sequence[Line], bands: bool = True) -> tuple[float, float] | None:
+    """Ends that hold the positive means of lines, and their bands up to half an octave around; None without a mean."""
     means = np.concatenate([np.empty(0), *(line.mean for line in found)])
     means = means[means > 0]
     if not len(means):
-        axes.set_yticks([])
-        return
+        return None
     ends = np.concatenate([*(end for line in found if bands and (band := line.band) for end in band), means])
-    log_axis(axes, "y", max(means.min() / 1.4, ends.min()), min(means.max() * 1.4, ends.max()))
+    return max(means.min() / 1.4, ends.min()), min(means.max() * 1.4, ends.max())
+
+
+def log_heights(axes: Axes, ends: tuple[float, float] | None) -> None:
+    """A logarithmic axis between `ends`; without ticks if there are none."""
+    if ends is None:
+        axes.set_yticks([])
+    else:
+        log_axis(axes, "y", *ends)
 
 
 def heights(axes: Axes, found: Sequence[Line]) -> None:

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from bench.config.names import split_name
 from bench.pictures.style import NotApplicable
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, paged
-from bench.report.figures.compared import compared, split_title
-from bench.report.figures.layout import COLUMN, TEXT, fitting, pages, tiles
-from bench.report.results import Cell, Results
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, compared
+from bench.report.figures.layout import COLUMN, TEXT, fitting, pages, tiles, wrapped
+from bench.report.results import Cell, Group, Results
 
 _COLOURS = "Blues"
 
@@ -32,7 +31,8 @@ class Part:
 
     @property
     def title(self) -> str:
-        return split_title(self.name, 28) + ("" if self.skew is None else f"\nTV {self.skew:.2f}")
+        skew = "" if self.skew is None else f"TV {self.skew:.2f}"
+        return "\n".join(filter(None, [wrapped(self.name, 28), skew]))
 
 
 def partitions(results: Results) -> list[Picture]:
@@ -41,10 +41,11 @@ def partitions(results: Results) -> list[Picture]:
     Raises:
         NotApplicable: if no cell with clients is finished.
     """
-    splits, found = compared(results).splits, read_parts(results)
+    shown = compared(results)
+    found = read_parts(shown)
     if not found:
         raise NotApplicable("no cell with clients is finished")
-    names = splits[0].groups[0].done[0].class_names
+    names = shown.splits[0].groups[0].done[0].class_names
     across, width = min(len(found), 4), COLUMN if len(found) == 1 else TEXT
     most = max(len(part.histogram) for part in found)
     each = 0.75 + min(1.5, max(0.6, 0.13 * most)) + 0.4 * (max(map(len, names), default=0) > 2)
@@ -62,29 +63,30 @@ def partitions(results: Results) -> list[Picture]:
         figure.colorbar(image, ax=places, label="images", pad=0.01, aspect=25, ticks=MaxNLocator(4, integer=True))
         return figure
 
-    notes = [f"seed {seeds}", "TV: mean total variation between clients' classes and all data's"]
-    about = "Images of each class that each client holds", notes
-    return paged(results, about, found, pages(found, across * fitting(each)), draw, "split")
+    distance = "TV: total variation distance between a client's classes and all data's, mean over clients"
+    notes = [f"seed {seeds}", distance]
+    caption = Caption("Images of each class that each client holds", notes, "split", samples=False)
+    return paged(results, caption, found, pages(found, across * fitting(each)), draw)
 
 
-def read_parts(results: Results) -> list[Part]:
+def read_parts(shown: Compared) -> list[Part]:
     """Of the first finished seed, each split once, in the plan's order."""
     found: dict[str, list[Cell]] = {}
-    for cell in results.cells:
+    for cell in shown.results.cells:
         if cell.done and not cell.central:
             same = {key: cell.config[key] for key in ("partition", "n_clients", "beta", "data")}
             found.setdefault(json.dumps(same, sort_keys=True), []).append(cell)
     several = len({json.dumps(cells[0].config["partition"], sort_keys=True) for cells in found.values()}) > 1
-    parts = [_part(cells, several) for cells in found.values()]
+    parts = [_part(cells, several, shown) for cells in found.values()]
     return [part for part in parts if part is not None]
 
 
-def _part(cells: Sequence[Cell], several: bool) -> Part | None:
+def _part(cells: Sequence[Cell], several: bool, shown: Compared) -> Part | None:
     """Of the first seed that has it; strategies of a seed have the same."""
     for cell in sorted(cells, key=lambda cell: cell.labels["seed"]):
         if cell.partition is not None:
-            name = split_name({key: cell.labels[key] for key in ("n_clients", "beta")}, cell.titles)
-            name = f"{cell.config['partition']['name']}, {name}" if several else name
+            place = shown.place(Group((cell,)), shown.results.extra_axes)
+            name = ", ".join(filter(None, [cell.config["partition"]["name"] if several else "", place]))
             counts = np.array(cell.partition.histogram)
             return Part(name, cell.labels["seed"], counts, cell.partition.total_variation_mean)
     return None

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from bench.config.names import split_name
 from bench.pictures.axes import OTHER, log_axis, short
 from bench.pictures.style import REFERENCE, Array, NotApplicable, Style
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, paged
-from bench.report.figures.compared import Compared, compared, fid_images, fid_line, known, split_title
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, compared, fid_images, fid_line, known
 from bench.report.figures.layout import COLUMN, TEXT, fitting, head, page, pages, tiles, wrapped
 from bench.report.lines import Line, round_line, seeds_note
 from bench.report.metrics import COSTS
@@ -27,7 +26,7 @@ from bench.report.results import Results, Split
 SHOWN = ("megabytes", "round", "seconds")  # costs of `quality_cost`
 SKEWED_FROM = 0.05  # total variation; clients whose labels are drawn alike are this far apart by chance
 _APART = 0.02  # total variation, from which two splits are told apart
-_FRONT: dict[str, Any] = {"color": "#555555", "lw": 2.6, "alpha": 0.35}
+_FRONT: dict[str, Any] = {"color": "#C4C4C4", "lw": 2.6, "marker": "o", "markersize": 5.5}
 _KEY = ("Pareto front", Line2D([], [], **_FRONT))
 _LOG_FROM = {"megabytes": 10.0}  # costs that span such a factor have a logarithmic axis; the others from 30
 _ROW, _SKEW_ROW = 1.28, 1.9  # inches
@@ -67,7 +66,7 @@ def costs(results: Results) -> list[Picture]:
     rows = _rows(shown, ("heldout_loss", "fid"), tuple(COSTS))
     if not any(row.lines[cost] for row in rows for cost in COSTS):
         raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
-    return _draw(shown, "Held-out loss and FID over what training costs", rows, named=False)
+    return _draw(shown, "Held-out loss and FID over the cost of training", rows, named=False)
 
 
 def quality_cost(results: Results) -> list[Picture]:
@@ -82,15 +81,15 @@ def quality_cost(results: Results) -> list[Picture]:
         raise NotApplicable("no FID of a strategy with clients is known with its costs")
     if not any((line.mean > 0).any() for row in rows for line in row.every):
         raise NotApplicable("no FID is above 0")
-    return _draw(shown, "FID over what training costs; above each panel who is on its front", rows, named=True)
+    return _draw(shown, "FID over the cost of training, with the strategies on the Pareto front", rows, named=True)
 
 
 def _rows(shown: Compared, qualities: Sequence[str], costs: Sequence[str]) -> list[Row]:
     """A row a split and quality, without qualities that no split has."""
     along, _ = fid_images(shown.splits)
     rows = [Row(s, q, {cost: _lines(s, q, cost, along) for cost in costs}) for s in shown.splits for q in qualities]
-    there = {row.quality for row in rows if any(row.lines.values())}
-    return [row for row in rows if row.quality in there]
+    known_of = {row.quality for row in rows if any(row.lines.values())}
+    return [row for row in rows if row.quality in known_of]
 
 
 def _lines(split: Split, quality: str, cost: str, along: bool) -> dict[str, Line]:
@@ -113,31 +112,36 @@ def _draw(shown: Compared, title: str, rows: Sequence[Row], named: bool) -> list
     """Pages of rows in the same scales; `named` ones have the names of those on their fronts, and no bands."""
     each = len({row.quality for row in rows})  # rows of a split
     blocks = [rows[k : k + each] for k in range(0, len(rows), each)]
-    legend = [*shown.legend(label for row in rows for lines in row.lines.values() for label in lines), _KEY]
-    high, costs = _ROW + 0.2 * named, list(rows[0].lines)
+    legend = [*shown.legend(label for row in rows for lines in row.lines.values() for label in lines)]
+    legend += [_KEY] * any(row.split.federated for row in rows)
+    high, costs = _ROW + 0.2 * named, [cost for cost in rows[0].lines if any(row.paid(cost) for row in rows)]
     paid = {cost: [x for row in rows for line in row.paid(cost).values() for x in line.x] for cost in costs}
+    ends = {
+        quality: panels.log_ends([line for row in rows if row.quality == quality for line in row.every], not named)
+        for quality in dict.fromkeys(row.quality for row in rows)
+    }
 
     def draw(part: Sequence[Sequence[Row]]) -> Figure:
         figure, grid = page(each * len(part), len(costs), high, legend)
         for row, line in zip((row for block in part for row in block), grid, strict=True):
-            name = "FID" if row.quality == "fid" else "held-out loss"
-            line[0].set_ylabel(f"{split_title(row.split.name, 26)}\n{name}" if named else name)
-            scale = [found for other in rows if other.quality == row.quality for found in other.every]
+            name = "FID (log)" if row.quality == "fid" else "held-out loss (log)"
+            split = wrapped(row.split.name, 22) if named else ""
+            line[0].set_ylabel("\n".join(filter(None, [split, name])))
             for axes, cost in zip(line, costs, strict=True):
                 _draw_panel(axes, row, cost, shown, named)
                 _cost_axis(axes, np.array(paid[cost]), cost)
-                panels.log_heights(axes, scale, not named)
+                panels.log_heights(axes, ends[row.quality])
                 axes.tick_params(labelleft=axes is line[0])
         for block, line in zip(part, grid[::each], strict=True):
             if not named:
-                head(line[0], split_title(block[0].split.name))
+                head(line[0], wrapped(block[0].split.name, 80))
         for axes, cost in zip(grid[-1], costs, strict=True):
             axes.set_xlabel(COSTS[cost])
         return figure
 
-    about = title, _notes(shown, rows, named)
+    scored = any(row.quality == "fid" for row in rows)
     parts = pages(blocks, max(1, fitting(high, legend) // each))
-    return paged(shown.results, about, blocks, parts, draw, "split")
+    return paged(shown.results, Caption(title, _notes(shown, rows, named), "split", scored), blocks, parts, draw)
 
 
 def _notes(shown: Compared, rows: Sequence[Row], named: bool) -> list[str]:
@@ -149,11 +153,16 @@ def _notes(shown: Compared, rows: Sequence[Row], named: bool) -> list[str]:
         g.strategy for row in scored for g in row.split.groups if g.strategy not in row.lines["round"]
     )
     without = f"without FID: {', '.join(map(shown.results.title, lacking))}" if lacking else ""
-    bands = "means over seeds" if named else seeds_note([line for row in rows for line in row.every])
-    front = "Pareto front: the points of strategies that no other beats at both"
-    level = "centralized training is not part of it; over MB it is a level line at its last value"
-    central = any(group.central for row in rows for group in row.split.groups)
-    return [bands, of, without, front, level if central else "", shown.grey()]
+    bands = seeds_note([line for row in rows for line in row.every])
+    if named:
+        bands = bands.partition(";")[0]  # none are drawn
+    notes = [bands, of, without]
+    if any(row.split.federated for row in rows):
+        above = "; its strategies stand above each panel" if named else ""
+        notes += [f"Pareto front: what no other strategy beats in both cost and quality{above}"]
+        if any(group.central for row in rows for group in row.split.groups):
+            notes += ["centralized training is not part of it, and over MB is a level line at its last value"]
+    return [*notes, shown.grey()]
 
 
 def _draw_panel(axes: Axes, row: Row, cost: str, shown: Compared, named: bool) -> None:
@@ -196,7 +205,7 @@ def skew(results: Results) -> list[Picture]:
         NotApplicable: if no partition is skewed, all are alike, or no FID above 0 is known.
     """
     shown = compared(results)
-    found, central = _skews(shown.splits)
+    found, central = _skews(shown)
     _check_skews([np.concatenate([pairs[:, 0] for _, pairs in points]) for points in found.values()])
     fids = np.concatenate([*central.values(), *(pairs[:, 1] for points in found.values() for _, pairs in points)])
     if not (fids > 0).any():
@@ -209,16 +218,17 @@ def skew(results: Results) -> list[Picture]:
         figure, places = tiles(len(names), across, _SKEW_ROW, legend, width)
         for number, (axes, name) in enumerate(zip(places, names, strict=True)):
             _draw_skew(axes, found[name], central[name], shown.styles)
-            axes.set(title=wrapped(name, 28), xlabel="label skew", ylabel="" if number % across else "FID")
+            axes.set(title=wrapped(name, 28), xlabel="label skew", ylabel="" if number % across else "FID (log)")
             panels.count_axis(axes, most, 5, whole=False)
             log_axis(axes, "y", fids[fids > 0].min(), fids.max())
             axes.tick_params(labelleft=number % across == 0)
         return figure
 
-    notes = ["small marks: seeds; lines: means over seeds", "label skew: mean total variation", shown.grey()]
-    about = "FID over the skew of the clients' labels", notes
+    skewed = "label skew: total variation distance between a client's classes and all data's, mean over clients"
+    notes = ["small marks: seeds; lines: means over seeds", skewed, shown.grey()]
+    caption = Caption("FID over the skew of the clients' labels", notes, "panel")
     parts = pages(list(found), across * fitting(_SKEW_ROW, legend, width))
-    return paged(results, about, list(found), parts, draw, "panel")
+    return paged(results, caption, list(found), parts, draw)
 
 
 def _check_skews(skews: Sequence[Array]) -> None:
@@ -231,15 +241,15 @@ def _check_skews(skews: Sequence[Array]) -> None:
         raise NotApplicable("all partitions of the same number of clients are equally skewed")
 
 
-def _skews(splits: Sequence[Split]) -> tuple[dict[str, list[tuple[str, Array]]], dict[str, Array]]:
+def _skews(shown: Compared) -> tuple[dict[str, list[tuple[str, Array]]], dict[str, Array]]:
     """By panel: strategies with skew and FID of their seeds (seeds, 2), and the FIDs of centralized training."""
     found: dict[str, list[tuple[str, Array]]] = {}
     central: dict[str, Array] = {}
-    for split in splits:
+    for split in shown.splits:
         for group in split.federated:
             values = [(cell.metrics.get("skew_tv"), cell.metrics.get("fid")) for cell in group.done]
             pairs = np.array([pair for pair in values if None not in pair], dtype=float).reshape(-1, 2)
-            name = split_name(group.labels | {"beta": None, "partition": None}, group.titles)
+            name = shown.place(group, ["beta", "partition"])
             if len(pairs):
                 found.setdefault(name, []).append((group.strategy, pairs))
                 fids = [other.scores("fid") for other in split.groups if other.central]

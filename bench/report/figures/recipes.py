@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.config.grid_file import FEDERATED_ONLY
-from bench.config.names import AXES, axis_value, split_name, value_text
+from bench.config.names import AXES, axis_value, value_text
 from bench.pictures.axes import key
 from bench.pictures.style import COLOURS, DASHES, FLOOR, MARKERS, REFERENCE, Array, Style
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, paged
-from bench.report.figures.compared import Compared, known
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, fixed_labels, known
 from bench.report.figures.layout import Legend, blank, pages, room, side_name, wrapped
 from bench.report.lines import Line, round_line, seeds_note
 from bench.report.results import UNFINISHED, Cell, Group, Results
@@ -55,21 +54,21 @@ class Row:
         return known((str(k), round_line(group, "heldout_loss")) for k, group in enumerate(self.groups))
 
 
-def comparison(results: Results) -> tuple[list[str], list[Row]]:
+def comparison(shown: Compared) -> tuple[list[str], list[Row]]:
     """Columns (what is compared: strategy, n_clients, beta) and rows (further axes), in the plan's order.
 
     Centralized training stands in all rows that differ only in what means nothing to it. Rows of which nothing is
     finished are left out.
     """
-    axes, cells = results.extra_axes, results.cells
+    axes, cells = shown.results.extra_axes, shown.results.cells
     own = [axis for axis in axes if axis not in FEDERATED_ONLY]
     federated = {_point(cell, own) for cell in cells if not cell.central}
     points = [_point(cell, axes) for cell in cells if not cell.central or _point(cell, own) not in federated]
-    columns = {_compared(cell): _column(cell) for cell in sorted(cells, key=lambda cell: not cell.central)}
+    columns = {_compared(cell): _column(cell, shown) for cell in sorted(cells, key=lambda cell: not cell.central)}
     rows = []
     for point in dict.fromkeys(points):
         here = [cell for cell in cells if set(_point(cell, own if cell.central else axes)) <= set(point)]
-        rows.append(_row(point, here, list(columns), results))
+        rows.append(_row(point, here, list(columns), shown.results))
     return list(columns.values()), [row for row in rows if row.weights]
 
 
@@ -83,9 +82,9 @@ def _compared(cell: Cell) -> Point:
     return _point(cell, AXES)
 
 
-def _column(cell: Cell) -> str:
-    """The title of a cell's column, e.g. ``FedAvg`` and, on a second line, ``n = 5, β = 0.1``."""
-    split = split_name({key: cell.labels[key] for key in ("n_clients", "beta")}, cell.titles)
+def _column(cell: Cell, shown: Compared) -> str:
+    """The title of a cell's column, e.g. ``FedAvg`` and, on a second line, ``n = 5, β = 0.1`` if these vary."""
+    split = shown.place(Group((cell,)), shown.results.extra_axes)
     return "\n".join(filter(None, [axis_value(cell.strategy, cell.titles), split]))
 
 
@@ -96,9 +95,10 @@ def _row(point: Point, cells: Sequence[Cell], columns: Sequence[Point], results:
     groups = [Group(tuple(by_column.get(column, ()))) for column in columns]
     config = cells[0].config
     noise = [config["diffusion"]["schedule"], config["diffusion"]["T"], config["latent"]["mode"], config["data"]]
-    named = [(results.title(axis), results.title(value)) for axis, value in point]
-    lines = [value if axis == results.title("recipe") else f"{axis} = {value}" for axis, value in named]
-    name = "\n".join(part for line in lines for part in textwrap.wrap(line, 28))
+    fixed = fixed_labels(results)
+    named = [(axis, results.title(value)) for axis, value in point if axis not in fixed]
+    lines = [value if axis == "recipe" else f"{results.title(axis)} = {value}" for axis, value in named]
+    name = "\n".join(wrapped(line, 28) for line in lines)
     weights = tuple(cell.planned.train_id for group in groups for cell in group.done)
     return Row(name, tuple(groups), weights, json.dumps(noise))
 
@@ -120,8 +120,8 @@ def draw_recipes(shown: Compared, columns: Sequence[str], rows: Sequence[Row]) -
     notes = ["held-out losses compare within one noise schedule, and not between pixels and latents"] * scales
     notes += ["beside the samples of the first seed their FID (± standard deviation), the lowest of a page in bold"]
     notes += [seeds_note([line for row in rows for line in row.lines().values()])]
-    about = "FID, held-out loss by round and samples of each recipe", notes
-    return paged(shown.results, about, rows, pages(rows, int((room(legend) - _AROUND) / each)), draw)
+    caption = Caption("FID, held-out loss by round and samples of each recipe", notes)
+    return paged(shown.results, caption, rows, pages(rows, int((room(legend) - _AROUND) / each)), draw)
 
 
 def column_styles(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, Style]:
@@ -162,7 +162,7 @@ def _draw_dots(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], every:
     real = _real_fid(every)
     fids = np.append(fids, [] if real is None else real)
     panels.rows(axes, len(rows), [row.name for row in rows], panels.positive([fids]))
-    axes.set_xlabel("FID")
+    axes.set_xlabel("FID (log)")
     if real is not None:
         axes.axvline(real, color=FLOOR, lw=1.2, ls=":", zorder=1)
     for number, row in enumerate(rows):
@@ -203,13 +203,13 @@ def _draw_losses(
         lines = row.lines()
         panels.lines(axes, lines, plain)
         scale = [line for other in every if other.scale == row.scale for line in other.lines().values()]
-        panels.log_heights(axes, scale)
+        panels.log_heights(axes, panels.log_ends(scale))
         if bottom - top < 2:
             axes.set_yticks(_ends(axes.get_yticks().tolist()))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelbottom=False)
         drawn.append(axes)
-    drawn[0].set_title("held-out loss")
+    drawn[0].set_title("held-out loss (log)")
     drawn[-1].tick_params(labelbottom=True)
     drawn[-1].set_xlabel("round")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from torch import Tensor
@@ -17,9 +17,9 @@ from torch import Tensor
 from bench.pictures.film import FILM_SCALE
 from bench.pictures.style import REFERENCE, Array, NotApplicable
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, caption, paged
-from bench.report.figures.compared import Compared, compared, split_title
-from bench.report.figures.layout import COLUMN, TEXT, fitting, left_out, page, pages, side_name, tiles, wrapped
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, compared
+from bench.report.figures.layout import COLUMN, TEXT, fitting, page, pages, side_name, tiles, wrapped
 from bench.report.results import Cell, Group, Results
 from bench.report.stats import half_width
 from bench.store.files import Damaged
@@ -27,7 +27,7 @@ from bench.store.files import Damaged
 SHEET = 4  # images, across and down
 COLUMNS = 4  # splits side by side
 MOMENTS = 10  # of a reverse chain
-_SHEET, _STRIP, _BARS = 1.95, 0.68, 0.5  # inches of a row
+_SHEET, _STRIP, _BARS = 1.95, 0.68, 0.62  # inches of a row
 
 
 def _schemes(shown: Compared) -> list[Group]:
@@ -48,8 +48,8 @@ def _check(found: Iterable[Tensor | None]) -> None:
 
 
 def _names(shown: Compared, group: Group, letters: int) -> str:
-    split = split_title(group.split, letters) if group.split else ""
-    return "\n".join(filter(None, [wrapped(shown.name(group.strategy), letters), split]))
+    names = [shown.name(group.strategy), shown.place(group)]
+    return "\n".join(wrapped(name, letters) for name in names if name)
 
 
 def samples(results: Results) -> list[Picture]:
@@ -71,8 +71,9 @@ def samples(results: Results) -> list[Picture]:
             panels.images(axes, found[group], SHEET, "viridis")
         return figure
 
-    about = "Generated images", [f"the first {SHEET**2} images of each, {_seeds(schemes)}", shown.not_shown()]
-    return paged(results, about, schemes, pages(schemes, across * fitting(_SHEET)), draw, "scheme")
+    notes = [f"the first {SHEET**2} images of each, {_seeds(schemes)}", shown.not_shown()]
+    caption = Caption("Generated images", notes, "scheme")
+    return paged(results, caption, schemes, pages(schemes, across * fitting(_SHEET)), draw)
 
 
 # ------------------------------------------------------------------------------------------------ strategies by split
@@ -96,10 +97,10 @@ def _table(
             central = shown.styles[label].colour == REFERENCE
             side_name(axes, shown.name(label), weight="bold" if central else "normal")
         for axes, name in zip(grid[0], names, strict=True):
-            axes.set_title(split_title(name, 100 // len(names)))
+            axes.set_title(wrapped(name, 100 // len(names)))
         figures.append(figure)
-    cut = left_out(len(shown.splits) - sum(map(len, columns)), "split")
-    text = caption(shown.results, title, [*notes, shown.not_shown(), cut])
+    caption = Caption(title, [*notes, shown.not_shown()], "split")
+    text = caption.text(shown.results, len(shown.splits) - sum(map(len, columns)))
     return [Picture(figure, text) for figure in figures]
 
 
@@ -151,13 +152,15 @@ def class_histograms(results: Results) -> list[Picture]:
             panels.bars(axes, found[group], _half(found[group]), real[group], shown.styles[group.strategy].colour)
         axes.set_ylim(0, top)
         axes.yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         panels.class_axis(axes, names if max(map(len, names), default=3) <= 2 else ())
+        axes.set_xlabel("class")
         axes.label_outer()
 
     several = any(len(shares) > 1 for shares in found.values())
     notes = ["bars: means over seeds with their 95 % t interval, within 0 and 1"] if several else []
     notes += ["line: shares of the training images"] if any(map(len, real.values())) else []
-    return _table(shown, "Classes of the generated images", _BARS, notes, draw)
+    return _table(shown, "Classes of the generated images: the share of each", _BARS, notes, draw)
 
 
 def generated(group: Group) -> Array:
@@ -203,10 +206,11 @@ def films(results: Results) -> list[Picture]:
         grid[0, 0].set_title("image", loc="right")
         return figure
 
-    notes = [f"{MOMENTS} moments of the reverse chain from noise to image, {_seeds(strips)}", shown.not_shown()]
+    notes = [f"the first image at {MOMENTS} moments, from noise to the end, {_seeds(strips)}", shown.not_shown()]
     notes += [f"without film.gif: {', '.join(map(results.title, lost))}"] if lost else []
     rows = list(strips)
-    return paged(results, ("How images come to be", notes), rows, pages(rows, fitting(_STRIP)), draw, "scheme")
+    caption = Caption("Images along the reverse chain", notes, "scheme")
+    return paged(results, caption, rows, pages(rows, fitting(_STRIP)), draw)
 
 
 def _strip(cell: Cell) -> NDArray[np.uint8] | None:

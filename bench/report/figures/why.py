@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from bench.pictures.axes import OTHER, log_ticks, short
 from bench.pictures.style import Array
 from bench.report.figures import panels
-from bench.report.figures.captions import Picture, paged
-from bench.report.figures.compared import Compared, compared, split_title
-from bench.report.figures.layout import blank, room, stacked
+from bench.report.figures.captions import Caption, Picture, paged
+from bench.report.figures.compared import Compared, compared
+from bench.report.figures.layout import blank, room, stacked, wrapped
 from bench.report.figures.rows import Row, read_rows
 from bench.report.lines import Line
 from bench.report.results import Results
@@ -24,10 +24,10 @@ _LINES, _STEP, _AROUND, _UPRIGHT = 1.35, 0.14, 0.85, 0.45  # inches: panels of l
 _WIDTHS = (0.65, 1.0, 1.0, 1.0, 1.0)  # of the panels beside one another
 _ABOUT = (
     "drift and cosine: means over the seeds that have the round",
-    "by class: the global model's loss on held-out images",
-    "by client: of all seeds, a dot a client (range and middle half where there are many), a bar at their mean; of "
-    "centralized training its loss on the clients' mixes of classes",
-    "FID: a diamond to all images, a dot to a client's own, a ring at the mean of these",
+    "loss by class: of the global model on held-out images",
+    "loss by client: a dot for each client and seed (range and middle half where there are many), a bar at their mean; "
+    "for centralized training, the loss its model has on each client's mix of classes",
+    "FID: to all images (diamond), to the images of one client (dot), and the mean over clients (ring)",
 )
 
 
@@ -63,22 +63,25 @@ def why(results: Results) -> list[Picture]:
         NotApplicable: if no cell is finished.
     """
     shown = compared(results)
-    blocks = [read_rows(split) for split in shown.splits]
-    legend = shown.legend(row.group.strategy for rows in blocks for row in rows)
+    blocks = [(split.name, read_rows(split)) for split in shown.splits]
+    every = [row for _, rows in blocks for row in rows]
+    legend = shown.legend(row.group.strategy for row in every)
     names = shown.splits[0].groups[0].done[0].class_names
-    scales = find_scales([row for rows in blocks for row in rows])
+    scales = find_scales(every)
 
-    def draw(part: Sequence[list[Row]]) -> Figure:
-        heights = [_height(rows, names) for rows in part]
+    def draw(part: Sequence[tuple[str, list[Row]]]) -> Figure:
+        heights = [_height(rows, names) for _, rows in part]
         figure = blank(sum(heights), legend)
         places = figure.subfigures(len(part), 1, squeeze=False, height_ratios=heights).flat
-        for rows, place in zip(part, places, strict=True):
+        for (split, rows), place in zip(part, places, strict=True):
+            if split:
+                place.suptitle(wrapped(split, 80), x=0.01, ha="left", weight="bold")
             _draw(place, rows, shown, scales, names)
         return figure
 
-    about = "What federation does, by round, class and client", [*_ABOUT, shown.grey()]
-    parts = stacked(blocks, [_height(rows, names) for rows in blocks], room(legend))
-    return paged(results, about, blocks, parts, draw, "split")
+    caption = Caption("What federation does, by round, class and client", [*_ABOUT, shown.grey()], "split")
+    parts = stacked(blocks, [_height(rows, names) for _, rows in blocks], room(legend))
+    return paged(results, caption, blocks, parts, draw)
 
 
 def _height(rows: Sequence[Row], names: Sequence[str]) -> float:
@@ -89,14 +92,13 @@ def _height(rows: Sequence[Row], names: Sequence[str]) -> float:
 
 def _draw(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scales, names: Sequence[str]) -> None:
     """A split: two panels of lines, and the rows below."""
-    figure.suptitle(split_title(rows[-1].group.split), x=0.01, ha="left", weight="bold")
     federated = [row for row in rows if not row.group.central]
     if federated:
         heights = [_LINES, _height(rows, names) - _LINES]
         above, figure = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         drift, cosine = above.subplots(1, 2)
         _draw_lines(drift, {row.group.strategy: row.drift for row in federated if row.drift}, shown, log=True)
-        drift.set_ylabel(r"drift $\|w_i - w\|$", parse_math=True)
+        drift.set_ylabel(r"drift $\|w_i - w\|$ (log)", parse_math=True)
         _draw_lines(cosine, {row.group.strategy: row.cosine for row in federated if row.cosine}, shown, log=False)
         cosine.set_ylabel("cosine of updates")
     _draw_rows(figure, rows, shown, scales, names)
@@ -108,7 +110,7 @@ def _draw_lines(axes: Axes, lines: dict[str, Line], shown: Compared, log: bool) 
     if lines:
         panels.count_axis(axes, max(line.x[-1] for line in lines.values()), 8)
         found = list(lines.values())
-        panels.log_heights(axes, found, bands=False) if log else panels.heights(axes, found)
+        panels.log_heights(axes, panels.log_ends(found, bands=False)) if log else panels.heights(axes, found)
 
 
 def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scales, names: Sequence[str]) -> None:
@@ -124,9 +126,9 @@ def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: 
     ticks = [float(t) for t in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*ends) if abs(t) <= ends[1]]
     gap.set_title("generated classes\nminus the data's")
     _draw_heat(gap, [row.share_gap for row in rows], names, Normalize(*ends), ticks)
-    clients.set_title("held-out loss\nby client")
+    clients.set_title("held-out loss\nby client (log)")
     _draw_dots(clients, [row.client_loss for row in rows], [style.colour for style in styles], scales.client_loss)
-    fid.set_title("FID: ◆ of all images,\n• a client's, ○ mean")
+    fid.set_title("FID (log): ◆ all,\n• a client's, ○ mean")
     _draw_dots(fid, [row.client_fid for row in rows], [style.colour for style in styles], scales.fid, mean=False)
     for number, (row, style) in enumerate(zip(rows, styles, strict=True)):
         if scales.fid:
