@@ -47,8 +47,8 @@ class Caption:
 
     def text(self, results: Results, rows_left: int = 0) -> str:
         """The title, the data, axes of one value, the notes, and how many rows and cells are missing."""
-        data = [fact for fact in of_what(results).split(", ") if self.samples or not fact.endswith(" samples")]
-        facts = ", ".join(filter(None, [*data, split_name(fixed_labels(results), results.titles)]))
+        data = of_what(results, self.samples)
+        facts = ", ".join(filter(None, [data, split_name(fixed_labels(results), results.titles)]))
         notes = filter(None, [*self.notes, left_out(rows_left, self.what), "; ".join(results.unfinished())])
         return " ".join([_sentence(self.title), *([f"{facts}."] if facts else []), *map(_sentence, notes)])
 
