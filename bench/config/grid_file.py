@@ -101,7 +101,7 @@ class GridFile(BaseModel):
     description: str = ""
     axes: Annotated[dict[FieldName, Axis], BeforeValidator(_flat)] = {}
     recipes: dict[str, Fields] = {}
-    exclude: list[Fields] = []
+    exclude: list[Annotated[Fields, Field(min_length=1)]] = []
     labels: Annotated[dict[str, str], BeforeValidator(_flat)] = {}
     report: Report = Report()
 

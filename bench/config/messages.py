@@ -74,6 +74,8 @@ def _explain(error: ErrorDetails, origins: Origins, model: type[BaseModel]) -> s
 
 def requirement(error: ErrorDetails) -> str:
     """What a value must be, e.g. "greater than 0"."""
+    if error["type"] == "too_short" and isinstance(error["input"], dict):
+        return "a table with at least one field"
     return _NOUNS.get(error["type"], error["msg"].removeprefix("Input should be "))
 
 

@@ -166,6 +166,8 @@ def find_root(results: Path, name: str, grid: str) -> Path:
         raise ConfigError(f"--results {results}: cannot be read: {error}") from error
     if name not in grids:
         options = allowed(name, grids) if grids else "; no grid has been run into it"
+        if (results / "grid.json").is_file():
+            options = f"; it is a grid's own folder, so give --results {results.parent}"
         raise ConfigError(f"--grid {grid}: {results} holds no results of a grid {name}{options}")
     return results / name
 

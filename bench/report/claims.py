@@ -23,7 +23,7 @@ EARLY = 0.2  # the share of a run that is its beginning
 MARGIN = 0.05  # of the centralized loss, within which it is reached
 ROUNDS = "training.rounds"
 CLAIMED_ROUNDS = 50  # of claim 5
-LEAST_ROUNDS = 4  # of a curve whose ups and downs are judged although no seed shows any
+LEAST = 4  # values of a curve whose ups and downs are judged; fewer hardly show any
 COLUMNS = ("claim", "statement", "measure", "quantity", "value", "low", "high", "n", "verdict")
 ALL = "all"  # the block of a claim's pooled answer
 MEASURES = ("paper", "fair")
@@ -82,7 +82,6 @@ class Part:
         values: by seed (rows) and block (columns).
         sign: 1 if the claim is that it is above the threshold, -1 if below.
         strict: whether a number that is the threshold in every seed refutes the claim; if not it agrees with it.
-        doubt: why a number that is the threshold in every seed decides nothing; "" where it does.
         scope: of what the verdict is, where that is not what is claimed.
     """
 
@@ -91,14 +90,13 @@ class Part:
     sign: int = 1
     threshold: float = 0.0
     strict: bool = True
-    doubt: str = ""
     scope: str = ""
 
     def side(self, interval: stats.Interval) -> int:
         """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
         ends = sorted(self.sign * (end - self.threshold) for end in (interval.low, interval.high))
         if ends == [0.0, 0.0]:
-            return 0 if self.doubt else -1 if self.strict else 1
+            return -1 if self.strict else 1
         return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
 
 
@@ -117,8 +115,7 @@ def claims(results: Results) -> pd.DataFrame:
         `COLUMNS` and, after measure, block ("all" or its text): claim (1 to 5), statement, measure ("paper" or "fair"),
         quantity (what number is given), value, low, high (95 %), n (seeds), verdict: "holds" or "does not hold" where
         the interval lies on one side of the threshold, "undecided at n seeds" where it does not or there is one seed,
-        "cannot be judged" and why where runs are too short for a difference to show, with its scope where that is not
-        the claim's; or why there is no answer, with NaN.
+        with its scope where that is not the claim's; or why there is no answer, with NaN.
     """
     evidence = _evidence(results)
     rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
@@ -177,8 +174,7 @@ def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:
     """All parts must hold; one that does not is enough for the claim not to."""
     sides = [part.side(interval) for part, interval in zip(parts, intervals, strict=True)]
     n = min(interval.n for interval in intervals)
-    doubts = [part.doubt for part, interval in zip(parts, intervals, strict=True) if part.doubt and interval.sd == 0]
-    undecided = f"cannot be judged: {doubts[0]}" if doubts else f"undecided at {n} seed{'' if n == 1 else 's'}"
+    undecided = f"undecided at {n} seed{'' if n == 1 else 's'}"
     verdict = "does not hold" if -1 in sides else "holds" if set(sides) == {1} else undecided
     return " ".join([verdict, *dict.fromkeys(part.scope for part in parts if part.scope)])
 
@@ -193,13 +189,13 @@ def _slower(evidence: Evidence, measure: str) -> list[Part]:
 
 def _rougher(evidence: Evidence, measure: str) -> list[Part]:
     values = _against_centralized(evidence, f"{measure} roughness")
-    return [_roughness(evidence, measure, "FedAvg minus centralized", values)]
+    return [_roughness(measure, "FedAvg minus centralized", values)]
 
 
 def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
     few, many = _ends(evidence, "n_clients")
     values = _contrast(evidence, "n_clients", f"{measure} roughness")
-    return [_roughness(evidence, measure, f"{many:g} clients minus {few:g}", values)]
+    return [_roughness(measure, f"{many:g} clients minus {few:g}", values)]
 
 
 def _reaches(evidence: Evidence, measure: str) -> list[Part]:
@@ -223,7 +219,7 @@ def _longer(evidence: Evidence, measure: str) -> list[Part]:
     if len({run.axes.get(ROUNDS) for run in evidence.runs}) > 1:
         few, many = _ends(evidence, ROUNDS)
         which = f"{many:g} rounds minus {few:g}"
-        smooth = _roughness(evidence, measure, which, _contrast(evidence, ROUNDS, f"{measure} roughness"))
+        smooth = _roughness(measure, which, _contrast(evidence, ROUNDS, f"{measure} roughness"))
         better = _contrast(evidence, ROUNDS, "fid")
         return [replace(smooth, sign=-1, strict=False, scope=scope), Part(f"FID, {which}", better, -1)]
     quantity = f"ups and downs of the {_LOSS[measure]} over its fall, last half of {rounds} minus first"
@@ -244,12 +240,8 @@ _QUESTIONS: dict[int, Callable[[Evidence, str], list[Part]]] = {
 }
 
 
-def _roughness(evidence: Evidence, measure: str, which: str, values: pd.DataFrame) -> Part:
-    """A difference of roughness. Held-out curves of a few rounds can hardly be rough: that none is shows nothing."""
-    rounds = min(run.rounds for run in evidence.runs)
-    few = measure == "fair" and rounds < LEAST_ROUNDS
-    doubt = f"curves of {rounds} rounds are too short to show ups and downs" if few else ""
-    return Part(f"roughness (total variation over fall) of the {_LOSS[measure]}, {which}", values, doubt=doubt)
+def _roughness(measure: str, which: str, values: pd.DataFrame) -> Part:
+    return Part(f"roughness (total variation over fall) of the {_LOSS[measure]}, {which}", values)
 
 
 # ----------------------------------------------------------------------------------------- numbers by seed and block
@@ -348,7 +340,8 @@ def _numbers(cell: Cell) -> dict[str, float]:
 
 
 def _of_curve(measure: str, x: Array, y: Array, end: float) -> dict[str, float]:
-    values = (curves.early_mean(x, y, EARLY), curves.roughness(y), curves.unrest(y), float(end))
+    roughness = curves.roughness(y) if len(y) >= LEAST else math.nan
+    values = (curves.early_mean(x, y, EARLY), roughness, curves.unrest(y), float(end))
     return {f"{measure} {what}": value for what, value in zip(_WHATS, values, strict=True)}
 
 
@@ -366,10 +359,5 @@ def _why_none(name: str, steps: bool) -> str:
     measure, what = name.split()
     if measure == "paper" and not steps:
         return "there are no local losses to read (steps.jsonl)"
-    reasons = {
-        "early": "no round ends within the first fifth of the run",
-        "end": f"there is no {_LOSS[measure]}",
-        "roughness": f"the {_LOSS[measure]} does not fall",
-        "unrest": f"the {_LOSS[measure]} does not fall, or has fewer than four values",
-    }
-    return reasons[what]
+    reasons = {"early": "no round ends within the first fifth of the run", "end": f"there is no {_LOSS[measure]}"}
+    return reasons.get(what, f"the {_LOSS[measure]} does not fall, or has fewer than four values")

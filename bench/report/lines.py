@@ -46,12 +46,14 @@ class Line:
         return self.mean - half, self.mean + half
 
 
-def seeds_note(lines: Sequence[Line]) -> str:
+def seeds_note(lines: Sequence[Line], banded: bool = True) -> str:
     """Of how many seeds these lines are the means, and what their bands are; "" where each is of one seed."""
     seeds = sorted({len(line.values) for line in lines})
     if not seeds or seeds[-1] < 2:
         return ""
     counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    if not banded:
+        return f"means of {counts} seeds"
     bands = "bands: 95 % t interval of the mean over seeds"
     if seeds[-1] < SEEDS_FOR_INTERVAL:
         bands = "bands: from the lowest seed to the highest"

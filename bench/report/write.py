@@ -4,18 +4,18 @@ Only the results are read, so what is written can be deleted and made again.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
 from rich.console import Console
 
-from bench.command import print_whole
+from bench.command import print_whole, terminal_text
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED
 from bench.plugins import allowed
-from bench.report.figures import NAMES, USUAL_FORMATS
+from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.every import draw_all
 from bench.report.figures.layout import read_style
 from bench.report.page.write import write_page
@@ -103,19 +103,13 @@ def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], No
         files = write_tables(tables, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
-            names = announced(NAMES if wishes.figures is None else wishes.figures, tell)
-            figures, captions, left_out = draw_all(results, root / FIGURES, names, wishes.formats, style)
+            figures, captions, left_out = draw_all(
+                results, root / FIGURES, wishes.figures, wishes.formats, style, lambda name: tell(f"figure {name}")
+            )
             files += [*figures, write_page(tables, root / PAGE, root / TABLES, root / FIGURES, captions)]
         _forget_others(root, files)
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     return Report(root, tuple(files), tuple(left_out), (*dict.fromkeys(messages), *row_warnings(results)), tables)
-
-
-def announced(figures: Iterable[str], tell: Callable[[str], None]) -> Iterator[str]:
-    """The names of figures, of which each is said when it is taken."""
-    for name in figures:
-        tell(f"figure {name}")
-        yield name
 
 
 def find_baseline(results: Results, name: str) -> str:
@@ -149,14 +143,15 @@ def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
     """Print the summary, the verdicts on claims, what differences are against, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
     for line in claim_lines(report.contents):
-        console.print(line)
+        console.print(terminal_text(line))
     for warning in report.warnings:
         warn(warning)
     for line in report.left_out:
         console.print(f"not drawn: {line}", style="dim")
     if (baseline := report.contents.baseline) != CENTRALIZED:
         title = report.contents.results.title(baseline)
-        console.print(f"{TABLES}/differences.* are against {title}; columns with Δ are against centralized training")
+        line = f"{TABLES}/differences.* are against {title}; columns with Δ are against centralized training"
+        console.print(terminal_text(line))
     console.print(where(report))
 
 

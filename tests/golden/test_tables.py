@@ -25,7 +25,7 @@ from bench.report.tables import markdown
 from bench.report.tables.caption import of_what
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
-from bench.report.tables.setting import IDLE, LEFT_OUT, SECTIONS, WORDS, setting
+from bench.report.tables.setting import ELSEWHERE, IDLE, LEFT_OUT, SECTIONS, WORDS, setting
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.states import write_tensors
@@ -297,7 +297,7 @@ def test_the_terminal_marks_best_and_tied_and_says_so(store):
     console.print(reports.terminal_table(store))
     assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
     assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
-    assert "\x1b[4munderlined\x1b[0m: not distinguishable from the best by these seeds" in out.getvalue()
+    assert "\x1b[4munderlined\x1b[0m: not distinguishable from it" in out.getvalue()
     assert "Where a row shares fewer than two seeds with the best, their difference" in " ".join(out.getvalue().split())
     assert "underlined" not in "".join(printed(fake_store.planned_store(store.root / "empty"), 120))
 
@@ -384,11 +384,18 @@ def test_markdown_marks_best_and_tied(store):
 def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(store):
     text = (store.root / "tables" / "fid_caption.tex").read_text()
     assert text == (
-        "\\caption{Fréchet distance of the extractor's features between generated and training images (FID), lower is "
-        "better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
-        "Bold: best federated strategy of its split; underlined: not distinguishable from the best by these seeds.}\n"
+        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
+        "Bold: best federated strategy of its split; underlined: not distinguishable from it.}\n"
         "\\label{tab:fake-fid}\n"
     )
+
+
+def test_a_caption_takes_three_lines_of_a_column(store):
+    """About 75 letters each."""
+    captions = {path.name: path.read_text() for path in (store.root / "tables").glob("*_caption.tex")}
+    texts = {name: text.split("\n")[0].removeprefix("\\caption{") for name, text in captions.items()}
+    assert len(texts) > 15
+    assert {name: len(text) for name, text in texts.items() if len(text.replace("$", "")) > 225} == {}
 
 
 def test_a_caption_can_do_without_the_number_of_samples(store):
@@ -427,9 +434,9 @@ def test_every_field_is_told_where_nothing_is_switched_off(tmp_path):
     shown = {section: text.removesuffix(".") for section, text in told.items()}
     for name in field_names():
         section, _, key = name.rpartition(".")
-        if section and name not in (*LEFT_OUT, "evaluation.nll_steps", "evaluation.nll_rounded"):
+        if name not in (*LEFT_OUT, *ELSEWHERE) and not key.startswith("nll"):  # there are no bits/dim of latents
             word = WORDS.get(key, key.replace("_", " "))
-            assert any(part.startswith(word) for part in shown[SECTIONS[section]].split(", ")), name
+            assert any(part.startswith(word) for part in shown[SECTIONS[section or "computation"]].split(", ")), name
     assert set(IDLE) <= set(field_names())
     assert {switch for switch, _ in IDLE.values()} <= set(field_names())
 
@@ -508,7 +515,7 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
 def test_without_any_setting_there_are_tables(tmp_path):
     store = older(one_seed(tmp_path), "data", "extractor", "config")
     assert set(reports.setting_of(store)) == {"Hardware and software"}
-    assert "(FID), lower is better" in latex(store, "fid_caption.tex")
+    assert "FID, lower is better" in latex(store, "fid_caption.tex")
 
 
 def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
@@ -601,7 +608,7 @@ def test_names_of_recipes_are_escaped(recipes):
     text = latex(recipes)
     assert r"cosine\_hybrid &" in text
     assert r"strategy & n & $\beta$ & recipe & seeds" in text
-    assert r"within a split, which is one (n, $\beta$, recipe)." in latex(recipes, "setup.tex")
+    assert r"A split is one combination of (n, $\beta$, recipe);" in latex(recipes, "setup.tex")
 
 
 def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):

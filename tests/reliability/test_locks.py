@@ -117,18 +117,19 @@ def test_a_folder_in_the_place_of_a_lock_is_moved_away(tmp_path):
         assert held
 
 
-def take_turns(folder: Path, run: str, queue) -> None:
+def take_turns(folder: Path, run: str, queue, tried) -> None:
+    """Whoever gets the lock keeps it until all others have tried."""
     with hold(folder, run) as held:
         if held:
             queue.put(run)
-            time.sleep(1.0)  # until all others have tried
+        tried.wait(timeout=60)
 
 
 def test_of_many_that_break_a_dead_lock_at_once_one_gets_it(tmp_path, gone):
     owned(tmp_path / "cell", pid=gone)
     context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    each = [context.Process(target=take_turns, args=(tmp_path / "cell", str(k), queue)) for k in range(8)]
+    queue, tried = context.Queue(), context.Barrier(8)
+    each = [context.Process(target=take_turns, args=(tmp_path / "cell", str(k), queue, tried)) for k in range(8)]
     for process in each:
         process.start()
     for process in each:

@@ -321,7 +321,7 @@ MISTAKES = [
     ((), {"exclude": [{"nclients": 3}]}, ["exclude.nclients: unknown field", "did you mean 'n_clients'?"]),
     ((), {"exclude": {"n_clients": 3}}, ['exclude: got {"n_clients": 3}; it must be a list']),
     ((), {"exclude": [{"strategy": "fedavg"}, {"strategy": "centralized"}]}, ["my.toml: exclude: no cell is left of 8"]),
-    ((), {"exclude": [{}]}, ["my.toml: exclude: no cell is left of 8"]),
+    ((), {"exclude": [{}]}, ["my.toml: exclude: got {}; it must be a table with at least one field"]),
     ((), {"exclude": [3]}, ["my.toml: exclude: got 3; it must be a table"]),
     (["seed=1"], {"exclude": [{"strategy": "fedavg"}, {"strategy": "centralized"}]}, ["my.toml with --set seed=1: exclude: no cell is left of 8"]),
     (["beta=-1"], {}, ["--set beta=-1: beta: got -1", "greater than 0"]),

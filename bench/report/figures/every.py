@@ -71,12 +71,14 @@ def draw_all(
     names: Iterable[str] | None = None,
     formats: Iterable[str] = USUAL_FORMATS,
     style: Mapping[Any, Any] = {},
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Path], dict[str, str], list[str]]:
     """Draw figures as NAME.pdf, say, and NAME_2.pdf for what needs more than a page, and write their captions.
 
     Args:
         names: of figures; None for all.
         formats: of `FORMATS`.
+        tell: called with the name of each before it is drawn.
     Returns:
         The files, captions by figure, and a line for each that does not apply, e.g. ``skew: no partition is skewed``.
     """
@@ -84,6 +86,7 @@ def draw_all(
     drawn: list[tuple[str, Picture]] = []
     left_out: list[str] = []
     for name in FIGURES if names is None else names:
+        tell(name)
 
         def paths(number: int, name: str = name) -> list[Path]:
             return [folder / f"{page_name(name, number)}.{kind}" for kind in formats]

@@ -105,7 +105,7 @@ def long_run(results: Results) -> list[Picture]:
     split, run = max(runs, key=lambda found: _length(found[1].cells[0]))
     drawn = {group.strategy: group for group in split.groups if group.central} | {run.strategy: run}
     name = ", ".join(filter(None, [shown.name(run.strategy), split.name]))
-    return _losses(shown, "The longest run of most clients, all rounds", [_block(name, drawn, "round")], "round")
+    return _losses(shown, "Losses of the longest run with the most clients", [_block(name, drawn, "round")], "round")
 
 
 def _length(cell: Cell) -> tuple[int, int]:

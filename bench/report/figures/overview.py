@@ -72,7 +72,8 @@ def _splits(shown: Compared) -> list[Picture]:
     pages = stacked([*rows, *groups], heights, room(legend) - _HEAD)
     figures = [_page(page, parts, legend, each) for page in pages]
     cut = len(groups) - sum(isinstance(row, Group) for page in pages for row in page)
-    notes = [seeds_note(lines), f"the first {SAMPLES} samples of the first seed, with FID (mean ± standard deviation)"]
+    spread = " (mean ± standard deviation)" if shown.repeated else ""
+    notes = [seeds_note(lines), f"the first {SAMPLES} samples of the first seed, with FID{spread}"]
     notes += ["bars: classes of its samples" + ("; line: of the data" if len(parts.mix) else ""), shown.grey()]
     text = Caption("Held-out loss by round; samples, FID and classes", notes).text(shown.results, cut)
     return [Picture(figure, text) for figure in figures]
@@ -102,7 +103,8 @@ def _line_label(group: Group, shown: Compared) -> str:
 
 
 def _line_name(label: str, shown: Compared) -> str:
-    return shown.name(label) if label in shown.styles else label
+    strategy, _, place = label.partition(", ")
+    return shown.name(label) if label in shown.styles else ", ".join([shown.name(strategy), place])
 
 
 def _page(rows: Sequence[Curves | Group], parts: Parts, legend: Legend, each: float) -> Figure:

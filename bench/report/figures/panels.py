@@ -46,7 +46,7 @@ def lines(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], ba
             color=style.colour,
             marker=style.marker or ("o" if len(line.x) == 1 else ""),
             markevery=sorted({round(k * (len(line.x) - 1) / 4) for k in range(5)}),
-            lw=(1.7 if central else 0.6 if behind else 1.0) + 1.3 * covers,
+            lw=rcParams["lines.linewidth"] * (1.7 if central else 0.6 if behind else 1.0) + 1.3 * covers,
             markersize=rcParams["lines.markersize"] + 1.4 * covers,
             zorder=depths[label],
         )

@@ -64,7 +64,7 @@ def partitions(results: Results) -> list[Picture]:
         return figure
 
     distance = "TV: total variation distance between a client's classes and all data's, mean over clients"
-    notes = [f"seed {seeds}", distance]
+    notes = [f"the split of seed {seeds}", distance]
     caption = Caption("Images of each class that each client holds", notes, "split", samples=False)
     return paged(results, caption, found, pages(found, across * fitting(each)), draw)
 

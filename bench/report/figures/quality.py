@@ -136,12 +136,12 @@ def _draw(shown: Compared, title: str, rows: Sequence[Row], named: bool) -> list
             if not named:
                 head(line[0], wrapped(block[0].split.name, 80))
         for axes, cost in zip(grid[-1], costs, strict=True):
-            axes.set_xlabel(COSTS[cost])
+            axes.set_xlabel(COSTS[cost] + (" (log)" if axes.get_xscale() != "linear" else ""))
         return figure
 
-    scored = any(row.quality == "fid" for row in rows)
     parts = pages(blocks, max(1, fitting(high, legend) // each))
-    return paged(shown.results, Caption(title, _notes(shown, rows, named), "split", scored), blocks, parts, draw)
+    about = Caption(title, _notes(shown, rows, named), "split", samples=False)  # a note says of how many FIDs are
+    return paged(shown.results, about, blocks, parts, draw)
 
 
 def _notes(shown: Compared, rows: Sequence[Row], named: bool) -> list[str]:
@@ -153,10 +153,7 @@ def _notes(shown: Compared, rows: Sequence[Row], named: bool) -> list[str]:
         g.strategy for row in scored for g in row.split.groups if g.strategy not in row.lines["round"]
     )
     without = f"without FID: {', '.join(map(shown.results.title, lacking))}" if lacking else ""
-    bands = seeds_note([line for row in rows for line in row.every])
-    if named:
-        bands = bands.partition(";")[0]  # none are drawn
-    notes = [bands, of, without]
+    notes = [seeds_note([line for row in rows for line in row.every], banded=not named), of, without]
     if any(row.split.federated for row in rows):
         above = "; its strategies stand above each panel" if named else ""
         notes += [f"Pareto front: what no other strategy beats in both cost and quality{above}"]
@@ -225,7 +222,7 @@ def skew(results: Results) -> list[Picture]:
         return figure
 
     skewed = "label skew: total variation distance between a client's classes and all data's, mean over clients"
-    notes = ["small marks: seeds; lines: means over seeds", skewed, shown.grey()]
+    notes = [*["small marks: seeds; lines: means over seeds"] * shown.repeated, skewed, shown.grey()]
     caption = Caption("FID over the skew of the clients' labels", notes, "panel")
     parts = pages(list(found), across * fitting(_SKEW_ROW, legend, width))
     return paged(results, caption, list(found), parts, draw)

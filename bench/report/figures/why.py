@@ -79,7 +79,9 @@ def why(results: Results) -> list[Picture]:
             _draw(place, rows, shown, scales, names)
         return figure
 
-    caption = Caption("What federation does, by round, class and client", [*_ABOUT, shown.grey()], "split")
+    caption = Caption(
+        "What federation does, by round, class and client", [*_ABOUT[not shown.repeated :], shown.grey()], "split"
+    )
     parts = stacked(blocks, [_height(rows, names) for _, rows in blocks], room(legend))
     return paged(results, caption, blocks, parts, draw)
 
@@ -148,7 +150,7 @@ def _draw_numbers(axes: Axes, rows: Sequence[Row], shown: Compared) -> None:
         place: dict[str, Any] = {"ha": "right", "va": "center_baseline", "color": label.get_color()}
         drift, cosine = (None, None) if row.group.central else (row.drift, row.cosine)
         axes.text(0.45, number, panels.three_digits(drift.mean[-1]) if drift else "–", **place)
-        axes.text(0.95, number, f"{cosine.mean[-1]:.2f}" if cosine else "–", **place)
+        axes.text(0.95, number, f"{cosine.mean[-1]:.2f}".replace("-", "−") if cosine else "–", **place)
 
 
 def _draw_heat(

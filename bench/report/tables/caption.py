@@ -94,7 +94,7 @@ ONE_SEED = "With one seed no difference can be tested."
 def legend(table: Table) -> list[tuple[Mark, str]]:
     """What the marks in a table are."""
     best = "best mean rank" if table.name == "ranks" else "best federated strategy of its split"
-    texts: dict[Mark, str] = {"best": best, "tied": "not distinguishable from the best by these seeds"}
+    texts: dict[Mark, str] = {"best": best, "tied": "not distinguishable from it"}
     marks = {place.mark for row in table.rows for place in row.places}
     return [(mark, text) for mark, text in texts.items() if mark in marks]
 
@@ -130,7 +130,7 @@ def _numbers(contents: Contents) -> list[str]:
     marks = {mark for of_rows in contents.marks.values() for mark in of_rows}
     if "best" in marks:
         axes = ", ".join(contents.heading(axis) for axis in contents.axes[1:])
-        notes.append(f"Strategies are compared within a split, which is one ({axes}).")
+        notes.append(f"A split is one combination of ({axes}); strategies are compared within it.")
     if "tied" in marks:
         notes.append(
             "A strategy counts as distinguishable from the best of its split where the 95 % t interval of the "

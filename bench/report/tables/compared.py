@@ -31,7 +31,9 @@ def differences(contents: Contents) -> Table:
         tuple(_row(contents, key, by_metric, [places for _, places in columns]) for key in keys)
         for _, keys in groupby(next(iter(by_metric.values()), ()), key=lambda key: key[1:])
     ]
-    title = f"Differences to {contents.text('strategy', contents.baseline)}, paired by seed"
+    several = contents.differences["low"].notna().any()
+    intervals = ", with 95 % intervals over seeds" if several else ""
+    title = f"Differences to {contents.text('strategy', contents.baseline)}, paired by seed{intervals}"
     notes = tuple(f"({mark}) No p: {note}." for note, mark in marks.items() if mark)
     return Table("differences", title, tuple(heads), tuple(blocks), leads=len(axes) + 1, notes=notes)
 

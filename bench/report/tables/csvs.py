@@ -45,7 +45,7 @@ ABOUT = {
     "sample_seconds": "seconds of drawing the samples",
     "evaluate_seconds": "seconds of scoring and pictures",
     "likelihood_seconds": "seconds of the bits/dim",
-    "cell_seconds": "seconds from the data to the last picture",
+    "cell_seconds": "seconds of the last attempt, from the data to the last picture",
     "autoencoder_seconds": "seconds of training the autoencoder",
     "autoencoder_bytes_up": "bytes of its tensors sent by clients",
     "autoencoder_bytes_down": "bytes of its tensors sent to clients",
@@ -72,7 +72,7 @@ ABOUT = {
     "wins": "blocks in which no other strategy is better",
     "claim": "number of the claim", "statement": "what is claimed",
     "measure": "paper: running training loss; fair: held-out loss",
-    "block": "n_clients, beta and further axes; all for the pooled answer",
+    "block": "n_clients, beta and further axes, by their titles; all for the pooled answer",
     "quantity": "what the value is", "verdict": "holds, does not hold, undecided, or why there is no answer",
 }  # fmt: skip
 ENDS = {
@@ -98,7 +98,7 @@ def about(key: str) -> str:
     if key in ABOUT:
         return ABOUT[key]
     if key.startswith("floor_"):
-        return f"of real held-out images in place of generated ones: {about(key.removeprefix('floor_'))}"
+        return f"the same score of real held-out images: {about(key.removeprefix('floor_'))}"
     metric = METRICS.get(key)
     if metric is None:
         return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")

@@ -10,6 +10,7 @@ from bench.report.tables.contents import Contents, seeds_text
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
 
 CENTRAL = (MISSING, MISSING)  # n_clients and beta of centralized training
+SHORT = 60  # letters of what a caption says of its metric
 Split = tuple[str, str]  # n_clients and beta
 Key = tuple[str, ...]  # the texts of all axes
 
@@ -115,9 +116,10 @@ def _split_heads(contents: Contents, splits: list[Split], metric: Metric) -> lis
 
 
 def _title(metric: Metric) -> str:
-    """What a metric's table shows."""
+    """What a metric's table shows; the appendix says what the metric is, where a caption has no room for that."""
+    name = f"{metric.about} ({metric.name})" if len(metric.about) <= SHORT else metric.name
     way = {-1: ", lower is better", 1: ", higher is better", 0: ""}[metric.better]
-    return f"{metric.about[0].upper()}{metric.about[1:]} ({metric.name}){way}"
+    return f"{name[0].upper()}{name[1:]}{way}"
 
 
 # ------------------------------------------------------------------------------------------------------------ the page

@@ -15,6 +15,7 @@ from bench.config.plugin import Plugin, symbol
 from bench.config.toml import write_value
 from bench.diffusion.config import LOSSES, SAMPLERS, LatentConfig
 from bench.report.results import Cell, Results
+from bench.store.cell_folder import WEIGHTS
 from bench.store.records import Environment, Result
 
 SECTIONS = {
@@ -41,6 +42,7 @@ IDLE: dict[str, tuple[str, tuple[Any, ...]]] = {
     **{f"latent.{name}": ("latent.mode", ("off",)) for name in LatentConfig.model_fields if name != "mode"},
     "sampler.eta": ("sampler.name", tuple(name for name in SAMPLERS if name != "ddim")),
     "sampler.guidance_scale": ("model.class_conditional", (False,)),
+    "evaluation.nll": ("evaluation.nll", (0,)),
     "evaluation.nll_steps": ("evaluation.nll", (0,)),
     "evaluation.nll_rounded": ("evaluation.nll", (0,)),
     "evaluation.curve_every": ("evaluation.curve_every", (0,)),
@@ -48,7 +50,7 @@ IDLE: dict[str, tuple[str, tuple[Any, ...]]] = {
 }
 # In the tables or in paragraphs of their own, or of a machine and not of an experiment.
 ELSEWHERE = ("strategy", "partition", "n_clients", "beta", "seed", "recipe", "device")
-LEFT_OUT = ("data.limit", "evaluation.extractor", "evaluation.extractor_weights")  # which the record's own say
+LEFT_OUT = ("data.limit", "evaluation.extractor", "evaluation.extractor_weights")  # the record's own fields say these
 DIGITS = 12  # of digests and commits
 
 Values = list[tuple[bool, str]]  # whether a cell is centralized, and its value
@@ -115,7 +117,7 @@ def _settings(cell: Cell, result: Result) -> dict[str, Any]:
     flat["data.partition"] = Plugin.model_validate(config["partition"]).label if config.get("partition") else None
     flat["data.n_train"] = data and data.n_train
     flat["data.digest"] = data and data.digest and data.digest[:DIGITS]
-    flat["model.parameters"] = parameters(cell.folder.path / "weights.safetensors")
+    flat["model.parameters"] = parameters(cell.folder.path / WEIGHTS)
     known = extractor.known() if extractor else {}
     flat |= {f"extractor.{key}": value[:DIGITS] if key == "digest" else value for key, value in known.items()}
     return flat | {f"computation.{key}": value for key, value in _machine(result.environment).items()}
