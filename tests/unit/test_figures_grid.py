@@ -231,7 +231,7 @@ def test_figures_fit_a_page_and_what_is_missing_stands_in_their_captions(drawn_g
     for page in drawn_grid.pages[name]:
         check(page.figure)
         assert "Mnist5k" not in page.caption
-        unscored = name in ("partitions", "schemes", "clients", "long_run", "drift")
+        unscored = name in ("partitions", "schemes", "clients", "long_run", "drift", "costs", "quality_cost")
         assert f"mnist5k at 16×16,{'' if unscored else ' 100 samples,'} 3 seeds." in page.caption
         assert "1 cell not finished." in page.caption
 
@@ -500,7 +500,7 @@ def test_partitions_are_those_of_the_first_seed(drawn_grid):
     assert [titles(axes).strip() for axes in maps] == [f"{split}\nTV 0.50" for split in SPLITS]
     wanted = [[20 if k == i % 4 else 2 for k in range(4)] for i in range(5)]
     assert maps[2].images[0].get_array().tolist() == wanted
-    assert "Seed 0. TV: total variation distance" in drawn_grid.pages["partitions"][0].caption
+    assert "The split of seed 0. TV: total variation distance" in drawn_grid.pages["partitions"][0].caption
 
 
 def test_sheets_are_in_viridis_a_scheme_each(drawn_grid):

@@ -35,6 +35,8 @@ _ABOUT = (
 class Scales:
     """What colours and axes mean: the same in all splits, so that they compare. None where nothing is known."""
 
+    drift: tuple[float, float] | None
+    cosines: Sequence[Line]
     class_loss: tuple[float, float] | None
     share_gap: float
     client_loss: tuple[float, float] | None
@@ -45,6 +47,8 @@ def find_scales(rows: Sequence[Row]) -> Scales:
     """The ranges of all rows."""
     gaps = np.concatenate([np.abs(row.share_gap) for row in rows])
     return Scales(
+        panels.log_ends([row.drift for row in rows if row.drift], bands=False),
+        [row.cosine for row in rows if row.cosine],
         panels.positive([row.class_loss for row in rows]),
         float(np.nanmax(gaps, initial=1e-3)),
         panels.positive([row.client_loss for row in rows]),
@@ -99,20 +103,22 @@ def _draw(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scale
         heights = [_LINES, _height(rows, names) - _LINES]
         above, figure = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         drift, cosine = above.subplots(1, 2)
-        _draw_lines(drift, {row.group.strategy: row.drift for row in federated if row.drift}, shown, log=True)
+        if _draw_lines(drift, {row.group.strategy: row.drift for row in federated if row.drift}, shown):
+            panels.log_heights(drift, scales.drift)
         drift.set_ylabel(r"drift $\|w_i - w\|$ (log)", parse_math=True)
-        _draw_lines(cosine, {row.group.strategy: row.cosine for row in federated if row.cosine}, shown, log=False)
+        if _draw_lines(cosine, {row.group.strategy: row.cosine for row in federated if row.cosine}, shown):
+            panels.heights(cosine, scales.cosines)
         cosine.set_ylabel("cosine of updates")
     _draw_rows(figure, rows, shown, scales, names)
 
 
-def _draw_lines(axes: Axes, lines: dict[str, Line], shown: Compared, log: bool) -> None:
+def _draw_lines(axes: Axes, lines: dict[str, Line], shown: Compared) -> bool:
+    """Lines by round; whether there are any."""
     axes.set_xlabel("round")
     panels.lines(axes, lines, shown.styles, bands=False)
     if lines:
         panels.count_axis(axes, max(line.x[-1] for line in lines.values()), 8)
-        found = list(lines.values())
-        panels.log_heights(axes, panels.log_ends(found, bands=False)) if log else panels.heights(axes, found)
+    return bool(lines)
 
 
 def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: Scales, names: Sequence[str]) -> None:
