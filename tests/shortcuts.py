@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.grid import main
+from bench.pictures import of_a_cell
 from bench.run import pool
 
 
@@ -33,11 +34,13 @@ def no_workers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blank_pictures() -> Iterator[None]:
-    """Figures that this process draws are one white pixel; sheets of images are as ever."""
+    """Figures that this process draws are one white pixel, those of cells have no panels; sheets of images are as ever."""
 
     def save(figure: Figure, file: Any, **settings: Any) -> None:
         Image.new("L", (1, 1), 255).save(file, settings["format"])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
+        patch.setattr(of_a_cell, "_figure", lambda *_: Figure())
+        patch.setattr(of_a_cell, "partition_heatmap", lambda _, __, path, *___: of_a_cell.save(Figure(), path))
         yield

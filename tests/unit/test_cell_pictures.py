@@ -54,7 +54,7 @@ def sound(folder: CellFolder) -> bool:
 
 def report(folder: CellFolder) -> int:
     root = folder.path.parent
-    return main(["--grid", root.name, "--results", str(root.parent), "--cells"])
+    return main(["--grid", root.name, "--results", str(root.parent), "--cells", "--figures", "none"])
 
 
 def test_pictures_drawn_again_have_the_same_bytes(folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -782,6 +783,16 @@ def test_lines_in_one_place_are_all_seen():
     panels_of_lines(axes, lines, styles)
     widths = [line.get_linewidth() for line in axes.lines]
     assert widths[0] > widths[1] > widths[2] == widths[3]
+
+
+def test_a_style_sheet_sets_the_width_of_lines():
+    line = Line(np.array([1.0, 2.0]), np.array([[2.0, 1.0]]))
+    widths = []
+    for width in (1.0, 2.5):
+        with rc_context({"lines.linewidth": width}):
+            panels_of_lines(axes := Figure().add_subplot(), {"fedavg": line}, {"fedavg": distinct(0)})
+        widths.append(axes.lines[0].get_linewidth())
+    assert widths == [1.0, 2.5]
 
 
 def test_a_style_of_many_is_drawn_behind_the_leaders():

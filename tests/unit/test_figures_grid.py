@@ -67,6 +67,7 @@ def draw_figures(
     with pytest.MonkeyPatch.context() as patch:
         if not saved:
             patch.setattr(Figure, "savefig", lambda *_, **__: None)
+            patch.setattr(every, "settle", lambda _: None)  # `check` does it
         patch.setattr(every, "FIGURES", {name: watched(every.FIGURES[name], name) for name in names})
         made, untold = reports.draw_figures(store, store.root / "figures")
     return pages, made, untold
@@ -99,6 +100,7 @@ def drawn_grid(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn, without the time that writing them takes."""
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    monkeypatch.setattr(every, "settle", lambda _: None)
 
 
 def draw(store: Store, name: str) -> Picture:
@@ -795,7 +797,7 @@ def test_figures_formats_and_style_are_chosen(tmp_path):
     (tmp_path / "mine.mplstyle").write_text("font.size: 9  # larger\naxes.labelsize: 9\nsavefig.dpi: 100\n")
     style = layout.read_style(tmp_path / "mine.mplstyle")
     folder = store.root / "figures"
-    every.draw_all(reports.read(store), folder)
+    every.draw_all(reports.read(store), folder, ["overview", "schemes"])
     made, captions, _ = every.draw_all(reports.read(store), folder, ["schemes", "film"], ["svg", "png"], style)
     names = ["schemes.svg", "schemes.png", "captions.tex", "captions.md"]
     assert [path.name for path in made] == names

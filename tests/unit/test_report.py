@@ -77,7 +77,7 @@ def test_tables_figures_and_page_lie_in_the_grids_folder(written):
 
 def test_a_report_removes_what_only_the_last_one_wrote_and_nothing_else(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
-    write_report(store.root)
+    write_report(store.root, Wishes(figures=("overview", "schemes")))
     write_bytes(store.root / TABLES / "mine.tex", b"by hand")
     made = write_report(store.root, Wishes(pictures=False))  # an older page would contradict the new tables
     assert files(store.root) == {path.relative_to(store.root) for path in made.files} | {Path(TABLES) / "mine.tex"}
@@ -251,6 +251,22 @@ def test_the_terminal_says_what_differences_are_against(store, capsys):
         said = capsys.readouterr()
         assert said.out.count(f"tables/differences.* are against {baseline}; ") == times
         assert said.err == "writing the report ...\n"
+
+
+def test_what_a_results_folder_calls_itself_cannot_steer_the_terminal(tmp_path, capsys):
+    store = fake_store.finished_store(tmp_path, AXES)
+    store.write_plan(store.plan() | {"titles": {"fedavg": "\x1b[31mEVIL", "n_clients": "\x1b]0;title\x07"}})
+    arguments = ["--grid", "fake", "--results", str(store.root.parent), "--figures", "none", "--claims"]
+    assert main([*arguments, "--baseline", "fedavg"]) == 0
+    said = capsys.readouterr().out
+    assert "against ?[31mEVIL" in said
+    assert "one value of ?]0;title?" in said
+    assert said.replace("\n", "").isprintable()
+
+
+def test_a_grids_own_folder_is_answered_with_the_one_above_it(store, capsys):
+    assert main(["--grid", "fake", "--results", str(store.root)]) == 2
+    assert f"it is a grid's own folder, so give --results {store.root.parent}" in capsys.readouterr().err
 
 
 def test_each_figure_is_named_before_it_is_drawn(store):
