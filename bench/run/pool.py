@@ -58,6 +58,8 @@ def run(
         WorkersDie: if no cell could be begun.
         OSError: if the disk is full.
     """
+    if backend == "loky" and all(job.how.isolate for job in jobs):
+        backend = "threading"  # workers would do nothing but wait for the cells' processes
     if backend == "threading":
         jobs = [_alone(job, job.how.tries) for job in jobs]
     again: dict[str, CellJob] = {}  # as those are run whose process died

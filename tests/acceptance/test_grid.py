@@ -300,7 +300,7 @@ def gone(group: int) -> bool:
 
 
 # MLflow's first sync takes seconds; one of both is enough.
-@pytest.mark.parametrize(("number", "more"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-mlflow"])])
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-mlflow", "--isolate"])])
 def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, number, more):
     arguments = ["--grid", "smoke", "--results", str(tmp_path), "--n-jobs", "2", *more,
                  "--set", "strategy=fedavg", "--set", "evaluation.n_samples=20", "--set", "training.rounds=1,100000"]  # fmt: skip
