@@ -74,8 +74,7 @@ def list_fields(section: str) -> int:
     from bench.config.fields import show  # strategies and partitions
     from bench.report.metrics import METRICS
 
-    way = {-1: "lower", 1: "higher", 0: ""}
-    show(section, [(metric.key, metric.name, way[metric.better], metric.about) for metric in METRICS.values()])
+    show(section, [(metric.key, metric.name, metric.way, metric.about) for metric in METRICS.values()])
     return command.DONE
 
 

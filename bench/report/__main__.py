@@ -7,7 +7,6 @@ Exit codes: 0 written; 2 a mistake, or nothing to report on; 130 interrupted.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -35,8 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Write the report and show it; returns the exit code."""
-    if options.style is not None and not os.path.exists(options.style):  # False for a name that is too long, too
-        raise ConfigError(f"--style {options.style}: there is no such file")
     grid = find_grid(options.grid)
     root = find_root(options.results, grid.name if grid else options.grid, options.grid)
     console = command.console()

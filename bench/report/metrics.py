@@ -67,6 +67,11 @@ class Metric:
         """Whether it has no column in the table of all metrics."""
         return self.table != "summary"
 
+    @property
+    def way(self) -> str:
+        """Which way is better, in a word; "" where neither is."""
+        return {-1: "lower", 1: "higher", 0: ""}[self.better]
+
     def arrow(self) -> str:
         """Which way is better."""
         return {-1: " ↓", 1: " ↑", 0: ""}[self.better]

@@ -255,6 +255,11 @@ class Results:
         """All axes but the seed."""
         return (*AXES, *self.extra_axes)
 
+    @property
+    def repeated(self) -> bool:
+        """Whether anything is of several finished seeds."""
+        return any(len(group.done) > 1 for group in self.groups)
+
     def title(self, name: str) -> str:
         """What people read for a strategy's label, or for an axis's name or value."""
         return self.titles.get(name, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.report.paging import evened
 from bench.report.tables import latex
 from bench.report.tables.caption import setup
 from bench.report.tables.table import Place, Row
@@ -400,7 +401,7 @@ def test_what_is_too_wide_goes_below(folders):
     ],
 )
 def test_panels_are_as_few_as_can_be_and_of_about_one_size(sizes, room, lengths):
-    found = latex.runs(sizes, room)
+    found = evened(sizes, room)
     assert [place for run in found for place in run] == list(range(len(sizes)))
     assert [len(run) for run in found] == lengths
 

@@ -40,11 +40,6 @@ class Compared:
         """All but the grey ones."""
         return [label for label, style in self.styles.items() if style != OTHER]
 
-    @property
-    def repeated(self) -> bool:
-        """Whether anything is a mean of several seeds."""
-        return any(len(group.done) > 1 for group in self.results.finished)
-
     def name(self, label: str) -> str:
         """For people, and of a bounded length."""
         return short_name(self.results.title(label))

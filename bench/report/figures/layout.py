@@ -20,6 +20,7 @@ from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
 from bench.config.errors import ConfigError
+from bench.report.paging import filled
 
 T = TypeVar("T")
 Settings = dict[Any, Any]  # of matplotlib, by name
@@ -78,6 +79,8 @@ def read_style(file: Path) -> Settings:
     """
     try:
         lines = [line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise ConfigError(f"--style {file}: there is no such file") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"--style {file}: cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -160,22 +163,10 @@ def pages(rows: Sequence[T], most: int) -> list[Sequence[T]]:
 
 def stacked(blocks: Sequence[T], heights: Sequence[float], most: float) -> list[list[T]]:
     """Blocks by page, on as few as can be and about as high on each; at most `MOST_PAGES`."""
-    count = len(_filled(blocks, heights, most))
-    limits = np.linspace(sum(heights) / max(1, count), most, 20)
-    return next(found for limit in limits if len(found := _filled(blocks, heights, limit)) == count)[:MOST_PAGES]
-
-
-def _filled(blocks: Sequence[T], heights: Sequence[float], most: float) -> list[list[T]]:
-    """Blocks by page, as many below one another as are `most` inches high."""
-    found: list[list[T]] = []
-    left = 0.0
-    for block, height in zip(blocks, heights, strict=True):
-        if height > left or not found:
-            found.append([])
-            left = most
-        found[-1].append(block)
-        left -= height
-    return found
+    count = len(filled(heights, most))
+    limits = np.linspace(sum(heights) / count, most, 20)  # `evened` would take too long for hundreds of blocks
+    runs = next(even for limit in limits if len(even := filled(heights, limit)) == count)
+    return [[blocks[k] for k in run] for run in runs[:MOST_PAGES] if run]
 
 
 def left_out(count: int, what: str = "row") -> str:

@@ -72,7 +72,7 @@ def _splits(shown: Compared) -> list[Picture]:
     pages = stacked([*rows, *groups], heights, room(legend) - _HEAD)
     figures = [_page(page, parts, legend, each) for page in pages]
     cut = len(groups) - sum(isinstance(row, Group) for page in pages for row in page)
-    spread = " (mean ± standard deviation)" if shown.repeated else ""
+    spread = " (mean ± standard deviation)" if shown.results.repeated else ""
     notes = [seeds_note(lines), f"the first {SAMPLES} samples of the first seed, with FID{spread}"]
     notes += ["bars: classes of its samples" + ("; line: of the data" if len(parts.mix) else ""), shown.grey()]
     text = Caption("Held-out loss by round; samples, FID and classes", notes).text(shown.results, cut)

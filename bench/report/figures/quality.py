@@ -222,7 +222,7 @@ def skew(results: Results) -> list[Picture]:
         return figure
 
     skewed = "label skew: total variation distance between a client's classes and all data's, mean over clients"
-    notes = [*["small marks: seeds; lines: means over seeds"] * shown.repeated, skewed, shown.grey()]
+    notes = [*["small marks: seeds; lines: means over seeds"] * shown.results.repeated, skewed, shown.grey()]
     caption = Caption("FID over the skew of the clients' labels", notes, "panel")
     parts = pages(list(found), across * fitting(_SKEW_ROW, legend, width))
     return paged(results, caption, list(found), parts, draw)

@@ -118,7 +118,7 @@ def draw_recipes(shown: Compared, columns: Sequence[str], rows: Sequence[Row]) -
 
     scales = len({row.scale for row in rows}) > 1
     notes = ["held-out losses compare within one noise schedule, and not between pixels and latents"] * scales
-    spread = " (± standard deviation)" if shown.repeated else ""
+    spread = " (± standard deviation)" if shown.results.repeated else ""
     notes += [f"beside the samples of the first seed their FID{spread}, the lowest of a page in bold"]
     notes += [seeds_note([line for row in rows for line in row.lines().values()])]
     caption = Caption("FID, held-out loss by round and samples of each recipe", notes)

@@ -84,7 +84,9 @@ def why(results: Results) -> list[Picture]:
         return figure
 
     caption = Caption(
-        "What federation does, by round, class and client", [*_ABOUT[not shown.repeated :], shown.grey()], "split"
+        "What federation does, by round, class and client",
+        [*_ABOUT[not shown.results.repeated :], shown.grey()],
+        "split",
     )
     parts = stacked(blocks, [_height(rows, names) for _, rows in blocks], room(legend))
     return paged(results, caption, blocks, parts, draw)

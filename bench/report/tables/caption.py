@@ -62,7 +62,7 @@ def caption(contents: Contents, table: Table) -> str:
         return f"{table.title}. No cell is finished."
     spread = any("±" in place.beside for row in table.rows for place in row.places)
     marks = "; ".join(f"{LOOKS[mark]}: {text}" for mark, text in legend(table))
-    single = [ONE_SEED] if marks and _single(contents) else []
+    single = [ONE_SEED] if marks and not contents.results.repeated else []
     notes = [f"{facts}{' (mean ± sd)' if spread else ''}.", *([f"{_capital(marks)}."] if marks else []), *single]
     return " ".join([f"{table.title}.", *notes])
 
@@ -97,10 +97,6 @@ def legend(table: Table) -> list[tuple[Mark, str]]:
     texts: dict[Mark, str] = {"best": best, "tied": "not distinguishable from it"}
     marks = {place.mark for row in table.rows for place in row.places}
     return [(mark, text) for mark, text in texts.items() if mark in marks]
-
-
-def _single(contents: Contents) -> bool:
-    return bool((contents.means["n"] <= 1).all())
 
 
 def _capital(text: str) -> str:
@@ -149,7 +145,7 @@ def untested_note(contents: Contents) -> list[str]:
     """Where too few seeds are shared to tell the best from others."""
     if not any("untested" in marks for marks in contents.marks.values()):
         return []
-    if _single(contents):
+    if not contents.results.repeated:
         return [ONE_SEED]
     return ["Where a row shares fewer than two seeds with the best, their difference cannot be tested."]
 

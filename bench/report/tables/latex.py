@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import combinations, groupby
+from itertools import groupby
 from typing import Self
 
 from matplotlib.font_manager import findfont, get_font
 
+from bench.report.paging import evened, filled
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table
 
 Block = tuple[Row, ...]
@@ -96,7 +97,7 @@ def bodies(table: Table, width: float, siunitx: bool = False) -> list[str]:
     most = TURNED_LINES if turned else MOST_LINES
     parts = [panel.page(page) for panel in panels for page in pages(panel.table.blocks, most, panel.lines)]
     heights = [sum(map(part.lines, part.table.rows)) + 3 for part in parts]
-    together = [[place] for place in range(len(parts))] if turned else _filled(heights, most)
+    together = [[place] for place in range(len(parts))] if turned else filled(heights, most)
     return [_body([parts[place] for place in run], table.notes, turned, siunitx) for run in together]
 
 
@@ -106,31 +107,14 @@ def _panels(whole: "_Part") -> list["_Part"]:
     widths = [size + 2 * _GAP for size in whole.widths]
     return [
         whole.columns([*range(leads), *(leads + place for place in run)])
-        for run in runs(widths[leads:], whole.room - sum(widths[:leads]))
+        for run in evened(widths[leads:], whole.room - sum(widths[:leads]))
     ]
-
-
-def runs(sizes: Sequence[float], room: float) -> list[list[int]]:
-    """Places of sizes in the fewest runs that fit into the room, of which the longest is as short as can be."""
-    fewest = _filled(sizes, room)
-    sums = sorted({sum(sizes[a:b]) for a, b in combinations(range(len(sizes) + 1), 2)})
-    return next((even for size in sums if len(even := _filled(sizes, size)) <= len(fewest)), fewest)
-
-
-def _filled(sizes: Sequence[float], room: float) -> list[list[int]]:
-    """Runs as long as the room allows; what does not fit at all stands alone."""
-    filled: list[list[int]] = [[]]
-    for place, size in enumerate(sizes):
-        if filled[-1] and sum(sizes[k] for k in filled[-1]) + size > room + 1e-9:
-            filled.append([])
-        filled[-1].append(place)
-    return filled
 
 
 def pages(blocks: Iterable[Block], most: int, lines: Callable[[Row], int]) -> list[tuple[Block, ...]]:
     """Blocks by page of so many lines; only one that is longer than a page is taken apart."""
-    whole = [tuple(block[k] for k in run) for block in blocks for run in _filled([*map(lines, block)], most)]
-    return [tuple(whole[k] for k in run) for run in _filled([sum(map(lines, block)) for block in whole], most)]
+    whole = [tuple(block[k] for k in run) for block in blocks for run in filled([*map(lines, block)], most)]
+    return [tuple(whole[k] for k in run) for run in filled([sum(map(lines, block)) for block in whole], most)]
 
 
 # -------------------------------------------------------------------------------------------------------------- widths

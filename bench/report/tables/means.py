@@ -118,8 +118,7 @@ def _split_heads(contents: Contents, splits: list[Split], metric: Metric) -> lis
 def _title(metric: Metric) -> str:
     """What a metric's table shows; the appendix says what the metric is, where a caption has no room for that."""
     name = f"{metric.about} ({metric.name})" if len(metric.about) <= SHORT else metric.name
-    way = {-1: ", lower is better", 1: ", higher is better", 0: ""}[metric.better]
-    return f"{name[0].upper()}{name[1:]}{way}"
+    return f"{name[0].upper()}{name[1:]}" + (f", {metric.way} is better" if metric.way else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
