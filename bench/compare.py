@@ -35,15 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def work(options: argparse.Namespace) -> int:
     """Compare, show and write; returns the exit code."""
     a, b = open_results(options.a), open_results(options.b)
-    from rich.console import Console
-
     from bench.report.comparison import compare, show, write  # pandas, seconds
 
-    console, comparison = Console(highlight=False), compare(a, b)
+    console, comparison = command.console(), compare(a, b)
     show(comparison, console)
     if options.out is not None:
         paths = write(comparison, options.out)
-        console.print(f"written: {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+        console.print(f"written: {', '.join(map(str, paths))}")
     return command.DONE
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
-from bench.config.names import SYMBOLS, axis_value, cell_name
+from bench.config.names import axis_value, cell_name
 from bench.pictures.style import COLOURS, DASHES, strategy_styles
 from bench.report.claims import COLUMNS, pooled
 from bench.report.curves import column, running_loss
@@ -40,7 +40,7 @@ def page_data(results: Results, contents: Contents) -> dict[str, Any]:
         "setup": setup(contents),
         "warnings": row_warnings(results),
         "floor": floor_note(contents),
-        "axes": {axis: results.titles.get(axis, SYMBOLS.get(axis, axis)) for axis in (*results.axes, "seed")},
+        "axes": {axis: results.heading(axis) for axis in (*results.axes, "seed")},
         "looks": looks(results.cells),
         "cells": cells,
         "results": main_table(contents),
