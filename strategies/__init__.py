@@ -3,6 +3,7 @@
 from bench.plugins import Registry
 from strategies.base import State, Strategy, Tensors, Upload, WeightedMean, weighted_mean
 from strategies.centralized import Centralized
+from strategies.centralized_matched import CentralizedMatched
 from strategies.dp_fedavg import DPFedAvg
 from strategies.ewc import EWC
 from strategies.fedadagrad import FedAdagrad
@@ -27,6 +28,7 @@ __all__ = ["State", "Strategy", "Tensors", "Upload", "WeightedMean", "load", "re
 
 _SHIPPED: dict[str, type[Strategy]] = {
     "centralized": Centralized,
+    "centralized-matched": CentralizedMatched,
     "local-only": LocalOnly,
     "fedavg": FedAvg,
     "fedprox": FedProx,

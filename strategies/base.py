@@ -49,6 +49,7 @@ class Strategy:
     Class attributes:
         title: its name as papers write it; of the class alone, a subclass has its own or is called by its name.
         centralized: one party holds all images; there are no clients and nothing travels.
+        matched: of centralized training, whether it makes a client's steps, `training.local_steps`, in each round.
         any_network: it works for networks other than the diffusion's U-Net, too.
         partial_work: updates of stragglers, who did only a part of their local steps, are aggregated as FedProx does;
             else they are dropped as FedAvg does.
@@ -66,6 +67,7 @@ class Strategy:
 
     title: ClassVar[str] = ""
     centralized: ClassVar[bool] = False
+    matched: ClassVar[bool] = False
     any_network: ClassVar[bool] = True
     partial_work: ClassVar[bool] = False
     convex: ClassVar[bool] = True

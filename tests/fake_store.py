@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "name": "fake",
     "description": "A grid that nobody trained.",
     "partition": "dirichlet",
-    "data": {"name": "mnist5k", "size": 16, "fit": "pad-pool", "heldout": 100, "limit": 200},
+    "data": {"name": "mnist5k", "size": 16, "fit": "pad-pool", "validation": 100, "test": 100, "limit": 200},
     "training": {"rounds": ROUNDS, "local_epochs": 1, "batch_size": 32, "participation": 1.0},
     "client": {"optimizer": "adam", "lr": 2e-3, "lr_schedule": "cosine", "optimizer_state": "reset"},
     "model": {"widths": [8, 16], "attention": [False, True], "blocks": 1, "groups": 8},
@@ -194,15 +194,17 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
             (folder.path / name).unlink(missing_ok=True)
         for number in range(1, ROUNDS + 1):
             folder.append("clients.jsonl", visits(cell, number, place, lost))
-            folder.append("heldout.jsonl", [groups(cell, number, place)])
+            folder.append("validation.jsonl", [groups(cell, number, place)])
             folder.append("steps.jsonl", steps(cell, number))
             folder.append("metrics.jsonl", [fuller_record(cell, number, place)])
         if curve:
             scores = [{"round": n, "fid": 90 / n + 2 * place, "n_generated": 100} for n in range(1, ROUNDS + 1)]
             write_json(folder.path / "curve.json", {"curve": scores})
         fid, n = result["metrics"]["fid"] + place, cell.labels["n_clients"] or 0
-        clients = [{"client": i, "n_samples": 26, "fid": fid + 1 + i, "heldout_loss": 0.2} for i in range(n)]
-        more = {"fid": fid} | ({"fid_avg": fid + 1 + (n - 1) / 2} if n else {})
+        clients = [{"client": i, "n_samples": 26, "fid": fid + 1 + i, "test_loss": 0.2} for i in range(n)]
+        more = {"fid": fid, "test_loss": loss_on_test(fuller_record(cell, ROUNDS, place))} | (
+            {"fid_avg": fid + 1 + (n - 1) / 2} if n else {}
+        )
         metrics = result["metrics"] | fuller_record(cell, ROUNDS, place) | more
         write_json(folder.path / "result.json", result | {"clients": clients, "metrics": metrics})
 
@@ -210,7 +212,7 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
 def fuller_record(cell: PlannedCell, number: int, place: int) -> dict[str, Any]:
     """A line of metrics.jsonl as rounds of several clients write it; strategies send 1, 1/2, 1/4 or 1/8 of the bytes."""
     record = round_record(cell, number)
-    record["heldout_loss"] *= 1 + 0.05 * place
+    record["validation_loss"] *= 1 + 0.05 * place
     record["bytes_up"] = record["bytes_up"] >> place % 4
     record["seconds"] *= 1 + 0.02 * place
     if cell.labels["n_clients"] is not None:
@@ -244,8 +246,8 @@ def steps(cell: PlannedCell, number: int) -> list[dict[str, Any]]:
 
 
 def groups(cell: PlannedCell, number: int, place: int) -> dict[str, Any]:
-    """A line of heldout.jsonl."""
-    loss = fuller_record(cell, number, place)["heldout_loss"]
+    """A line of validation.jsonl."""
+    loss = fuller_record(cell, number, place)["validation_loss"]
     return {
         "round": number,
         "class_loss": [loss * (0.9 + 0.1 * k) for k in range(CLASSES)],
@@ -267,7 +269,8 @@ DATA = {
     "size": 16,
     "fit": "pad-pool",
     "n_train": 200,
-    "n_heldout": 100,
+    "n_validation": 100,
+    "n_test": 100,
     "class_names": ["0", "1", "2", "3"],
 }
 EXTRACTOR = {"name": "mnist-cnn", "digest": "0123456789abcdef", "feature_width": 64, "test_accuracy": 0.99}
@@ -289,7 +292,7 @@ def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
     return {
         "round": number,
         "train_loss": 0.5 / number + 0.01 * worse,
-        "heldout_loss": 0.4 / number + 0.02 * worse,
+        "validation_loss": 0.4 / number + 0.02 * worse,
         "drift": 0.5 * worse,
         "participants": cell.labels["n_clients"] or 1,
         "samples": 200 * number,
@@ -299,12 +302,17 @@ def round_record(cell: PlannedCell, number: int) -> dict[str, Any]:
         "bytes_up": traffic,
         "seconds": 1.5 * number,
         "time": _started(cell) + number,
-    } | ({} if cell.config["ema"]["mode"] == "off" else {"heldout_loss_raw": 0.5 / number + 0.02 * worse})
+    } | ({} if cell.config["ema"]["mode"] == "off" else {"validation_loss_raw": 0.5 / number + 0.02 * worse})
+
+
+def loss_on_test(record: Mapping[str, Any]) -> float:
+    """The loss on test images of a model whose last round has this record."""
+    return float(record["validation_loss"]) + 0.001
 
 
 def diagnostics(cell: PlannedCell) -> dict[str, Any]:
     """The content of diagnostics.json: the later the timestep, the smaller the loss; client i is i % worse."""
-    loss = round_record(cell, ROUNDS)["heldout_loss"]
+    loss = round_record(cell, ROUNDS)["validation_loss"]
     return {
         "draws": 8,
         "t_edges": list(range(0, 101, 10)),
@@ -367,6 +375,7 @@ def _scores(cell: PlannedCell) -> dict[str, float]:
     return (
         _recipe_scores(cell)
         | {
+            "test_loss": loss_on_test(round_record(cell, ROUNDS)),
             "fid": 4.0 * worse + math.sqrt(worse),
             "fid_bias": 0.75,
             "fid_infinity": 4.0 * worse + math.sqrt(worse) - 0.7,
@@ -393,7 +402,7 @@ def _scores(cell: PlannedCell) -> dict[str, float]:
 def _client_scores(cell: PlannedCell) -> dict[str, float]:
     losses = np.array(diagnostics(cell)["client_loss"])
     told = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
-    return {f"heldout_client_{key}": float(value) for key, value in told.items()}
+    return {f"test_loss_client_{key}": float(value) for key, value in told.items()}
 
 
 def _recipe_scores(cell: PlannedCell) -> dict[str, float]:

@@ -102,13 +102,14 @@ def _training(setting: Setting, federated: bool, tick: Callable[[int], None]) ->
     with torch.random.fork_rng(devices=[]):  # layers draw from torch's global generator: seed it, then put it back
         torch.manual_seed(derive(seed, "init"))
         net = Autoencoder(data.channels, s.width, s.channels).to(device)
-    images, heldout = data.train_images.to(device), data.heldout_images.to(device)
+    budget = {"rounds": s.epochs, "local_epochs": 1, "local_steps": None, "batch_size": s.batch_size}
+    images, heldout = data.train_images.to(device), data.validation_images.to(device)
     return FederatedTraining(
         strategy,
         net,
         AutoencoderTask(images, heldout, (s.channels, side, side), s.kl_weight, cell.data.range),
         [torch.from_numpy(part) for part in parts],
-        training.model_copy(update={"rounds": s.epochs, "local_epochs": 1, "batch_size": s.batch_size}),
+        training.model_copy(update=budget),
         ClientConfig(lr=s.lr, optimizer_state="keep" if strategy.centralized else cell.client.optimizer_state),
         seed,
         setting.folder.path / CLIENTS / "autoencoder",
@@ -137,7 +138,7 @@ class _Last(Watcher):
 
     def after_round(self, run: FederatedTraining, record: RoundRecord) -> None:
         self.metrics = {
-            "autoencoder_loss": record.heldout_loss,
+            "autoencoder_loss": record.validation_loss,
             "autoencoder_seconds": record.seconds,
             "autoencoder_bytes_down": float(record.bytes_down),
             "autoencoder_bytes_up": float(record.bytes_up),

@@ -1,4 +1,4 @@
-"""Where a model's held-out loss comes from: by timestep, by class, and on each client's mix of classes."""
+"""A model's loss on images that are held out, and where it comes from: timesteps, classes, clients' mixes of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +50,7 @@ def diagnose(
             by_client = dict.fromkeys(clients, passes.by_class(K))
     edges = np.linspace(0, T, BINS + 1).round().astype(int)
     return Diagnostics(
+        loss=float(passes.losses.mean()),
         draws=DRAWS,
         t_edges=tuple(edges.tolist()),
         t_loss=_known(_means(passes.losses, np.searchsorted(edges, passes.t, side="right") - 1, BINS)),
@@ -65,14 +66,14 @@ def client_spread(client_loss: Sequence[float | None]) -> dict[str, float]:
     if not len(losses):
         return {}
     spread = {"mean": losses.mean(), "sd": losses.std(), "max": losses.max()}
-    return {f"heldout_client_{key}": float(value) for key, value in spread.items()}
+    return {f"test_loss_client_{key}": float(value) for key, value in spread.items()}
 
 
-def heldout_by_group(errors: Tensor, labels: Tensor, mixes: np.ndarray) -> dict[str, list[float | None]]:
-    """A round's held-out loss by class and by client.
+def validation_by_group(errors: Tensor, labels: Tensor, mixes: np.ndarray) -> dict[str, list[float | None]]:
+    """A round's validation loss by class and by client.
 
     Args:
-        errors, labels: of the held-out images (M,).
+        errors, labels: of the validation images (M,).
         mixes: as for `diagnose`.
     """
     by_class = _means(errors.numpy(), labels.numpy(), max(mixes.shape[1], int(labels.max()) + 1))

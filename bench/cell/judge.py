@@ -1,4 +1,7 @@
-"""The evaluation of a trained cell: scores of its samples, bits/dim of held-out images, its autoencoder's floor."""
+"""The evaluation of a trained cell: its loss on test images, scores of its samples, bits/dim, its autoencoder's floor.
+
+Nothing before it sees the test images.
+"""
 
 import time
 from collections.abc import Sequence
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import partitions
+from bench.cell.diagnostics import client_spread, diagnose
 from bench.cell.sample import Generated
 from bench.cell.setting import Model, Setting
 from bench.config.ids import likelihood_id
@@ -31,37 +35,43 @@ REFERENCES = Path(".cache") / "references"  # under the results: statistics of r
 def judge(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores of the samples and the floor that real images reach, as the result has them.
 
-    For latent diffusion also what the autoencoder's reconstructions of held-out images reach: its own floor. Scores of
-    the images drawn along training are written to curve.json.
+    For latent diffusion also what the autoencoder's reconstructions of test images reach: its own floor. Losses on test
+    images are written to diagnostics.json, and scores of the images drawn along training to curve.json.
 
     Raises:
-        FileNotFoundError: if what training left of held-out losses was removed since.
-        Damaged: if that, or the images drawn along training, are not what was written.
+        Damaged: if the images drawn along training are not what was written.
     """
     folder = setting.folder.path
-    diagnostics = Diagnostics.read(folder)
-    if diagnostics is None:
-        raise FileNotFoundError(f"{folder / Diagnostics.FILE} is not there any more")
+    diagnostics = _diagnose(setting, model)
+    write_json(folder / Diagnostics.FILE, diagnostics.known())
     result = _judge_samples(setting, model, samples, extractor)
     spread, clients = _judge_clients(setting, samples, extractor, diagnostics.client_loss)
     if curve := _judge_curve(setting, extractor):
         write_json(folder / Curve.FILE, {"curve": curve})
-    result["metrics"] |= spread
+    losses = {"test_loss": diagnostics.loss} | client_spread(diagnostics.client_loss)
+    result["metrics"] |= losses | spread
     return result | {"clients": clients, "diagnostics": diagnostics.known()}
+
+
+def _diagnose(setting: Setting, model: Model) -> Diagnostics:
+    """The losses on test images."""
+    views = setting.test_task if any(setting.noise) else None
+    names, mixes = setting.data.class_names, setting.mixes
+    return diagnose(setting.test_task(), model.net, names, mixes, model.personal, views)
 
 
 def _judge_samples(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores, floor, classes and bootstrap; writes reconstructions.png where there is an autoencoder."""
     cell, data, device = setting.config, setting.data, setting.device
-    real = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
+    real = reference(setting.reference[0], data.digest, extractor, setting.results / REFERENCES, device)
     shares, n = data.class_shares, len(samples.images)
     scores = evaluate(samples.images, real, shares, extractor, device, samples.labels, cell.evaluation.bootstrap)
-    floor = real_floor(data.heldout_images, n, real, shares, extractor, device)
+    floor = real_floor(setting.other_real, n, real, shares, extractor, device)
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     floor.pop("class_histogram")
     if model.space is not None:
         _draw_reconstructions(setting, model)
-        originals = data.heldout_images[fixed_draw(len(data.heldout_images), n)]
+        originals = setting.other_real[fixed_draw(len(setting.other_real), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
         scores["reconstruction_fid"] = evaluate(decoded, real, shares, extractor, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
@@ -79,21 +89,21 @@ def _judge_clients(
         return {}, []
     data, device = setting.data, setting.device
     mixes, levels = setting.mixes, setting.noise
+    real, labels = setting.reference
     references = {}
     for number in judged(len(mixes)):
-        level, name, images = float(levels[number]), data.digest, data.train_images
+        level, name, images = float(levels[number]), f"{data.digest}-{len(real)}", real
         if level:
-            name = f"{data.digest}-noise{level!r}"
+            name = f"{name}-noise{level!r}"
             everyone = [np.arange(len(images))]
             images = partitions.add_noise(images, everyone, [level], numpy_stream(0, "reference-noise", repr(level)))
-        labels, K = data.train_labels, data.n_classes
-        moments = class_moments(images, labels, K, name, extractor, setting.results / REFERENCES, device)
+        moments = class_moments(images, labels, data.n_classes, name, extractor, setting.results / REFERENCES, device)
         reference_of_mix = moments.of_mix(mixes[number].astype(float))
         if reference_of_mix is not None:
             references[number] = reference_of_mix
     fids = client_fids(samples.images, samples.by_client, references, extractor, device)
     clients = [
-        {"client": i, "n_samples": int(mixes[i].sum()), "fid": fids.get(i), "heldout_loss": losses[i]}
+        {"client": i, "n_samples": int(mixes[i].sum()), "fid": fids.get(i), "test_loss": losses[i]}
         for i in judged(len(mixes))
     ]
     return fid_spread(list(fids.values())), clients
@@ -105,7 +115,7 @@ def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]
     drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    real = reference(data.train_images, data.digest, extractor, setting.results / REFERENCES, device)
+    real = reference(setting.early_reference, data.digest, extractor, setting.results / REFERENCES, device)
     return [
         {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())
@@ -113,17 +123,16 @@ def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]
 
 
 def _draw_reconstructions(setting: Setting, model: Model) -> None:
-    """Write reconstructions.png: held-out images and what the autoencoder makes of them."""
+    """Write reconstructions.png: real images and what the autoencoder makes of them."""
     from bench.pictures.sheets import pairs_sheet  # matplotlib: half a second
 
-    heldout = setting.data.heldout_images
-    originals = heldout[fixed_draw(len(heldout), 16)]
+    originals = setting.other_real[fixed_draw(len(setting.other_real), 16)]
     decoded = model.reconstruct(originals, setting.config.data.range, setting.device)
     pairs_sheet(originals, decoded, setting.folder.path / "reconstructions.png")
 
 
 def judge_likelihood(setting: Setting, model: Model, store: Store) -> Likelihood | None:
-    """Bits/dim of held-out images, where the cell asks for them, also written to likelihood.json.
+    """Bits/dim of test images, where the cell asks for them, also written to likelihood.json.
 
     Cells that differ in the sampler alone have the same: the first writes the file and the others copy it.
     """
@@ -140,9 +149,9 @@ def _bound(setting: Setting, model: Model) -> dict[str, Any]:
     started, cell, data = time.perf_counter(), setting.config, setting.data
     e, T = cell.evaluation, cell.diffusion.T
     kept = timesteps(T, e.nll_steps or T)
-    chosen = fixed_draw(len(data.heldout_images), e.nll)
-    images = data.heldout_images[chosen].to(setting.device)
-    labels = data.heldout_labels[chosen] if cell.model.class_conditional else None
+    chosen = fixed_draw(len(data.test_images), e.nll)
+    images = data.test_images[chosen].to(setting.device)
+    labels = data.test_labels[chosen] if cell.model.class_conditional else None
     heartbeat = Heartbeat(setting.folder, "likelihood", len(images) * len(kept))
     x0, size = to_model_range(images, cell.data.range), cell.sampler.batch_size
     bound = bits_per_dim(

@@ -111,7 +111,8 @@ def _about(job: CellJob, setting: Setting, extractor: Extractor) -> dict[str, An
             "size": data.image_size,
             "fit": job.config.data.fit,
             "n_train": len(data.train_images),
-            "n_heldout": len(data.heldout_images),
+            "n_validation": len(data.validation_images),
+            "n_test": len(data.test_images),
             "class_names": list(data.class_names),
         },
         "extractor": {

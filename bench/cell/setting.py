@@ -39,7 +39,8 @@ class FirstStage:
     """A latent space on the CPU and what training it measured.
 
     Attributes:
-        metrics: autoencoder_loss (held-out), autoencoder_seconds, autoencoder_bytes_down, autoencoder_bytes_up.
+        metrics: autoencoder_loss (of validation images), autoencoder_seconds, autoencoder_bytes_down,
+            autoencoder_bytes_up.
     """
 
     FILE: ClassVar[str] = "autoencoder.safetensors"  # in a cell's folder
@@ -175,12 +176,25 @@ class Setting:
         noisy = partitions.add_noise(self.data.train_images, self.parts, self.noise, stream)
         return dataclasses.replace(self.data, train_images=noisy)
 
-    def noisy_for(self, client: int) -> Dataset:
-        """The data with one client's noise on all held-out images, and only one training image, for its shape."""
-        images = self.data.heldout_images
-        stream = numpy_stream(0, "heldout-noise", client)
-        noisy = partitions.add_noise(images, [np.arange(len(images))], [self.noise[client]], stream)
-        return dataclasses.replace(self.data, heldout_images=noisy, train_images=self.data.train_images[:1])
+    @property
+    def reference(self) -> tuple[Tensor, Tensor]:
+        """The real images that final scores compare with, and their labels."""
+        data = self.data
+        if self.config.evaluation.reference == "test":
+            return data.test_images, data.test_labels
+        return data.train_images, data.train_labels
+
+    @property
+    def early_reference(self) -> Tensor:
+        """The real images that images drawn along training are compared with: never the test images."""
+        data = self.data
+        return data.validation_images if self.config.evaluation.reference == "test" else data.train_images
+
+    @property
+    def other_real(self) -> Tensor:
+        """Real images that are neither trained on nor the reference: their scores are the floor."""
+        data = self.data
+        return data.validation_images if self.config.evaluation.reference == "test" else data.test_images
 
     @cached_property
     def space(self) -> LatentSpace | None:
@@ -212,24 +226,36 @@ class Setting:
             net = unet(self.config, self.data.channels, self.data.n_classes)
         return net.to(self.device)
 
-    def task(self, client: int | None = None) -> DiffusionTask:
-        """The task of the clients: diffusion of the images, or of their latents.
+    def task(self) -> DiffusionTask:
+        """The task of the clients: diffusion of the images, or of their latents; validation images are held out."""
+        data = self.noisy
+        return self._task((data.train_images, data.train_labels), (data.validation_images, data.validation_labels))
+
+    def test_task(self, client: int | None = None) -> DiffusionTask:
+        """The same with the test images held out, and only one training image, for its shape.
 
         Args:
-            client: whose noise the held-out images have; None for no noise.
+            client: whose noise the test images have; None for no noise.
         """
+        data, images = self.data, self.data.test_images
+        if client is not None:
+            stream = numpy_stream(0, "heldout-noise", client)
+            images = partitions.add_noise(images, [np.arange(len(images))], [self.noise[client]], stream)
+        return self._task((data.train_images[:1], data.train_labels[:1]), (images, data.test_labels))
+
+    def _task(self, trained: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> DiffusionTask:
+        """Diffusion of the images, with their labels."""
         cell, d = self.config, self.config.diffusion
-        data = self.noisy if client is None else self.noisy_for(client)
-        train, heldout = data.train_images.to(self.device), data.heldout_images.to(self.device)
+        train, heldout = trained[0].to(self.device), held_out[0].to(self.device)
         if self.space is not None:
             train, heldout = (self.space.encode(to_model_range(x, cell.data.range)) for x in (train, heldout))
         return DiffusionTask(
             self.process,
             train,
             heldout,
-            data.train_labels,
-            data.heldout_labels,
-            null=data.n_classes if cell.model.class_conditional else None,
+            trained[1],
+            held_out[1],
+            null=self.data.n_classes if cell.model.class_conditional else None,
             label_dropout=d.label_dropout,
             loss=d.loss,
             loss_settings=LossSettings(d.min_snr_gamma, cell.pixel_range),

@@ -1,4 +1,4 @@
-"""The training of a cell: split, autoencoder, rounds, diagnostics, weights; everything is written to its folder."""
+"""The training of a cell: split, autoencoder, rounds, weights; everything is written to its folder."""
 
 import warnings
 from typing import Any
@@ -6,23 +6,22 @@ from typing import Any
 import partitions
 from bench.cell import environment
 from bench.cell.autoencoder import first_stage
-from bench.cell.diagnostics import client_spread, diagnose, heldout_by_group
+from bench.cell.diagnostics import validation_by_group
 from bench.cell.sample import draw
 from bench.cell.setting import CLIENTS, PERSONAL, FirstStage, Model, Setting
 from bench.federation.drive import Checkpoint, Watcher, drive
 from bench.federation.ledger import RoundRecord
 from bench.federation.mixture import Personal
 from bench.federation.rounds import FederatedTraining
-from bench.federation.tasks import DiffusionTask
-from bench.federation.tensors import copy_into, weight_hash
+from bench.federation.tensors import weight_hash
 from bench.store.cell_folder import CURVE, WEIGHTS, CellFolder, Heartbeat
 from bench.store.files import Damaged, file_hash, remove, write_bytes, write_json
 from bench.store.grid_folder import Store
-from bench.store.records import LOGS, Diagnostics, Heldout, Partition, Round, Steps, Trained, Visit
+from bench.store.records import LOGS, Partition, Round, Steps, Trained, Validation, Visit
 from bench.store.states import State, write_tensors
 
 # The files of a finished training, beside clients' own parts and train.json, which is written last.
-TRAINED_FILES = (Partition.FILE, *LOGS, FirstStage.FILE, Diagnostics.FILE, CURVE, WEIGHTS)
+TRAINED_FILES = (Partition.FILE, *LOGS, FirstStage.FILE, CURVE, WEIGHTS)
 CHECKPOINT = "checkpoint.safetensors"  # of a training that has not ended
 AUTOENCODER = "checkpoint_autoencoder.safetensors"
 
@@ -128,7 +127,7 @@ def _train(setting: Setting, every: int, start: State | None) -> dict[str, Any]:
     personal = _keep_personal(run, folder)
     evaluated = run.evaluated()
     weights = {name: evaluated[name] for name in run.net.state_dict()}
-    metrics |= _diagnose(setting, run) | run.report() | autoencoder
+    metrics |= run.report() | autoencoder
     write_tensors(folder.path / WEIGHTS, weights)
     measured = {key: value for key, value in last.items() if key not in ("round", "seconds", "time")}
     return {
@@ -166,8 +165,8 @@ def _train_rounds(setting: Setting, every: int, start: State | None) -> tuple[Fe
         The run, and the last round's record; a number that is undefined in it has its last known value.
     """
     cell, folder = setting.config, setting.folder
-    total = cell.training.rounds * cell.training.local_epochs * len(setting.data.train_labels)
-    heartbeat = Heartbeat(folder, "train", max(1, int(total * cell.training.participation)))
+    total = cell.training.rounds * cell.training.images_a_round(len(setting.data.train_labels), len(setting.parts))
+    heartbeat = Heartbeat(folder, "train", max(1, int(total)))
     run, logs, curve = setting.training(heartbeat.tick), _Logs(setting), _Curve(setting)
     drive(run, Checkpoint(folder.path / CHECKPOINT, every), [logs, curve], start)
     if curve.images:
@@ -184,7 +183,7 @@ class _Logs(Watcher):
 
     def __init__(self, setting: Setting) -> None:
         self.last: dict[str, float] = {}
-        self._folder, self._labels = setting.folder, setting.data.heldout_labels
+        self._folder, self._labels = setting.folder, setting.data.validation_labels
         apart = setting.strategy.personal or any(setting.noise)  # then clients' losses need passes of their own
         self._mixes = setting.mixes[:0] if apart else setting.mixes
 
@@ -201,7 +200,7 @@ class _Logs(Watcher):
             Steps.FILE,
             [number | {"client": v.client, "loss": loss} for v, loss in zip(steps, losses, strict=True)],
         )
-        folder.append(Heldout.FILE, [number | heldout_by_group(run.heldout_errors, self._labels, self._mixes)])
+        folder.append(Validation.FILE, [number | validation_by_group(run.validation_errors, self._labels, self._mixes)])
         folder.append(Round.FILE, [record.as_dict()])  # last: who sees it finds the others
         self.last |= record.as_dict()
 
@@ -248,13 +247,3 @@ def _keep_personal(run: FederatedTraining, folder: CellFolder) -> dict[str, str]
         write_tensors(folder.path / PERSONAL / name, part)
         hashes[name] = weight_hash(part)
     return hashes
-
-
-def _diagnose(setting: Setting, run: FederatedTraining) -> dict[str, float]:
-    """Write diagnostics.json, the held-out losses by timestep, class and client; the spread over clients."""
-    copy_into(dict(run.net.state_dict()), run.evaluated())
-    assert isinstance(run.task, DiffusionTask)
-    views = setting.task if any(setting.noise) else None
-    record = diagnose(run.task, run.net, setting.data.class_names, setting.mixes, personal_models(run), views)
-    write_json(setting.folder.path / Diagnostics.FILE, record.known())
-    return client_spread(record.client_loss)

@@ -1,5 +1,6 @@
 """What a cell is: a validated, frozen configuration of everything that changes its numbers, and its ids."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -33,6 +34,8 @@ class TrainingConfig(Section):
     Attributes:
         rounds: Rounds of local training and aggregation.
         local_epochs: Passes of a participant over its own images in a round.
+        local_steps: Gradient steps of a participant in a round instead, each of a full batch: the same number for all,
+            whatever they hold. Centralized training has its epochs all the same, and `centralized-matched` these steps.
         batch_size: Images of a gradient step.
         participation: Share C of the n clients in a round.
         sampling: How participants are drawn: round(C n) of them (fixed), or each with probability C (poisson).
@@ -43,11 +46,22 @@ class TrainingConfig(Section):
 
     rounds: Positive = 10
     local_epochs: Positive = 1
+    local_steps: Positive | None = None
     batch_size: Positive = 32
     participation: Fraction = 1.0
     sampling: Literal["fixed", "poisson"] = "fixed"
     stragglers: Share = 0.0
     failures: Share = 0.0
+
+    def images_a_round(self, n_train: int, n_clients: int) -> float:
+        """How many images are trained on in a round in the mean, of `n_train` that `n_clients` hold together."""
+        steps = self.local_steps
+        everyone = n_train * self.local_epochs if steps is None else steps * self.batch_size * n_clients
+        return everyone * self.participation
+
+    def steps(self, n_samples: int) -> int:
+        """Gradient steps of a participant with so many images in a round."""
+        return self.local_steps or self.local_epochs * math.ceil(n_samples / self.batch_size)
 
 
 class ClientConfig(Section):
@@ -81,9 +95,11 @@ class EvaluationConfig(Section):
 
     Attributes:
         n_samples: Images generated and scored.
+        reference: Real images that scores compare with: the training images, or the test images where there are many.
+            Images drawn along training are then compared with the validation images.
         extractor: Network whose features FID and KID compare, and whose classes IS and class TV count.
         extractor_weights: Path of its weights, for an extractor that is not shipped.
-        nll: Held-out images whose bits/dim are bounded, 0 for none; a class-conditional network sees their classes.
+        nll: Test images whose bits/dim are bounded, 0 for none; a class-conditional network sees their classes.
         nll_steps: Timesteps of that bound; none for all T.
         nll_rounded: Whether bits/dim are allowed for images that were resized and rounded to 256 levels; these compare
             within such data, not with published numbers.
@@ -93,6 +109,7 @@ class EvaluationConfig(Section):
     """
 
     n_samples: Images = 500
+    reference: Literal["train", "test"] = "train"
     extractor: ExtractorName = "mnist-cnn"
     extractor_weights: str | None = None
     nll: Count = 0
@@ -242,8 +259,8 @@ def _sampling_mistakes(cell: CellConfig) -> Iterator[str]:
     if e.nll and cell.is_latent:
         remedy = 'use latent.mode="off", or leave latent cells out'
         yield f"evaluation.nll={e.nll} needs diffusion of the images themselves; {remedy}"
-    if e.nll > cell.data.heldout:
-        yield f"evaluation.nll={e.nll} is more than data.heldout={cell.data.heldout}"
+    if e.nll > cell.data.test:
+        yield f"evaluation.nll={e.nll} is more than data.test={cell.data.test}"
     if e.nll_steps is not None and e.nll_steps > T:
         yield f"evaluation.nll_steps={e.nll_steps} is more than diffusion.T={T}"
     if e.nll and cell.data.fit not in LEVELS_KEPT and not e.nll_rounded:

@@ -24,6 +24,7 @@ _CENTRALIZED = {
     "n_clients": None,
     "beta": None,
     "partition": None,
+    "training.local_steps": None,
     "training.participation": 1.0,
     "training.sampling": "fixed",
     "training.stragglers": 0.0,
@@ -87,6 +88,9 @@ def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> C
     except ValidationError as error:
         raise ConfigError(explain(error, origins, CellConfig)) from error
     if cell.centralized:
+        if strategies.load(cell.strategy.name).matched and cell.training.local_steps is None:
+            name = cell.strategy.name
+            raise ConfigError(origins.across(f"training.local_steps: missing; strategy {name!r} makes as many steps"))
         return _centralized(cell)
     for mistake in _mistakes(cell):
         raise ConfigError(origins.across(mistake))
@@ -106,7 +110,10 @@ def assign(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _centralized(cell: CellConfig) -> CellConfig:
     tree = cell.model_dump(mode="json")
-    for key, value in (_CENTRALIZED | ({"latent.mode": "central"} if cell.is_latent else {})).items():
+    fixed = _CENTRALIZED | ({"latent.mode": "central"} if cell.is_latent else {})
+    if strategies.load(cell.strategy.name).matched:
+        del fixed["training.local_steps"]
+    for key, value in fixed.items():
         assign(tree, key, value)
     return CellConfig.model_validate_json(json.dumps(tree))
 

@@ -7,13 +7,15 @@ from typing import Any
 from bench.config.cell import CellConfig, LatentConfig
 from bench.store.records import RESULT_VERSION
 
-TRAINING_VERSION = 5  # as RESULT_VERSION, of training alone: a change of evaluation alone re-uses old trainings
+TRAINING_VERSION = 6  # as RESULT_VERSION, of training alone: a change of evaluation alone re-uses old trainings
 
 
 def _unused(cell: CellConfig) -> list[str]:
     """Fields that change no number of this cell, as other fields stand."""
     d, s = cell.diffusion, cell.sampler
     uses = {
+        "training.local_epochs": cell.training.local_steps is None,
+        "training.local_steps": cell.training.local_steps is not None,
         "training.sampling": cell.training.sampling != "fixed",
         "training.stragglers": cell.training.stragglers > 0,
         "training.failures": cell.training.failures > 0,

@@ -26,8 +26,9 @@ def work(options: argparse.Namespace) -> int:
     size = 32 if options.name == "cifar10" else 28
     data = load_dataset(DataConfig(name=options.name, size=size, fit="none"), options.data_root, options.download)
     print(
-        f"{data.name}: {len(data.train_images)} training and {len(data.heldout_images)} held-out images of "
-        f"{data.channels}x{size}x{size}, {data.n_classes} classes, digest {data.digest}"
+        f"{data.name}: {len(data.train_images)} training, {len(data.validation_images)} validation and "
+        f"{len(data.test_images)} test images of {data.channels}x{size}x{size}, {data.n_classes} classes, digest "
+        f"{data.digest}"
     )
     return command.DONE
 

@@ -21,6 +21,7 @@ from bench.data.config import LEVELS_KEPT, DataConfig
 from bench.data.pixels import fit_images
 from bench.seeds import torch_stream
 
+Split = tuple[Tensor, Tensor]  # images and their labels
 MOST_BYTES = 2**34  # of a data set's pixels in memory
 _DIGITS = tuple("0123456789")
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -49,17 +50,19 @@ class Dataset:
     """A data set as the model sees it.
 
     Attributes:
-        train_images, heldout_images: uint8 (N, C, H, W).
-        train_labels, heldout_labels: int64 (N,).
-        digest: 16 hexadecimal digits of the SHA-256 of all four, shapes included.
+        train_images, validation_images, test_images: uint8 (N, C, H, W).
+        train_labels, validation_labels, test_labels: int64 (N,).
+        digest: 16 hexadecimal digits of the SHA-256 of all six, shapes included.
         levels_intact: pixels still are the 256 levels of the original, which a likelihood needs.
     """
 
     name: str
     train_images: Tensor
     train_labels: Tensor
-    heldout_images: Tensor
-    heldout_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
     class_names: tuple[str, ...]
     digest: str
     levels_intact: bool
@@ -84,10 +87,10 @@ class Dataset:
 
 
 def load_dataset(config: DataConfig, data_root: Path | None = None, download: bool = False) -> Dataset:
-    """The data set of a configuration, its held-out part chosen once for all repetitions.
+    """The data set of a configuration, in three parts that are chosen once for all repetitions.
 
-    Held-out images are of the official test images where there are such; classes have the same shares as in the whole,
-    to one image. A limit keeps that many training images, chosen likewise.
+    Test images are of the official ones where there are such; validation images are taken from those that are left for
+    training. A limit keeps that many of the others. The test images do not depend on how many others there are.
 
     Args:
         data_root: folder in torchvision's layout; not needed for mnist5k.
@@ -98,36 +101,50 @@ def load_dataset(config: DataConfig, data_root: Path | None = None, download: bo
     """
     name, size, fit = config.name, config.size, config.fit
     if name == "mnist5k":
-        images, labels = read_mnist5k()
-        if config.heldout >= len(labels):
-            raise ValueError(f"data.heldout of {name} must be between 1 and {len(labels) - 1}, got {config.heldout}")
-        chosen = stratified(labels, config.heldout, "heldout", f"data.heldout of {name}")
-        rest = torch.ones(len(labels), dtype=torch.bool)
-        rest[chosen] = False
-        train, test, classes = (images[rest], labels[rest]), (images[chosen], labels[chosen]), _DIGITS
+        train, test, classes = read_mnist5k(), None, _DIGITS
     else:
         train, test, classes = read_torchvision(name, data_root, download)
-        chosen = stratified(test[1], config.heldout, "heldout", f"data.heldout of {name}")
-        test = test[0][chosen], test[1][chosen]
+    if test is None:
+        test, train = _taken(train, config.test, "test", config)
+    else:
+        test, _ = _taken(test, config.test, "test", config, whole=True)
+    validation, train = _taken(train, config.validation, "validation", config)
     if config.limit is not None:
-        chosen = stratified(train[1], config.limit, "limit", f"data.limit of {name}")
-        train = train[0][chosen], train[1][chosen]
-    _check_memory(len(train[0]) + len(test[0]), train[0].shape[1], size)
-    tensors = fit_images(train[0], size, fit), train[1], fit_images(test[0], size, fit), test[1]
-    return Dataset(name, *tensors, classes, _digest(*tensors), fit in LEVELS_KEPT)
+        train, _ = _taken(train, config.limit, "limit", config, whole=True)
+    _check_memory(sum(len(labels) for _, labels in (train, validation, test)), train[0].shape[1], size)
+    train, validation, test = ((fit_images(images, size, fit), labels) for images, labels in (train, validation, test))
+    digest = _digest(*train, *validation, *test)
+    return Dataset(name, *train, *validation, *test, classes, digest, fit in LEVELS_KEPT)
 
 
-def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:
-    """Indices (count,), rising, of a fixed draw in which each class has its share, to one image.
+def _taken(pool: Split, count: int, field: str, config: DataConfig, whole: bool = False) -> tuple[Split, Split]:
+    """`count` of the images of a pool, drawn for the field of that name, and the rest of it.
+
+    Args:
+        whole: whether all of the pool may be taken.
+    Raises:
+        ValueError: if there are fewer.
+    """
+    images, labels = pool
+    most = len(labels) if whole else len(labels) - 1
+    if not 1 <= count <= most:
+        raise ValueError(f"data.{field} of {config.name} must be between 1 and {most}, got {count}")
+    draw = stratified if config.sampling == "stratified" else drawn_iid
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[draw(labels, count, field)] = True
+    return (images[chosen], labels[chosen]), (images[~chosen], labels[~chosen])
+
+
+def drawn_iid(labels: Tensor, count: int, purpose: str) -> Tensor:
+    """Indices (count,) of a fixed draw, whatever the classes; it does not depend on a repetition's seed."""
+    return torch.randperm(len(labels), generator=torch_stream(0, "data", purpose, count))[:count]
+
+
+def stratified(labels: Tensor, count: int, purpose: str) -> Tensor:
+    """Indices (count,) of a fixed draw in which each class has its share, to one image.
 
     The draw does not depend on a repetition's seed. Shares are rounded by largest remainder.
-
-    Raises:
-        ValueError: if there are fewer images; names `what`.
     """
-    most = len(labels)
-    if not 1 <= count <= most:
-        raise ValueError(f"{what} must be between 1 and {most}, got {count}")
     stream = torch_stream(0, "data", purpose, count)
     classes, sizes = labels.unique(return_counts=True)
     shares = sizes.double() * count / len(labels)
@@ -138,7 +155,7 @@ def stratified(labels: Tensor, count: int, purpose: str, what: str) -> Tensor:
     for value, number in zip(classes, wanted, strict=True):
         members = (labels == value).nonzero().flatten()
         picks.append(members[torch.randperm(len(members), generator=stream)[: int(number)]])
-    return torch.cat(picks).sort().values
+    return torch.cat(picks)
 
 
 def _check_memory(count: int, channels: int, size: int) -> None:
@@ -173,9 +190,6 @@ def read_mnist5k() -> tuple[Tensor, Tensor]:
         )
     pixels = torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28)
     return pixels, torch.from_numpy(table[:, -1].copy())
-
-
-Split = tuple[Tensor, Tensor]
 
 
 def read_torchvision(name: str, data_root: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:

@@ -16,10 +16,10 @@ class RoundRecord:
         round: 1 .. rounds.
         train_loss: mean local loss over the round's images, without any penalty, at weights that still move; NaN where
             no update arrived.
-        heldout_loss: loss of the model that would be evaluated now, on held-out images with fixed timesteps and noise;
-            of the mixture of clients' models where they keep their own, see `bench.federation.mixture`.
-        heldout_loss_raw: that of the global model as `server["params"]` is, without any moving average; the same where
-            the strategy evaluates that.
+        validation_loss: loss of the model that would be evaluated now, on validation images with fixed timesteps and
+            noise; of the mixture of clients' models where they keep their own, see `bench.federation.mixture`.
+        validation_loss_raw: that of the global model as `server["params"]` is, without any moving average; the same
+            where the strategy evaluates that.
         drift: mean over arrived updates of ||w_i - w||, the Euclidean norm of all parameters, from where local training
             started.
         update_cosine: mean over pairs of arrived updates of the cosine between them; NaN for fewer than two.
@@ -37,8 +37,8 @@ class RoundRecord:
 
     round: int
     train_loss: float
-    heldout_loss: float
-    heldout_loss_raw: float
+    validation_loss: float
+    validation_loss_raw: float
     drift: float
     update_cosine: float
     participants: int

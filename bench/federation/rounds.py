@@ -48,7 +48,7 @@ class FederatedTraining:
         server: the strategy's state; `server["params"]` is the global model, see `strategies.base`.
         average: the moving average of the global model, None where none is kept.
         visits: the last round's, in the order of the clients' numbers.
-        heldout_errors: the last round's losses of each held-out image (M,), whose mean is `heldout_loss`.
+        validation_errors: the last round's losses of each validation image (M,), whose mean is `validation_loss`.
     """
 
     strategy: Strategy
@@ -64,7 +64,7 @@ class FederatedTraining:
     server: State = field(init=False)
     average: Tensors | None = field(init=False, default=None)
     visits: list[VisitRecord] = field(init=False, default_factory=list)
-    heldout_errors: Tensor = field(init=False, default_factory=lambda: torch.empty(0))
+    validation_errors: Tensor = field(init=False, default_factory=lambda: torch.empty(0))
     _averages: WeightedMean = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,9 +100,9 @@ class FederatedTraining:
             self.net.train()
             self._train(index, draw_round(len(self.clients), self.training, self.seed, index))
             self._ledger.add(self.visits)
-            raw, heldout = self._heldout_losses(index)
+            raw, loss = self._validation_losses(index)
             self._done, self._seconds = index + 1, self._seconds + time.perf_counter() - started
-            yield self._record(index, raw, heldout, self._seconds)
+            yield self._record(index, raw, loss, self._seconds)
 
     def snapshot(self) -> State:
         """The state of the run between two rounds, for `restore`; the clients' states are on disk then."""
@@ -161,24 +161,24 @@ class FederatedTraining:
             )
         self._end_average(before, max(v.steps for v in self.visits))
 
-    def _heldout_losses(self, index: int) -> tuple[float, float]:
+    def _validation_losses(self, index: int) -> tuple[float, float]:
         """Losses of the global model and of the model to be evaluated, which is left in `net`."""
         if self.strategy.personal:
-            self.heldout_errors = self._mixture_errors()
-            raw = heldout = mean_error(self.heldout_errors)
+            self.validation_errors = self._mixture_errors()
+            raw = loss = mean_error(self.validation_errors)
         else:
             params = self.server["params"]
             copy_into(self._live, params)
-            self.heldout_errors = self.task.heldout_errors(self.net)
-            raw = heldout = mean_error(self.heldout_errors)
+            self.validation_errors = self.task.heldout_errors(self.net)
+            raw = loss = mean_error(self.validation_errors)
             evaluated = self.evaluated()
             if any(tensor is not params[name] for name, tensor in evaluated.items()):
                 copy_into(self._live, evaluated)
-                self.heldout_errors = self.task.heldout_errors(self.net)
-                heldout = mean_error(self.heldout_errors)
-        if not math.isfinite(raw + heldout):
-            raise Diverged(f"held-out loss is {raw if math.isfinite(heldout) else heldout} after round {index + 1}")
-        return raw, heldout
+                self.validation_errors = self.task.heldout_errors(self.net)
+                loss = mean_error(self.validation_errors)
+        if not math.isfinite(raw + loss):
+            raise Diverged(f"validation loss is {raw if math.isfinite(loss) else loss} after round {index + 1}")
+        return raw, loss
 
     def _mixture_errors(self) -> Tensor:
         """Held-out losses (M,), each image judged by its client's model."""
@@ -200,14 +200,14 @@ class FederatedTraining:
         else:
             self.average = self._averages.result()
 
-    def _record(self, index: int, raw: float, heldout: float, seconds: float) -> RoundRecord:
+    def _record(self, index: int, raw: float, loss: float, seconds: float) -> RoundRecord:
         arrived = [v for v in self.visits if v.outcome == "arrived"]
         samples = sum(v.samples for v in arrived)
         return RoundRecord(
             round=index + 1,
             train_loss=sum(v.loss_sum for v in arrived) / samples if arrived else math.nan,
-            heldout_loss=heldout,
-            heldout_loss_raw=raw,
+            validation_loss=loss,
+            validation_loss_raw=raw,
             drift=sum(v.drift for v in arrived) / len(arrived) if arrived else math.nan,
             update_cosine=self._directions.mean_cosine(),
             participants=len(self.visits),
@@ -231,7 +231,7 @@ class FederatedTraining:
             copy_into(self._live, origin)
             self._restore_optimizer(state)
             with self._own_randomness("dropout", who.client, index):
-                self._local_epochs(index, visit, down, state)
+                self._train_locally(index, visit, down, state)
             visit.drift = self._directions.add(self._live, origin)
             up = self.strategy.upload(self._live, down, state["strategy"])
             self._keep_optimizer(state)
@@ -248,9 +248,8 @@ class FederatedTraining:
         return VisitRecord(who.client, n_samples, who.work if late else 1.0, outcome, bytes_down=self._bytes(down))
 
     def _steps(self, n_samples: int, work: float) -> int:
-        """Optimizer steps in that share of a client's local epochs, at least one."""
-        planned = self.training.local_epochs * math.ceil(n_samples / self.training.batch_size)
-        return max(1, math.floor(work * planned))
+        """Optimizer steps in that share of a client's local work, at least one."""
+        return max(1, math.floor(work * self.training.steps(n_samples)))
 
     def _bytes(self, tensors: Tensors) -> int:
         """Bytes that travel one way: of the tensors, and of the moving average where clients keep one."""
@@ -259,9 +258,10 @@ class FederatedTraining:
         averages = nbytes(self.average) if self.average is not None and self.ema.mode == "client" else 0
         return nbytes(tensors) + averages
 
-    def _local_epochs(self, index: int, visit: VisitRecord, down: Tensors, state: State) -> None:
+    def _train_locally(self, index: int, visit: VisitRecord, down: Tensors, state: State) -> None:
         """One client's local training in one round, as much as it has time for."""
-        indices, epochs, size = self.clients[visit.client], self.training.local_epochs, self.training.batch_size
+        indices, size = self.clients[visit.client], self.training.batch_size
+        epochs = self.training.local_epochs if self.training.local_steps is None else None
         planned, allowed = self._steps(visit.n_samples, 1.0), self._steps(visit.n_samples, visit.work)
         streams = partial(torch_stream, self.seed, "client", visit.client, index)
         average = self._own_average()

@@ -59,11 +59,12 @@ class Task(Protocol):
     def device(self) -> torch.device: ...
 
     def batches(
-        self, indices: Tensor, streams: Streams, epochs: int, batch_size: int, memory: dict[str, Any]
+        self, indices: Tensor, streams: Streams, epochs: int | None, batch_size: int, memory: dict[str, Any]
     ) -> Iterator[Batch]:
         """A client's local epochs over its images `indices` (N_i,); all draws come from `streams`.
 
-        `memory` is what the client remembers from its last visit, {} at first.
+        Without a number of epochs there are full batches without end. `memory` is what the client remembers from its
+        last visit, {} at first.
         """
         ...
 
@@ -99,10 +100,22 @@ def in_evaluation(net: nn.Module, measure: Callable[[], T]) -> T:
     return value
 
 
-def chosen_images(indices: Tensor, stream: torch.Generator, epochs: int, batch_size: int) -> Iterator[Tensor]:
-    """Indices (B,) of each batch: every epoch in a new order, its last batch maybe smaller, none dropped."""
-    for _ in range(epochs):
-        yield from indices[torch.randperm(len(indices), generator=stream)].split(batch_size)
+def chosen_images(indices: Tensor, stream: torch.Generator, epochs: int | None, batch_size: int) -> Iterator[Tensor]:
+    """Indices (B,) of each batch: every epoch in a new order, its last batch maybe smaller, none dropped.
+
+    Without a number of epochs they follow one another without end, and a batch may reach into the next: all are full,
+    however few images there are.
+    """
+    if epochs is not None:
+        for _ in range(epochs):
+            yield from indices[torch.randperm(len(indices), generator=stream)].split(batch_size)
+        return
+    left = indices[:0]
+    while True:
+        while len(left) < batch_size:
+            left = torch.cat([left, indices[torch.randperm(len(indices), generator=stream)]])
+        yield left[:batch_size]
+        left = left[batch_size:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +157,7 @@ class DiffusionTask:
         return self.null is not None
 
     def batches(
-        self, indices: Tensor, streams: Streams, epochs: int, batch_size: int, memory: dict[str, Any]
+        self, indices: Tensor, streams: Streams, epochs: int | None, batch_size: int, memory: dict[str, Any]
     ) -> Iterator[Batch]:
         """See `Task`. Hidden labels have a stream of their own: conditional or not, t and eps are the same."""
         stream, hiding = streams(), streams("labels")
@@ -234,7 +247,7 @@ class AutoencoderTask:
         return self.images.device
 
     def batches(
-        self, indices: Tensor, streams: Streams, epochs: int, batch_size: int, memory: dict[str, Any]
+        self, indices: Tensor, streams: Streams, epochs: int | None, batch_size: int, memory: dict[str, Any]
     ) -> Iterator[Batch]:
         """See `Task`; eps is the latents' noise."""
         stream = streams()

@@ -1,4 +1,4 @@
-"""Pictures of one cell from the files in its folder: partition, rounds, held-out losses, samples."""
+"""Pictures of one cell from the files in its folder: partition, rounds, losses, samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from bench.pictures.style import COLOURS, MARKERS, Array, save
 from bench.store import locks
 from bench.store.cell_folder import SAMPLES, CellFolder
 from bench.store.files import Damaged, file_hash, read_json, write_json
-from bench.store.records import Diagnostics, Heldout, Likelihood, Manifest, Partition, Result, Trained, Visit
+from bench.store.records import Diagnostics, Likelihood, Manifest, Partition, Result, Trained, Validation, Visit
 from bench.store.states import read_tensors
 
 PICTURES = ("partition.png", "rounds.png", "diagnostics.png", "samples.png", "samples_viridis.png")
@@ -158,17 +158,17 @@ def draw_rounds(folder: CellFolder, path: Path, title: str) -> bool:
     """What a federated cell's clients did, by round; whether there was anything to draw.
 
     Up to `LINES_SHOWN` clients have a line each; of more there are their range, middle half and median. If any update
-    was lost, a map of clients and rounds shows which. A cell without clients.jsonl and heldout.jsonl has no picture.
+    was lost, a map of clients and rounds shows which. A cell without clients.jsonl and validation.jsonl has no picture.
     """
-    visits, groups, manifest = folder.read_log(Visit), folder.read_log(Heldout), folder.read(Manifest)
+    visits, groups, manifest = folder.read_log(Visit), folder.read_log(Validation), folder.read(Manifest)
     labels, names = (manifest.labels, manifest.class_names) if manifest else ({}, ())
     n = labels.get("n_clients") or 1 + max((visit.client for visit in visits), default=0)
     panels = _panels_of_visits(visits, n) if visits else []
     classes, clients = by_member(groups, "class_loss"), by_member(groups, "client_loss")
     if classes.size:
-        panels.append(lambda axes: _draw_members(axes, classes, "held-out loss by class", "classes", names))
+        panels.append(lambda axes: _draw_members(axes, classes, "validation loss by class", "classes", names))
     if clients.size:
-        panels.append(lambda axes: _draw_members(axes, clients, "held-out loss by client"))
+        panels.append(lambda axes: _draw_members(axes, clients, "validation loss by client"))
     if not panels:
         return False
     columns = 2 if len(panels) == 4 else min(3, len(panels))
@@ -317,7 +317,7 @@ def by_client(visits: Sequence[Visit], n: int, name: str) -> Array:
     return table
 
 
-def by_member(groups: Sequence[Heldout], name: str) -> Array:
+def by_member(groups: Sequence[Validation], name: str) -> Array:
     """Losses of classes or clients (rounds, members), NaN where one is not known; without members where none are."""
     losses = {line.round: getattr(line, name) for line in groups if getattr(line, name)}
     table = np.full((max(losses, default=0), max(map(len, losses.values()), default=0)), np.nan)
@@ -348,7 +348,7 @@ def _last_round(visits: Sequence[Visit]) -> int:
 
 
 def draw_diagnostics(diagnostics: Diagnostics, path: Path, title: str, likelihood: Likelihood | None = None) -> None:
-    """Where a model's held-out loss comes from: by timestep, by class and by client, and bits/dim by timestep.
+    """Where a model's test loss comes from: by timestep, by class and by client, and bits/dim by timestep.
 
     Args:
         diagnostics: without clients their panel is left out.
@@ -365,7 +365,7 @@ def draw_diagnostics(diagnostics: Diagnostics, path: Path, title: str, likelihoo
         axes.bar(range(len(by_class)), by_class, color=COLOURS[5], width=0.8)
         _name_classes(axes, names)
 
-    panels: list[Draw] = [lambda axes: _draw_bins(axes, by_time, edges, "held-out loss by timestep", "t"), classes]
+    panels: list[Draw] = [lambda axes: _draw_bins(axes, by_time, edges, "test loss by timestep", "t"), classes]
     if len(by_client):
         panels.append(lambda axes: _draw_clients(axes, by_client))
     if likelihood:

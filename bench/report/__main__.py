@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
     p.add_argument(
-        "--metrics", type=metric_keys, default=(), metavar="KEY,KEY", help="columns of tables, e.g. fid,heldout_loss"
+        "--metrics", type=metric_keys, default=(), metavar="KEY,KEY", help="columns of tables, e.g. fid,test_loss"
     )
     p.add_argument(
         "--width", choices=("column", "text"), default="text", help="of LaTeX tables: a column or a page's text (text)"

@@ -1,7 +1,7 @@
 """Five claims of `PAPER` about FedAvg, from which this harness starts: each a number, an interval and a verdict, twice.
 
 Once by the paper's own measure, the running training loss (local losses in the order in which batches are executed, one
-client after another), and once by the fair one, the global model's loss on held-out images with common noise after
+client after another), and once by the fair one, the global model's loss on validation images with common noise after
 every round. The answers are of plain FedAvg, paired with centralized training of the same seed.
 """
 
@@ -27,7 +27,7 @@ LEAST = 4  # values of a curve whose ups and downs are judged; fewer hardly show
 COLUMNS = ("claim", "statement", "measure", "quantity", "value", "low", "high", "n", "verdict")
 ALL = "all"  # the block of a claim's pooled answer
 MEASURES = ("paper", "fair")
-_LOSS = {"paper": "running training loss", "fair": "held-out loss"}
+_LOSS = {"paper": "running training loss", "fair": "validation loss"}
 STATEMENTS = {
     1: "FedAvg's loss falls more slowly than centralized training's at first",
     2: "FedAvg's loss curve is less smooth than centralized training's",
@@ -201,7 +201,7 @@ def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
 def _reaches(evidence: Evidence, measure: str) -> list[Part]:
     last = {
         "paper": "training loss of the last round (mean of its local batches)",
-        "fair": "held-out loss after the last round",
+        "fair": "validation loss after the last round",
     }[measure]
     quantity = f"{last}, FedAvg over centralized, minus 1 (reached below {MARGIN:+g})"
     values = _against_centralized(
@@ -331,10 +331,10 @@ _WHATS = ("early", "roughness", "unrest", "end")
 
 def _numbers(cell: Cell) -> dict[str, float]:
     """Numbers of a finished cell by name, NaN where there is none."""
-    samples, heldout = cell.costs["samples"], curves.column(cell.rounds, "heldout_loss")
+    samples, loss = cell.costs["samples"], curves.column(cell.rounds, "validation_loss")
     x, y = curves.running_loss(cell.steps, samples[-1] if len(samples) else math.nan)
     numbers = _of_curve("paper", x, y, curves.last_round_loss(cell.steps))
-    numbers |= _of_curve("fair", samples, heldout, heldout[-1] if len(heldout) else math.nan)
+    numbers |= _of_curve("fair", samples, loss, loss[-1] if len(loss) else math.nan)
     fid = cell.metrics.get("fid")
     return numbers | {"fid": math.nan if fid is None else fid, "drawn fid": _drawn(cell)}
 

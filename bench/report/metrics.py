@@ -96,7 +96,7 @@ _ALL = (
     ),
     Metric(
         "reconstruction_fid", "rec. FID", "rec.\nFID",
-        "FID of the autoencoder's reconstructions of real held-out images", like="fid", table="summary",
+        "FID of the autoencoder's reconstructions of real images that are new to it", like="fid", table="summary",
     ),
     Metric(
         "kid_mean", "KID·10³", "KID\n·10³", "kernel inception distance", better=-1, scale=1e3, table="summary",
@@ -117,29 +117,29 @@ _ALL = (
     ),
     Metric(
         "bits_per_dim", "bits/dim", "bits/\ndim",
-        "upper bound of held-out images' negative log-likelihood, in bits a dimension", better=-1, digits=3,
+        "upper bound of test images' negative log-likelihood, in bits a dimension", better=-1, digits=3,
         table="summary", spread="written", first=True,
     ),
     Metric(
-        "heldout_loss", "held-out", "held-out\nloss", "loss of the global model on held-out images", better=-1,
+        "test_loss", "test loss", "test\nloss", "loss of the global model on test images", better=-1,
         digits=4, table="summary", spread="both", tested=True, compared=True, first=True,
     ),
     Metric(
-        "heldout_loss_minus_centralized", "Δheld-out", "Δ held-\nout",
-        "held-out loss minus that of centralized training of the same seed", digits=4, signed=True, table="summary",
-        spread="written", minus="heldout_loss",
+        "test_loss_minus_centralized", "Δtest loss", "Δ test\nloss",
+        "test loss minus that of centralized training of the same seed", digits=4, signed=True, table="summary",
+        spread="written", minus="test_loss",
     ),
     Metric(
         "train_loss", "train", "train\nloss", "loss of local models on their own images in the last round",
         digits=4, table="summary", spread="written", compared=True,
     ),
     Metric(
-        "heldout_area", "held-out area", "", "mean height of the held-out loss curve", better=-1, digits=4,
+        "validation_area", "validation area", "", "mean height of the validation loss curve", better=-1, digits=4,
         table="own", curve=True,
     ),
     Metric(
-        "heldout_roughness", "held-out roughness", "",
-        "total variation of the held-out loss over its fall, 1 for a curve that only falls", better=-1, digits=3,
+        "validation_roughness", "validation roughness", "",
+        "total variation of the validation loss over its fall, 1 for a curve that only falls", better=-1, digits=3,
         table="own", curve=True,
     ),
     Metric(
@@ -148,22 +148,22 @@ _ALL = (
     ),
     Metric(
         "reached_centralized", "reached centralized",
-        about="1 if the held-out loss falls to centralized training's last, 0 if not; of several seeds the share",
+        about="1 if the validation loss falls to centralized training's last, 0 if not; of several seeds the share",
         curve=True,
     ),
     Metric(
         "rounds_to_centralized", "rounds to centralized", "",
-        "rounds until the held-out loss falls to centralized training's last", better=-1, digits=1,
+        "rounds until the validation loss falls to centralized training's last", better=-1, digits=1,
         table="own", curve=True, goal="round",
     ),
     Metric(
         "samples_to_centralized", "images to centralized", "",
-        "images seen until the held-out loss falls to centralized training's last", better=-1, digits=0,
+        "images seen until the validation loss falls to centralized training's last", better=-1, digits=0,
         table="own", curve=True, goal="samples",
     ),
     Metric(
         "megabytes_to_centralized", "MB to centralized", "",
-        "megabytes sent until the held-out loss falls to centralized training's last", better=-1, digits=1,
+        "megabytes sent until the validation loss falls to centralized training's last", better=-1, digits=1,
         table="own", curve=True, goal="megabytes",
     ),
     Metric("epsilon", "ε", "ε", "privacy budget spent, ε of (ε, δ)", better=-1, digits=1, table="summary"),
@@ -190,10 +190,11 @@ _ALL = (
             "skew_tv": "total variation between a client's classes and all data's, mean over clients",
             "samples": "images seen in training",
             "train_seconds": "seconds of training",
-            "heldout_loss_raw": "loss on held-out images of the global model without any moving average",
-            "heldout_client_mean": "loss on each client's mix of classes, mean over clients",
-            "heldout_client_sd": "loss on each client's mix of classes, standard deviation over clients",
-            "heldout_client_max": "loss on each client's mix of classes, of the worst client",
+            "validation_loss": "loss of the global model on validation images after the last round",
+            "validation_loss_raw": "loss on validation images of the global model without any moving average",
+            "test_loss_client_mean": "loss on each client's mix of classes, mean over clients",
+            "test_loss_client_sd": "loss on each client's mix of classes, standard deviation over clients",
+            "test_loss_client_max": "loss on each client's mix of classes, of the worst client",
             "fid_client_sd": "FID to each client's images, standard deviation over clients",
             "fid_client_max": "FID to each client's images, of the worst client",
             "update_cosine": "cosine between clients' updates, mean over pairs in the last round",
@@ -204,7 +205,7 @@ _ALL = (
             "sequential_steps": "optimizer steps that had to wait for one another",
             "bytes_up": "bytes of tensors sent by clients",
             "bytes_down": "bytes of tensors sent to clients",
-            "reconstruction_mse": "mean squared error of the autoencoder's reconstructions of held-out images",
+            "reconstruction_mse": "mean squared error of the autoencoder's reconstructions of new images",
         }.items()
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from bench.report.metrics import METRICS
 from bench.store.cell_folder import CellFolder, CellState
 from bench.store.files import Damaged
 from bench.store.grid_folder import PlannedCell, Store
-from bench.store.records import Curve, Failure, Heldout, Manifest, Partition, Result, Round, Scores, Steps
+from bench.store.records import Curve, Failure, Manifest, Partition, Result, Round, Scores, Steps, Validation
 
 UNFINISHED = {"partial": "not finished", "todo": "not finished"}  # states as figures call them; others by their name
 
@@ -106,8 +106,8 @@ class Cell:
         return self.folder.read_log(Steps)
 
     @cached_property
-    def heldout(self) -> list[Heldout]:
-        return self.folder.read_log(Heldout)
+    def validation(self) -> list[Validation]:
+        return self.folder.read_log(Validation)
 
     @cached_property
     def drawn(self) -> tuple[Scores, ...]:

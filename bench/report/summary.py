@@ -43,7 +43,7 @@ def cell_rows(results: Results) -> Rows:
 
     Columns: cell_id, state, the labels, the result's metrics, weight_hash, `megabytes` (10^6 bytes up and down) and
     `seconds` (training, sampling and evaluation), both with the autoencoder's where there is one, those of
-    `_curve_numbers`, `floor_*` (what real held-out images score), commit, dirty, device and error, each None where
+    `_curve_numbers`, `floor_*` (what other real images score), commit, dirty, device and error, each None where
     there is none, and the differences ``<metric>_minus_centralized``.
     """
     frame = pd.DataFrame([_scalars(cell) for cell in results.cells])
@@ -82,18 +82,19 @@ def _curve_numbers(cell: Cell, partner: Cell | None) -> dict[str, float]:
     Args:
         partner: the centralized training that it is compared with.
     Returns:
-        heldout_area: of the held-out loss over images seen, see `curves.area`;  heldout_roughness: of its values by
-        round;  train_roughness: of the running training loss;  rounds_to_centralized, samples_to_centralized and
-        megabytes_to_centralized: at the end of the first round whose held-out loss is no higher than the partner's
-        final one, NaN if none is;  reached_centralized: 1 or 0, NaN without a partner or a curve.
+        validation_area: of the validation loss over images seen, see `curves.area`;  validation_roughness: of its
+        values by round;  train_roughness: of the running training loss;  rounds_to_centralized,
+        samples_to_centralized and megabytes_to_centralized: at the end of the first round whose validation loss is no
+        higher than the partner's final one, NaN if none is;  reached_centralized: 1 or 0, NaN without a partner or a
+        curve.
     """
-    level = partner.metrics.get("heldout_loss") if partner else None
+    level = partner.metrics.get("validation_loss") if partner else None
     target = math.nan if level is None else level
-    loss, paid = curves.column(cell.rounds, "heldout_loss"), cell.costs
+    loss, paid = curves.column(cell.rounds, "validation_loss"), cell.costs
     reached = curves.first_reach(paid["round"], loss, target)
     return {
-        "heldout_area": curves.area(paid["samples"], loss),
-        "heldout_roughness": curves.roughness(loss),
+        "validation_area": curves.area(paid["samples"], loss),
+        "validation_roughness": curves.roughness(loss),
         "train_roughness": curves.roughness(curves.running_mean(curves.step_losses(cell.steps))),
         "reached_centralized": float(reached > 0) if math.isfinite(target) and len(loss) else math.nan,
     } | {key: curves.first_reach(paid[cost], loss, target) for key, cost in GOALS.items()}

@@ -19,15 +19,15 @@ _PROBE_BATCH = 8
 _PROBE_SECONDS = 1.0
 
 
-def passes(cell: CellConfig, n_train: int, n_heldout: int) -> dict[str, float]:
+def passes(cell: CellConfig, n_train: int) -> dict[str, float]:
     """Forward passes of the cell's network by phase, in the phases' order; of its autoencoder in "autoencoder"."""
-    images = n_train * cell.training.participation
+    images, data = n_train * cell.training.participation, cell.data
     guided = cell.sampler.guidance_scale != 1
     strategy, n = cell.make_strategy(), cell.n_clients or 0
     averaged = cell.ema.mode != "off" or (type(strategy).model is not Strategy.model and not strategy.personal)
     seen = images if cell.latent.mode == "federated" else n_train
-    first = cell.latent.epochs * (TRAINING_PASSES * seen + n_heldout) if cell.is_latent else 0.0
-    a_round = TRAINING_PASSES * images * cell.training.local_epochs + n_heldout * (1 + averaged)
+    first = cell.latent.epochs * (TRAINING_PASSES * seen + data.validation) if cell.is_latent else 0.0
+    a_round = TRAINING_PASSES * cell.training.images_a_round(n_train, n or 1) + data.validation * (1 + averaged)
     drawing = cell.sampler.steps * (1 + guided)
     seen_apart = strategy.personal or any(cell.noise_levels())
     own, others = (len(judged(n)), n > len(judged(n))) if strategy.personal else (0, False)
@@ -35,9 +35,10 @@ def passes(cell: CellConfig, n_train: int, n_heldout: int) -> dict[str, float]:
     curve = e.curve_samples * -(-rounds // e.curve_every) * drawing if e.curve_every else 0
     return {
         "autoencoder": first,
-        "train": float(rounds * a_round + DRAWS * n_heldout * (1 + len(judged(n)) * seen_apart) + curve),
+        "train": float(rounds * a_round + curve),
         "sample": float(e.n_samples * drawing * max(1, own + others)),
         "likelihood": float(cell.evaluation.nll * (cell.evaluation.nll_steps or cell.diffusion.T)),
+        "evaluate": float(DRAWS * data.test * (1 + len(judged(n)) * seen_apart)),
     }
 
 
@@ -48,7 +49,7 @@ def model_key(cell: CellConfig, device: str) -> tuple[object, ...]:
     return cell.model, *image, cell.threads, cell.dtype, device
 
 
-def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int, n_heldout: int) -> float | None:
+def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int) -> float | None:
     """Seconds a pass, from the finished cells among `cells` (id, configuration); None if none is finished."""
     seconds = total = 0.0
     for cell_id, cell in cells:
@@ -56,7 +57,7 @@ def measured(store: Store, cells: Iterable[tuple[str, CellConfig]], n_train: int
         spent = trained.metrics.get("train_seconds") if trained else None
         if spent is not None:
             seconds += spent
-            total += passes(cell, n_train, n_heldout)["train"]
+            total += passes(cell, n_train)["train"]
     return seconds / total if total else None
 
 

@@ -45,8 +45,7 @@ class Plan:
 
     def passes(self, job: CellJob) -> dict[str, float]:
         """Network passes of the job by phase, in the phases' order; see `bench.run.cost.passes`."""
-        data = self.data[job.config.data]
-        return cost.passes(job.config, len(data.train_images), len(data.heldout_images))
+        return cost.passes(job.config, len(self.data[job.config.data].train_images))
 
     def estimate(self, jobs: list[CellJob]) -> dict[str, float]:
         """Seconds each job takes alone, by cell id: from finished cells with the same network, else from a probe.
@@ -83,7 +82,7 @@ class Plan:
         """Seconds a pass of the job's network and of its autoencoder, 0 where it has none."""
         data, key = self.data[job.config.data], cost.model_key(job.config, job.device)
         alike = [(j.cell_id, j.config) for j in self.jobs if cost.model_key(j.config, j.device) == key]
-        measured = cost.measured(self.store, alike, len(data.train_images), len(data.heldout_images))
+        measured = cost.measured(self.store, alike, len(data.train_images))
         rate = measured or cost.probe(job.config, data.channels, data.n_classes, job.device)
         return rate, cost.probe_autoencoder(job.config, data.channels, job.device) if job.config.is_latent else 0.0
 

@@ -75,7 +75,7 @@ class Monitor:
             self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=last)
             return self._ended[job.cell_id]
         progress, rounds, passes = folder.read_progress(), _rounds(folder), self._passes[job.cell_id]
-        phase, order = progress.phase, [*passes, "evaluate"]
+        phase, order = progress.phase, list(passes)
         before = sum(passes.get(name, 0.0) for name in order[: order.index(phase)]) if phase in order else 0.0
         fraction = (before + progress.done * passes.get(phase, 0.0)) / sum(passes.values())
         return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else None)
@@ -194,12 +194,12 @@ def status_line(view: CellView) -> str:
     if isinstance(last, Result):
         fid = last.metrics["fid"]
         score = "not finite" if fid is None else f"{fid:.2f}"
-        return f"done, FID {score}, held-out loss {last.metrics['heldout_loss']:.4f}"
+        return f"done, FID {score}, test loss {last.metrics['test_loss']:.4f}"
     if view.state in ENDED:
         return f"{view.state}: {last.error if isinstance(last, Failure) else ''}"
     if view.phase == "train" and isinstance(last, Round):
-        loss, heldout = last.value("train_loss"), last.value("heldout_loss")
-        losses = "" if math.isnan(loss) else f", loss {loss:.4f}, held-out {heldout:.4f}"  # no update may have arrived
+        loss, validation = last.value("train_loss"), last.value("validation_loss")
+        losses = "" if math.isnan(loss) else f", loss {loss:.4f}, validation {validation:.4f}"  # NaN: no update came
         return f"round {last.round}/{view.job.config.training.rounds}{losses}"
     return PHASES.get(view.phase, "" if view.state == "todo" else "preparing")
 

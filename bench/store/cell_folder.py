@@ -7,17 +7,17 @@ Everything that is shown (tables, figures, MLflow) is a function of these files 
     metrics.jsonl        a line a round
     clients.jsonl        a line a round and participant: its update, its bytes, whether it arrived
     steps.jsonl          a line a round and client whose update arrived: the local loss of each optimizer step
-    heldout.jsonl        a line a round: held-out loss by class and by client;  rounds.png  a picture of both
+    validation.jsonl     a line a round: validation loss by class and by client;  rounds.png  a picture of both
     progress.json        how far it is, while it runs
     autoencoder.safetensors  the first stage of latent diffusion
-    diagnostics.json     held-out losses by timestep, class and client;  diagnostics.png  a picture of them
+    diagnostics.json     test losses by timestep, class and client;  diagnostics.png  a picture of them
     curve.safetensors    images drawn after some rounds;  curve.json  their scores
     personal/            parts of the model that clients keep to themselves, a file each
     weights.safetensors  the model to be evaluated;  train.json  its hash and what training cost: training is done
     samples.safetensors  the generated images;  samples.png, samples_viridis.png  sheets of them
     samples_clients.png  those of clients' own models, a row each
     film.gif             the reverse chain of the first ones;  reconstructions.png  what the autoencoder keeps
-    likelihood.json      bits/dim of held-out images with their terms
+    likelihood.json      bits/dim of test images with their terms
     result.json          all that was measured: its presence means that the cell is done
     error.json           why it failed, with the traceback
     checkpoint.safetensors, checkpoint_autoencoder.safetensors, clients/  where a training that has not ended stands

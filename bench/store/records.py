@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.store.files import Damaged, read_json, read_lines
 
-RESULT_VERSION = 6  # raised by hand when a change of the code changes numbers, or what records hold
+RESULT_VERSION = 7  # raised by hand when a change of the code changes numbers, or what records hold
 Number = int | float
 Numbers = dict[str, Number | None]  # by name
 AsTuple = Field(strict=False)  # JSON has lists
@@ -82,14 +82,15 @@ R = TypeVar("R", bound=Record)
 
 
 class DataSet(Record):
-    """The images of a cell: `size` in pixels, how many train and how many are held out."""
+    """The images of a cell: `size` in pixels, how many train, validate and test."""
 
     name: str
     digest: str | None = None
     size: int | None = None
     fit: str | None = None
     n_train: int | None = None
-    n_heldout: int | None = None
+    n_validation: int | None = None
+    n_test: int | None = None
     class_names: Names = ()
 
 
@@ -115,18 +116,20 @@ class Environment(Record):
 
 
 class Diagnostics(Record):
-    """diagnostics.json, and a part of the result: mean squared errors of the predicted noise, by groups.
+    """diagnostics.json, and a part of the result: mean squared errors of the predicted noise on test images.
 
     Attributes:
-        draws: passes of each held-out image.
+        loss: of all.
+        draws: passes of each test image.
         t_edges: (bins + 1,) timesteps; bin k holds t_edges[k] <= t < t_edges[k + 1].
         t_loss: (bins,), None for a bin without a timestep.
-        class_names, class_loss: of the images' classes, None for a class without held-out images.
-        client_loss: (n,), the loss on each client's own mix of classes, None for a client none of whose classes is held
-            out; () for centralized training.
+        class_names, class_loss: of the images' classes, None for a class without test images.
+        client_loss: (n,), the loss on each client's own mix of classes, None for a client none of whose classes is
+            tested; () for centralized training.
     """
 
     FILE = "diagnostics.json"
+    loss: float | None = None
     draws: int | None = None
     t_edges: Counts = ()
     t_loss: Losses = ()
@@ -141,7 +144,7 @@ class Client(Record):
     client: int
     n_samples: int | None = None
     fid: float | None = None
-    heldout_loss: float | None = None
+    test_loss: float | None = None
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -200,7 +203,7 @@ class Result(_OfCell):
     """result.json: all that a finished cell measured.
 
     Attributes:
-        floor: what real held-out images score.
+        floor: what real images score that nothing was trained on.
         bootstrap: the scores of resampled images, by metric.
         finished: seconds since the epoch.
         files: SHA-256 of the cell's files by name.
@@ -221,7 +224,7 @@ class Result(_OfCell):
 
 
 class Likelihood(Record):
-    """likelihood.json: bits/dim of held-out images, the bound's terms at the timesteps `kept`, and of each image."""
+    """likelihood.json: bits/dim of test images, the bound's terms at the timesteps `kept`, and of each image."""
 
     FILE = "likelihood.json"
     likelihood_id: str
@@ -321,15 +324,15 @@ class Steps(Record):
     loss: Losses
 
 
-class Heldout(Record):
-    """A line of heldout.jsonl: a round's held-out loss by class (K,) and by client (n,)."""
+class Validation(Record):
+    """A line of validation.jsonl: a round's loss on validation images by class (K,) and by client (n,)."""
 
-    FILE = "heldout.jsonl"
+    FILE = "validation.jsonl"
     round: int
     class_loss: Losses = ()
     client_loss: Losses = ()
 
 
-LOGS = tuple(kind.FILE for kind in (Round, Visit, Steps, Heldout))  # the files that grow by lines
+LOGS = tuple(kind.FILE for kind in (Round, Visit, Steps, Validation))  # the files that grow by lines
 # Records that are read again; those that list others' digests stand before these.
 RECORDS = tuple(kind.FILE for kind in (Result, Failure, Trained, Manifest, Likelihood, Curve))

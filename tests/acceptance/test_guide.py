@@ -57,7 +57,14 @@ def test_with_all_claims_on_the_check_says_what_the_guide_says(capsys):
 def test_the_example_runs_beside_others(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     (chosen,) = re.findall(r'--set "(strategy=.*?)"', blocks("sh")[0])
-    tiny = ["data.limit=60", "data.heldout=20", "evaluation.n_samples=10", "training.rounds=1", "partition=iid"]
+    tiny = [
+        "data.limit=60",
+        "data.validation=20",
+        "data.test=20",
+        "evaluation.n_samples=10",
+        "training.rounds=1",
+        "partition=iid",
+    ]
     sets = [part for text in (chosen, *tiny) for part in ("--set", text)]
     arguments = [
         "--grid",

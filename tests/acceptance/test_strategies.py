@@ -22,7 +22,8 @@ TINY = {
     "beta": 1.0,
     "partition": "dirichlet(min_size=5)",
     "data.limit": 120,
-    "data.heldout": 60,
+    "data.validation": 60,
+    "data.test": 60,
     "training.rounds": 2,
     "training.batch_size": 8,
     "evaluation.n_samples": 20,
@@ -66,7 +67,7 @@ def test_every_strategy_ends_with_scores(ran):
     assert rows["state"].tolist() == ["done"] * (1 + len(FEDERATED))
     assert rows["fid"].notna().all()
     federated = rows[rows["n_clients"].notna()]
-    assert federated[["fid_avg", "fid_client_sd", "heldout_client_sd", "update_cosine", "drift"]].notna().all().all()
+    assert federated[["fid_avg", "fid_client_sd", "test_loss_client_sd", "update_cosine", "drift"]].notna().all().all()
     assert rows["weight_hash"].nunique() >= len(FEDERATED) - 3  # those that agree here are closer looked at below
 
 
@@ -89,7 +90,7 @@ def test_the_logs_by_client_add_up_to_the_ledger(ran):
             assert sum(visit["bytes_up"] for visit in until) == line["bytes_up"]
             assert sum(visit["bytes_down"] for visit in until) == line["bytes_down"]
             assert sum(visit["steps"] for visit in until) == line["gradient_steps"]
-        assert [line["round"] for line in read_lines(folder.path / "heldout.jsonl")] == [1, 2]
+        assert [line["round"] for line in read_lines(folder.path / "validation.jsonl")] == [1, 2]
 
 
 def test_images_along_training_are_scored(ran):
@@ -114,7 +115,7 @@ def test_personal_strategies_are_judged_client_by_client(ran):
         ]
         assert [client["client"] for client in result["clients"]] == [0, 1, 2]
         assert len({client["fid"] for client in result["clients"]}) == 3
-        assert all(client["heldout_loss"] > 0 for client in result["clients"])
+        assert all(client["test_loss"] > 0 for client in result["clients"])
         assert result["weight_hash"] != read_json(folder.path / "train.json")["weight_hash"]
         with Image.open(folder.path / "samples_clients.png") as picture:
             picture.load()
@@ -205,7 +206,7 @@ def test_combinations_without_sense_are_refused(tmp_path, capsys, sets, told):
 
 
 @pytest.mark.parametrize(
-    "name", ["partition.json", "curve.safetensors", "clients.jsonl", "heldout.jsonl", "diagnostics.json"]
+    "name", ["partition.json", "curve.safetensors", "clients.jsonl", "validation.jsonl", "diagnostics.json"]
 )
 def test_what_is_missing_or_broken_of_a_training_is_found(ran, name):
     folder = by_strategy(ran)["fedavg"]

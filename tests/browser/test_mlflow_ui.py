@@ -139,7 +139,7 @@ def test_the_means_of_two_strategies_are_compared(open_page, troubles, served, t
         expect(page.get_by_text(text).first).to_be_visible(timeout=WAIT)
     expect(page.get_by_title("Plot chart").first).to_be_visible(timeout=WAIT)
     page.screenshot(path=tmp_path / "compare.png")
-    assert {"fid", "fid_sd", "fid_low", "fid_high", "fid_minus_centralized", "heldout_loss", "n"} <= metrics(page)
+    assert {"fid", "fid_sd", "fid_low", "fid_high", "fid_minus_centralized", "test_loss", "n"} <= metrics(page)
     assert (troubles.outside, troubles.dialogs) == ([], [])
 
 

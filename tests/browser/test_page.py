@@ -83,7 +83,7 @@ def test_few_columns_are_seen_at_first_and_all_when_asked_for(page):
     heads = page.locator("#results-table thead th")
     few = heads.count()
     assert few <= 12
-    box = page.locator("#results-table th[data-key=heldout_loss]").bounding_box()
+    box = page.locator("#results-table th[data-key=test_loss]").bounding_box()
     assert box["x"] + box["width"] <= 1280
     page.get_by_label("all metrics").check()
     assert heads.count() > few + 10
@@ -120,8 +120,8 @@ def test_a_table_is_sorted_and_a_curve_switched_off_with_the_keyboard_alone(page
     page.keyboard.press("Tab")
     expect(page.locator("a.skip")).to_be_focused()
     page.keyboard.press("Enter")
-    head = page.locator("#results-table th[data-key=heldout_loss]")
-    tab_to(page, "#results-table th[data-key=heldout_loss] button")
+    head = page.locator("#results-table th[data-key=test_loss]")
+    tab_to(page, "#results-table th[data-key=test_loss] button")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Enter")

@@ -195,6 +195,6 @@ def test_keys_that_a_cell_s_records_lack_show_as_missing(tmp_path):
         told = cell_data(reports.read(store).cells[0], 1, Distinct(), Distinct())
     assert [told[key] for key in ("round", "seconds", "partition")] == [1, None, None]
     assert told["time"] == "1970-01-01 00:00:00"
-    assert told["curves"]["heldout"] == told["curves"]["axes"]["images"] == [None]
+    assert told["curves"]["validation"] == told["curves"]["axes"]["images"] == [None]
     assert told["curves"]["fid"] == [[], []]
     assert told["config"]["of the run.extractor.name"] == "mnist-cnn"

@@ -34,7 +34,7 @@ from tests import fake_store, reports
 GOLDEN = Path(__file__).parent / "tables"
 COMPARED = ("summary", "differences", "ranks", "claims")
 METRICS = (
-    "fid", "fid_infinity", "kid", "is", "class_tv", "heldout_loss", "train_loss", "heldout_area", "heldout_roughness",
+    "fid", "fid_infinity", "kid", "is", "class_tv", "test_loss", "train_loss", "validation_area", "validation_roughness",
     "train_roughness", "rounds_to_centralized", "samples_to_centralized", "megabytes_to_centralized", "megabytes",
     "seconds",
 )  # fmt: skip
@@ -158,7 +158,7 @@ def test_differences_to_centralized_are_paired_by_seed(store):
     rows, table = reports.rows_of(store).frame, table_of(store)
     central = rows[rows["n_clients"].isna()].set_index("seed")
     row = table[(table["strategy"] == "fedavg") & (table["n_clients"] == 3) & (table["beta"] == 0.1)].iloc[0]
-    for metric in ("fid", "heldout_loss"):
+    for metric in ("fid", "test_loss"):
         assert row[f"{metric}_minus_centralized"] == pytest.approx(row[metric] - central.loc[0, metric])
         assert row[metric] - central[metric].mean() != pytest.approx(row[f"{metric}_minus_centralized"])
     assert math.isnan(row["fid_sd"])
@@ -599,9 +599,9 @@ def test_clients_losses_and_those_without_averaging_are_summarised(recipes):
         for cell in recipes.planned()
         if (cell.labels["recipe"], cell.labels["strategy"]) == ("cosine-latent", "fedavg")
     )
-    for key in ("heldout_client_mean", "heldout_client_sd", "heldout_client_max", "heldout_loss_raw"):
+    for key in ("test_loss_client_mean", "test_loss_client_sd", "test_loss_client_max", "validation_loss_raw"):
         assert row[key] == metrics[key]
-    assert math.isnan(table.loc[("cosine-guided", "fedavg")]["heldout_loss_raw"])
+    assert math.isnan(table.loc[("cosine-guided", "fedavg")]["validation_loss_raw"])
 
 
 def test_names_of_recipes_are_escaped(recipes):

@@ -84,10 +84,10 @@ def test_the_average_is_what_is_left_to_be_evaluated(make_training):
     run = make_training(ema=ON_SERVER)
     for record in run.rounds():
         assert same(run.average, {name: p.detach() for name, p in run.net.named_parameters()})
-        assert record.heldout_loss == mean_error(run.task.heldout_errors(run.net))
-        assert record.heldout_loss != record.heldout_loss_raw
+        assert record.validation_loss == mean_error(run.task.heldout_errors(run.net))
+        assert record.validation_loss != record.validation_loss_raw
     plain = make_training()
-    assert all(record.heldout_loss == record.heldout_loss_raw for record in plain.rounds())
+    assert all(record.validation_loss == record.validation_loss_raw for record in plain.rounds())
 
 
 def test_averages_of_clients_travel_and_those_of_the_server_do_not(make_training):

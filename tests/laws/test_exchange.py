@@ -84,7 +84,7 @@ def test_every_parameter_of_a_unet_is_in_one_part(classes):
 
 def test_feddiffuse_in_full_is_fedavg_bit_for_bit(make_training):
     full, plain = make_training(FedDiffuse("full")), make_training(FedAvg())
-    losses = [[r.heldout_loss for r in run.rounds()] for run in (full, plain)]
+    losses = [[r.validation_loss for r in run.rounds()] for run in (full, plain)]
     assert losses[0] == losses[1]
     assert same(full.server["params"], plain.server["params"])
 
@@ -165,7 +165,7 @@ def test_a_client_that_was_never_visited_has_the_initial_parts_and_those_that_tr
 def test_the_only_client_has_the_centralized_model_bit_for_bit(make_training, strategy):
     alone = make_training(strategy, sizes=(40,), optimizer_state="keep")
     central = make_training(Centralized(), sizes=(40,), optimizer_state="keep")
-    assert [r.heldout_loss for r in alone.rounds()] == [r.heldout_loss for r in central.rounds()]
+    assert [r.validation_loss for r in alone.rounds()] == [r.validation_loss for r in central.rounds()]
     (model,) = alone.models()
     assert same(model, central.server["params"])
 
@@ -367,13 +367,13 @@ def test_the_average_is_what_is_evaluated(make_training):
     run = make_training(FedAvgEMA(0.9))
     for record in run.rounds():
         assert same(run.server["average"], weights(run.net))
-        assert record.heldout_loss == mean_error(run.task.heldout_errors(run.net))
-        assert record.heldout_loss != record.heldout_loss_raw
+        assert record.validation_loss == mean_error(run.task.heldout_errors(run.net))
+        assert record.validation_loss != record.validation_loss_raw
 
 
 def test_a_decay_of_zero_is_fedavg_bit_for_bit(make_training):
     averaged, plain = make_training(FedAvgEMA(0.0)), make_training(FedAvg())
-    losses = [[(r.heldout_loss, r.bytes_up, r.bytes_down) for r in run.rounds()] for run in (averaged, plain)]
+    losses = [[(r.validation_loss, r.bytes_up, r.bytes_down) for r in run.rounds()] for run in (averaged, plain)]
     assert losses[0] == losses[1]
     assert same(averaged.strategy.model(averaged.server, {}), plain.server["params"])
 

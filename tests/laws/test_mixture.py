@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cell.diagnostics import DRAWS, diagnose, heldout_by_group
+from bench.cell.diagnostics import DRAWS, diagnose, validation_by_group
 from bench.federation import mixture
 from bench.federation.mixture import Personal
 from bench.federation.tasks import mean_error
@@ -53,8 +53,8 @@ def test_the_heldout_loss_of_personal_models_is_their_mixtures(make_training):
         net.load_state_dict(weights)
         errors.append(run.task.heldout_errors(net))
     mixed = torch.stack(errors)[whose, torch.arange(len(whose))]
-    torch.testing.assert_close(run.heldout_errors, mixed, rtol=1e-6, atol=1e-9)
-    assert record.heldout_loss == record.heldout_loss_raw == mean_error(run.heldout_errors)
+    torch.testing.assert_close(run.validation_errors, mixed, rtol=1e-6, atol=1e-9)
+    assert record.validation_loss == record.validation_loss_raw == mean_error(run.validation_errors)
     assert len({tuple(e.tolist()) for e in errors}) == 3
 
 
@@ -121,9 +121,9 @@ def test_clients_that_see_other_images_are_diagnosed_on_those(task):
 
 def test_a_rounds_groups_are_means_over_classes_and_mixes():
     errors = torch.tensor([1.0, 2.0, 3.0, 3.0], dtype=torch.float64)
-    told = heldout_by_group(errors, torch.tensor([0, 1, 1, 2]), np.array([[1, 1, 0, 0], [0, 0, 0, 4]]))
+    told = validation_by_group(errors, torch.tensor([0, 1, 1, 2]), np.array([[1, 1, 0, 0], [0, 0, 0, 4]]))
     assert told == {"class_loss": [1.0, 2.5, 3.0, None], "client_loss": [1.75, None]}
-    assert heldout_by_group(errors, torch.tensor([0, 1, 1, 2]), np.zeros((0, 4)))["client_loss"] == []
+    assert validation_by_group(errors, torch.tensor([0, 1, 1, 2]), np.zeros((0, 4)))["client_loss"] == []
 
 
 def features_of(seed, count=400, width=5):

@@ -143,7 +143,7 @@ def test_a_round_without_any_update_leaves_the_model(make_training, strategy):
     assert [r.failed for r in records] == [3, 6, 9]
     assert all(math.isnan(r.train_loss) and math.isnan(r.drift) and math.isnan(r.update_cosine) for r in records)
     assert "train_loss" not in records[0].as_dict()
-    assert len({r.heldout_loss for r in records}) == 1
+    assert len({r.validation_loss for r in records}) == 1
     assert records[-1].bytes_up == records[-1].samples == records[-1].sequential_steps == 0
 
 

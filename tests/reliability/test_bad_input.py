@@ -28,7 +28,14 @@ from tests import reports
 from tests.fake_store import SETTINGS, finished_store
 from tests.unit.test_data import write_cifar, write_idx, write_mnist
 
-SMALL = ["strategy=fedavg", "data.limit=40", "data.heldout=20", "training.rounds=1", "evaluation.n_samples=4"]
+SMALL = [
+    "strategy=fedavg",
+    "data.limit=40",
+    "data.validation=20",
+    "data.test=20",
+    "training.rounds=1",
+    "evaluation.n_samples=4",
+]
 
 
 def listing(folder: Path) -> set[tuple[str, int]]:
@@ -113,9 +120,9 @@ REFUSED = {
     "a seed of 2^70": [f"seed={2**70}"],
     "nobody takes part": ["training.participation=0"],
     "more than all take part": ["training.participation=1.1"],
-    "all images held out": ["data.heldout=5000"],
-    "all but one held out": ["data.heldout=4999", "data.limit=2"],
-    "none held out": ["data.heldout=0"],
+    "all images held out": ["data.test=5000"],
+    "all but two held out": ["data.test=4000", "data.validation=998", "data.limit=3"],
+    "none held out": ["data.validation=0"],
     "more images than there are": ["data.limit=4901"],
     "one image for two clients": ["data.limit=1", "partition=iid"],
     "images of side 0": ["data.size=0"],
@@ -307,7 +314,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_mnist_file_is_one_clear_error(file: str, kind: str, command: Command) -> None:
     raw = write_mnist(command.home, "MNIST")
     DAMAGE[kind](raw / file)
-    told = command.refused(*options("data.name=mnist", "data.heldout=10"), "--data-root", str(command.home))
+    told = command.refused(*options("data.name=mnist", "data.test=10"), "--data-root", str(command.home))
     assert f"mnist: files are missing or damaged in {raw}" in told
 
 
@@ -329,7 +336,7 @@ def test_a_pickle_that_is_not_the_published_file_is_refused_and_runs_nothing(
     mark, file = tmp_path / "ran", tmp_path / "cifar-10-batches-py" / name
     file.write_bytes(pickle.dumps({"data": Payload(mark), "labels": []}))
     with pytest.raises(DataUnavailable, match="cifar10: files are missing or damaged in"):
-        load_dataset(DataConfig(name="cifar10", size=32, fit="none", heldout=10), tmp_path)
+        load_dataset(DataConfig(name="cifar10", size=32, fit="none", test=10), tmp_path)
     assert not mark.exists()
     pickle.loads(file.read_bytes())
     assert mark.exists(), "the payload would have run"

@@ -61,7 +61,7 @@ def repeat_a_line(store, path):
 
 
 def lose_a_line(store, path):
-    log = path / "heldout.jsonl"
+    log = path / "validation.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
 
 

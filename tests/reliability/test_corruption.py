@@ -23,7 +23,7 @@ from tests.shortcuts import blank_pictures, no_workers
 
 CELL = ["strategy=feddiffuse(mode=\"udec\")", "latent.mode=central", "latent.epochs=1", "latent.width=16",
         "evaluation.curve_every=2", "evaluation.curve_samples=10"]  # fmt: skip
-TRAINED = ("partition.json", "metrics.jsonl", "clients.jsonl", "steps.jsonl", "heldout.jsonl", "autoencoder.safetensors",
+TRAINED = ("partition.json", "metrics.jsonl", "clients.jsonl", "steps.jsonl", "validation.jsonl", "autoencoder.safetensors",
            "diagnostics.json", "curve.safetensors", "weights.safetensors", "personal/0.safetensors", "train.json")  # fmt: skip
 JUDGED = ("samples.safetensors", "samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png",
           "partition.png", "diagnostics.png", "rounds.png", "curve.json", "cell.json", "result.json")  # fmt: skip

@@ -670,7 +670,7 @@ def test_a_resumed_attempt_has_all_rounds_once_at_the_times_they_ended(results):
     assert snapshot(store, address(results)) == live
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "heldout.jsonl", "curve.json", "curve.safetensors"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "validation.jsonl", "curve.json", "curve.safetensors"])
 def test_a_damaged_file_of_a_cell_keeps_no_other_from_being_sent(results, name):
     store = fake_store.finished_store(results, {"n_clients": [3], "seed": [0]})
     broken = store.cell(store.planned()[0].cell_id).path / name

@@ -243,7 +243,14 @@ def test_the_payload_would_run(tmp_path, kind):
 
 @pytest.fixture(scope="module")
 def cell():
-    small = ["data.limit=60", "data.heldout=20", "latent.mode=central", "latent.width=16", "strategy=fedavg"]
+    small = [
+        "data.limit=60",
+        "data.validation=20",
+        "data.test=20",
+        "latent.mode=central",
+        "latent.width=16",
+        "strategy=fedavg",
+    ]
     (made,) = load_grid("smoke", small).cells
     return made, load_data(made, None)
 

@@ -94,7 +94,7 @@ def test_many_numbers_are_compared_but_none_of_times(made):
     keys = bench.run.again.measured(made.cell(the_cell(made).name))
     assert {"result.json metrics.fid", "result.json weight_hash", "result.json sample_hash"} <= keys.keys()
     assert {"result.json clients[0].fid", "result.json floor.fid", "result.json diagnostics.t_loss[0]"} <= keys.keys()
-    assert {"metrics.jsonl[0].train_loss", "clients.jsonl[1].drift", "heldout.jsonl[0].class_loss[9]"} <= keys.keys()
+    assert {"metrics.jsonl[0].train_loss", "clients.jsonl[1].drift", "validation.jsonl[0].class_loss[9]"} <= keys.keys()
     assert {"curve.json curve[0].fid", "partition.json histogram[1][9]"} <= keys.keys()
     assert not [key for key in keys if "seconds" in key or "time" in key.split(".") or "environment" in key]
 

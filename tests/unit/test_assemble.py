@@ -12,7 +12,15 @@ from bench.federation.tensors import weight_hash
 from bench.store.cell_folder import CellFolder
 
 pytestmark = pytest.mark.xdist_group("assemble")  # one worker trains what several compare with
-SMALL = ["strategy=fedavg", "training.rounds=1", "data.limit=60", "data.heldout=20", "partition=iid", "diffusion.T=60"]
+SMALL = [
+    "strategy=fedavg",
+    "training.rounds=1",
+    "data.limit=60",
+    "data.validation=20",
+    "data.test=20",
+    "partition=iid",
+    "diffusion.T=60",
+]
 
 
 def trained(tmp_path, *overrides, rounds=1):

@@ -55,7 +55,7 @@ def planted(
         folder.path.mkdir()
         heldout = loss(labels, np.arange(1, rounds + 1) / rounds, **effects(labels))
         folder.append("metrics.jsonl", [
-            {"round": k, "samples": 200 * k, "heldout_loss": value, "time": 0.0} for k, value in enumerate(heldout.tolist(), start=1)
+            {"round": k, "samples": 200 * k, "validation_loss": value, "time": 0.0} for k, value in enumerate(heldout.tolist(), start=1)
         ])  # fmt: skip
         n = labels["n_clients"] or 1
         visits = np.array_split(loss(labels, (np.arange(BATCHES) + 0.5) / BATCHES, **effects(labels)), rounds * n)
@@ -63,7 +63,7 @@ def planted(
             {"round": 1 + k // n, "client": k % n, "loss": losses.tolist()} for k, losses in enumerate(visits)
         ])  # fmt: skip
         curve = [{"round": k, "fid": f} for k, f in enumerate(drawn(labels))]
-        metrics = {"fid": fid(labels), "heldout_loss": heldout[-1]}
+        metrics = {"fid": fid(labels), "validation_loss": heldout[-1]}
         write_json(folder.path / "curve.json", {"curve": curve}, sync=False)
         write_json(
             folder.path / "result.json", {"cell_id": cell.cell_id, "metrics": metrics, "finished": 0.0}, sync=False
@@ -121,7 +121,7 @@ def test_a_centralized_curve_that_is_rougher_refutes_claim_2(tmp_path):
     for cell in store.planned():
         if cell.labels["n_clients"] is None:
             folder = Store(store.root).cell(cell.cell_id)
-            for name, key in (("metrics.jsonl", "heldout_loss"), ("steps.jsonl", "loss")):
+            for name, key in (("metrics.jsonl", "validation_loss"), ("steps.jsonl", "loss")):
                 lines = read_lines(folder.path / name)
                 (folder.path / name).unlink()
                 up = 0.02 + 0.001 * cell.labels["seed"]
@@ -227,7 +227,7 @@ def test_a_block_whose_curve_does_not_fall_is_named(tmp_path):
             folder = Store(store.root).cell(cell.cell_id)
             lines = read_lines(folder.path / "metrics.jsonl")
             (folder.path / "metrics.jsonl").unlink()
-            folder.append("metrics.jsonl", [line | {"heldout_loss": float(line["round"])} for line in lines])
+            folder.append("metrics.jsonl", [line | {"validation_loss": float(line["round"])} for line in lines])
     found = row(reports.answers(store), 2, "fair")
     assert found["verdict"] == "holds"
     assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n = 5, β = 0.1)")
@@ -353,7 +353,7 @@ def test_a_curve_that_does_not_fall_has_no_roughness_to_compare(tmp_path):
         folder = plain.cell(cell.cell_id)
         lines = read_lines(folder.path / "metrics.jsonl")
         (folder.path / "metrics.jsonl").unlink()
-        folder.append("metrics.jsonl", [line | {"heldout_loss": 1.0} for line in lines])
+        folder.append("metrics.jsonl", [line | {"validation_loss": 1.0} for line in lines])
     found = reasons(store)
     assert found[2, "fair"] == found[3, "fair"] == TOO_SHORT
     assert found[5, "fair"].startswith("the held-out loss does not fall")

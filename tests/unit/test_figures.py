@@ -305,7 +305,7 @@ def test_the_overview_shows_every_split_beside_centralized_training(tmp_path):
     panels = curves_of(page.figure)
     assert list(panels) == ["n = 3, β = 0.1", "n = 3, β = 1", "n = 5, β = 0.1", "n = 5, β = 1"]
     curves = [
-        line["heldout_loss"] for line in read_lines(store.cell(store.planned()[1].cell_id).path / "metrics.jsonl")
+        line["validation_loss"] for line in read_lines(store.cell(store.planned()[1].cell_id).path / "metrics.jsonl")
     ]
     for axes in panels.values():
         assert [line.get_color() for line in axes.lines] == ["black", *COLOURS[:2]]
@@ -340,7 +340,8 @@ def test_seeds_are_one_curve_with_its_interval(tmp_path):
     assert len(axes.lines) == len(axes.collections) == 3
     cells = [cell for cell in store.planned() if cell.labels["strategy"] == "fedavg"]
     losses = [
-        [line["heldout_loss"] for line in read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")] for cell in cells
+        [line["validation_loss"] for line in read_lines(store.cell(cell.cell_id).path / "metrics.jsonl")]
+        for cell in cells
     ]
     assert list(axes.lines[1].get_ydata()) == pytest.approx(np.mean(losses, axis=0))
     assert all("±" in name for name, *_ in rows_of(page.figure)[1:])
@@ -502,7 +503,7 @@ def test_losses_of_shared_training_are_drawn_once(tmp_path):
     assert heights[0] > 2.9 * heights[1]
     assert heights[1] == pytest.approx(heights[3])
     curves = [
-        line["heldout_loss"] for line in read_lines(store.cell(store.planned()[3].cell_id).path / "metrics.jsonl")
+        line["validation_loss"] for line in read_lines(store.cell(store.planned()[3].cell_id).path / "metrics.jsonl")
     ]
     assert list(losses[1].lines[0].get_ydata()) == curves
     assert losses[1].get_ylim() == losses[2].get_ylim()

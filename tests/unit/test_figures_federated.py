@@ -121,7 +121,7 @@ def test_the_best_of_every_split_and_score_lead(tmp_path):
     fids = {3: [5, 4, 1, 2, 3], 5: [None, None, None, None, None]}
     for n in (3, 5):
         for label, loss, fid in zip(labels, losses[n], fids[n], strict=True):
-            rewrite(folder_of(store, label, n_clients=n), metrics={"heldout_loss": loss, "fid": fid})
+            rewrite(folder_of(store, label, n_clients=n), metrics={"validation_loss": loss, "fid": fid})
     splits = splits_of(store)
     assert compared.leaders(splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
     assert compared.leaders(splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5
@@ -135,7 +135,7 @@ def test_the_best_of_every_split_and_score_lead(tmp_path):
 def record(number: int, loss: float, up: int = 3_000_000, **more: float) -> dict:
     told = {"samples": 100 * number, "sequential_steps": 7 * number, "seconds": 2.0 * number, "time": 0.0}
     traffic = {"bytes_up": up * number, "bytes_down": 1_000_000 * number}
-    return {"round": number, "heldout_loss": loss} | told | traffic | more
+    return {"round": number, "validation_loss": loss} | told | traffic | more
 
 
 @pytest.fixture
@@ -154,13 +154,13 @@ def fedavg_of(store: Store) -> Group:
 
 
 def loss_over(store: Store, cost: str) -> list[float] | None:
-    line = round_line(fedavg_of(store), "heldout_loss", cost)
+    line = round_line(fedavg_of(store), "validation_loss", cost)
     return None if line is None else line.x.tolist()
 
 
 def test_curves_are_means_over_seeds_at_common_rounds(two_seeds):
     store, _ = two_seeds
-    line = round_line(fedavg_of(store), "heldout_loss")
+    line = round_line(fedavg_of(store), "validation_loss")
     assert line.mean.tolist() == [6.0, 3.0]
     assert [end.tolist() for end in line.band] == [[4.0, 2.0], [8.0, 4.0]]
     assert {cost: loss_over(store, cost) for cost in COSTS} == {
@@ -253,11 +253,11 @@ def test_losses_by_class_are_means_of_what_is_known(told):
     store, cells = told
     rewrite(cells[2], diagnostics={"class_loss": [1.0, 2.0, None, None]})
     rewrite(cells[3], diagnostics=None)
-    lines(cells[3], "heldout.jsonl", [{"round": n, "class_loss": [n, None, 7.0, None]} for n in (1, 3)])
+    lines(cells[3], "validation.jsonl", [{"round": n, "class_loss": [n, None, 7.0, None]} for n in (1, 3)])
     _, fedavg = rows_of(store)
     assert fedavg.class_loss[:3].tolist() == [2.0, 2.0, 7.0]  # of the last round
     assert math.isnan(fedavg.class_loss[3])
-    (cells[3].path / "heldout.jsonl").unlink()
+    (cells[3].path / "validation.jsonl").unlink()
     assert rows_of(store)[1].class_loss[:2].tolist() == [1.0, 2.0]
 
 
@@ -482,7 +482,7 @@ def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path):
     assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss (log)", "FID (log)")
     assert "FID of 100 images along training." in page.caption
     fedavg = read_lines(folder_of(store, "fedavg", n_clients=3).path / "metrics.jsonl")
-    for row, quality in ((0, [line["heldout_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
+    for row, quality in ((0, [line["validation_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
         for axes, key in zip(rows[row], ("bytes", "round", "samples", "sequential_steps", "seconds"), strict=True):
             spent = [(line["bytes_up"] + line["bytes_down"]) / 1e6 if key == "bytes" else line[key] for line in fedavg]
             (drawn,) = (line for line in curves(axes) if line.get_color() == COLOURS[0])
@@ -496,7 +496,7 @@ def test_costs_have_the_front_of_federated_strategies(tmp_path):
     for name, losses in (("centralized", [0.1, 0.1, 0.1]), ("fedavg", [9, 7, 7]), ("fedprox(mu=0.1)", [8, 8, 1])):
         folder = folder_of(store, name)
         told = zip(read_lines(folder.path / "metrics.jsonl"), losses, strict=True)
-        lines(folder, "metrics.jsonl", [line | {"heldout_loss": loss} for line, loss in told])
+        lines(folder, "metrics.jsonl", [line | {"validation_loss": loss} for line, loss in told])
     over_rounds = panels(draw(store, "costs"))[0][1]
     assert front(over_rounds).tolist() == [[1, 8], [2, 7], [3, 1]]
 
@@ -512,7 +512,7 @@ def test_what_exchanges_nothing_stands_at_no_bytes_and_centralized_training_is_l
     pages = draw(store, "costs")
     over_bytes, over_rounds, *_ = panels(pages)[0]
     level = next(line for line in curves(over_bytes) if line.get_color() == "black")
-    last = read_lines(folder_of(store, "centralized").path / "metrics.jsonl")[-1]["heldout_loss"]
+    last = read_lines(folder_of(store, "centralized").path / "metrics.jsonl")[-1]["validation_loss"]
     assert set(level.get_ydata()) == {last}
     (still,) = (line for line in curves(over_bytes) if line.get_color() == COLOURS[1])
     assert set(still.get_xdata()) == {0.0}
@@ -536,7 +536,7 @@ def test_seeds_are_a_mean_with_its_interval(tmp_path):
     over_rounds = panels(pages)[0][1]
     assert len(curves(over_rounds)) == len(over_rounds.collections) == 3
     losses = [
-        [line["heldout_loss"] for line in read_lines(folder_of(store, "fedavg", seed=s).path / "metrics.jsonl")]
+        [line["validation_loss"] for line in read_lines(folder_of(store, "fedavg", seed=s).path / "metrics.jsonl")]
         for s in (0, 1, 2)
     ]
     assert curves(over_rounds)[1].get_ydata() == pytest.approx(np.mean(losses, axis=0))
@@ -684,7 +684,7 @@ def test_rounds_show_what_every_client_did(tmp_path, drawn):
     heights = [bar.get_height() for bar in told["MB by client"].patches]
     count = [sum(visit["client"] == client for visit in visits) for client in range(5)]
     assert heights == pytest.approx([0.4 * k for k in count] * 2)
-    last = read_lines(folder.path / "heldout.jsonl")[-1]
+    last = read_lines(folder.path / "validation.jsonl")[-1]
     for key, title in (("class_loss", TITLES[3]), ("client_loss", TITLES[4])):
         assert [line.get_ydata()[-1] for line in told[title].lines] == last[key]
     assert [text.get_text() for text in drawn[-1].legends[0].get_texts()] == ["client 0", "1", "2", "3", "4"]
@@ -706,7 +706,11 @@ def test_partial_work_has_a_map_too(tmp_path, drawn):
 
 def test_clients_without_held_out_losses_have_no_panel_of_them(tmp_path, drawn):
     folder = federated_cell(tmp_path)
-    lines(folder, "heldout.jsonl", [line | {"client_loss": []} for line in read_lines(folder.path / "heldout.jsonl")])
+    lines(
+        folder,
+        "validation.jsonl",
+        [line | {"client_loss": []} for line in read_lines(folder.path / "validation.jsonl")],
+    )
     assert list(rounds_panels(folder, drawn)) == TITLES[:4]
 
 
@@ -716,7 +720,7 @@ def test_either_log_may_be_missing(tmp_path, drawn):
     (folder.path / "clients.jsonl").unlink()
     assert list(rounds_panels(folder, drawn)) == TITLES[3:]
     (folder.path / "clients.jsonl").write_text(text)
-    (folder.path / "heldout.jsonl").unlink()
+    (folder.path / "validation.jsonl").unlink()
     assert list(rounds_panels(folder, drawn)) == TITLES[:3]
 
 

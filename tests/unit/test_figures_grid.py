@@ -389,7 +389,7 @@ def without(store: Store, *keys: str) -> None:
     [
         (["samples"], {"schemes", "clients"}),
         (["bytes_up", "sequential_steps"], set()),
-        (["heldout_loss", "fid"], {"costs", "quality_cost", "skew"}),
+        (["validation_loss", "fid"], {"costs", "quality_cost", "skew"}),
         (["seconds", "drift", "update_cosine"], {"drift"}),
     ],
 )
@@ -424,16 +424,16 @@ def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path):
 
 def test_schemes_show_means_and_intervals_of_both_losses(drawn_grid):
     figure = drawn_grid.figures["schemes"]
-    heldout, training = row_of(figure, SPLITS[0])
-    assert (heldout.get_ylabel(), training.get_ylabel()) == ("held-out loss (log)", "running training\nloss (log)")
-    assert [line.get_color() for line in heldout.lines] == ["black", *COLOURS[:2]]
+    validation, training = row_of(figure, SPLITS[0])
+    assert (validation.get_ylabel(), training.get_ylabel()) == ("validation loss (log)", "running training\nloss (log)")
+    assert [line.get_color() for line in validation.lines] == ["black", *COLOURS[:2]]
     folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
     losses = np.array(
-        [[line["heldout_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
+        [[line["validation_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
     )
-    assert heldout.lines[1].get_ydata() == pytest.approx(losses.mean(axis=0))
-    assert list(heldout.lines[1].get_xdata()) == [200, 400, 600]
-    corners = heldout.collections[1].get_paths()[0].vertices
+    assert validation.lines[1].get_ydata() == pytest.approx(losses.mean(axis=0))
+    assert list(validation.lines[1].get_xdata()) == [200, 400, 600]
+    corners = validation.collections[1].get_paths()[0].vertices
     low, high = t_interval(losses)
     assert {round(y, 9) for y in corners[:, 1]} == {round(y, 9) for y in (*low, *high)}
     runs = [running_loss(folder.read_log(Steps), 600) for folder in folders]
@@ -447,20 +447,20 @@ def test_clients_are_compared_for_each_strategy_and_beta(drawn_grid):
     assert len(drawn_grid.pages["clients"]) == 1
     names = [f"{strategy}, β = {beta}" for strategy in COMPARED[1:] for beta in ("0.1", "1")]
     assert [name for axes in figure.axes if (name := titles(axes).strip())] == names
-    heldout, _ = row_of(figure, "fedprox(mu=0.1), β = 1")
-    for line, n in zip(heldout.lines[1:], (3, 5), strict=True):
+    validation, _ = row_of(figure, "fedprox(mu=0.1), β = 1")
+    for line, n in zip(validation.lines[1:], (3, 5), strict=True):
         folders = drawn_grid.seeds("fedprox(mu=0.1)", n_clients=n, beta=1.0)
-        losses = [[line["heldout_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
+        losses = [[line["validation_loss"] for line in read_lines(folder.path / "metrics.jsonl")] for folder in folders]
         assert line.get_ydata() == pytest.approx(np.mean(losses, axis=0))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["centralized", "3 clients", "5 clients"]
 
 
 def test_the_longest_run_of_most_clients_is_shown_whole(tmp_path, drawn_grid):
-    heldout, training = drawn_grid.figures["long_run"].axes
-    assert titles(heldout).strip() == "fedavg, n = 5, β = 0.1"
-    assert list(heldout.lines[1].get_xdata()) == [1, 2, 3]
+    validation, training = drawn_grid.figures["long_run"].axes
+    assert titles(validation).strip() == "fedavg, n = 5, β = 0.1"
+    assert list(validation.lines[1].get_xdata()) == [1, 2, 3]
     assert (training.lines[1].get_xdata()[-1], training.get_xlabel()) == (3, "round")
-    assert heldout.get_xlim() == training.get_xlim()
+    assert validation.get_xlim() == training.get_xlim()
     axes = {"strategy": ["centralized", "fedavg"], "n_clients": [5, 3], "seed": [0], "training.rounds": [3, 7]}
     figure = draw(fake_store.finished_store(tmp_path, axes), "long_run").figure
     assert titles(figure.axes[0]).strip() == "fedavg, n = 5, training.rounds = 7"
@@ -472,7 +472,7 @@ def test_without_steps_there_is_no_training_loss(tmp_path):
     for cell in store.planned():
         (store.cell(cell.cell_id).path / "steps.jsonl").unlink()
     page = draw(store, "schemes")
-    assert [axes.get_ylabel() for axes in page.figure.axes] == ["held-out loss (log)"]
+    assert [axes.get_ylabel() for axes in page.figure.axes] == ["validation loss (log)"]
     assert len(page.figure.axes[0].collections) == 0
     assert "No running training loss: the cells have no steps.jsonl." in page.caption
 

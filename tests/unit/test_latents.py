@@ -16,7 +16,14 @@ from tests.laws.conftest import same
 
 
 def cell_of(mode="central", *overrides):
-    latent = ["latent.epochs=2", "latent.width=16", f"latent.mode={mode}", "data.limit=120", "data.heldout=20"]
+    latent = [
+        "latent.epochs=2",
+        "latent.width=16",
+        f"latent.mode={mode}",
+        "data.limit=120",
+        "data.validation=20",
+        "data.test=20",
+    ]
     (cell,) = load_grid("smoke", ["strategy=fedavg", *latent, *overrides]).cells
     return cell
 

@@ -26,14 +26,14 @@ def advance(plan, number, rounds, phase="train", done=0.5):
     if folder.state() == "todo":
         folder.begin({})
     for r in range(rounds):
-        folder.append("metrics.jsonl", [{"round": r + 1, "train_loss": 0.25, "heldout_loss": 0.5, "time": 0.0}])
+        folder.append("metrics.jsonl", [{"round": r + 1, "train_loss": 0.25, "validation_loss": 0.5, "time": 0.0}])
     folder.progress(phase, done)
     return folder
 
 
 def finish(plan, number):
     folder = advance(plan, number, 2)
-    metrics = {"fid": 12.345, "heldout_loss": 0.125}
+    metrics = {"fid": 12.345, "test_loss": 0.125}
     write_json(folder.path / "result.json", {"cell_id": folder.cell_id, "metrics": metrics, "finished": 0.0})
 
 
@@ -80,7 +80,7 @@ def test_an_estimate_is_made_of_this_runs_pace_alone(plan, monkeypatch):
     monkeypatch.setattr(Monitor, "elapsed", 10.0)
     folder = advance(plan, 0, 0, "train", 0.75)
     for r in (2, 3):
-        folder.append("metrics.jsonl", [{"round": r, "train_loss": 0.25, "heldout_loss": 0.5, "time": 0.0}])
+        folder.append("metrics.jsonl", [{"round": r, "train_loss": 0.25, "validation_loss": 0.5, "time": 0.0}])
     sizes = [sum(plan.passes(job).values()) for job in plan.jobs]
     train = plan.passes(plan.jobs[0])["train"]
     left = monitor.remaining(monitor.look())
@@ -119,10 +119,10 @@ def test_plain_lines_tell_each_change_once(plan):
     view.show(monitor.look(), monitor)
     view.show(monitor.look(), monitor)
     assert out.getvalue().count("\n") == 1
-    assert "0/3  centralized seed=0: round 1/2, loss 0.2500, held-out 0.5000" in out.getvalue()
+    assert "0/3  centralized seed=0: round 1/2, loss 0.2500, validation 0.5000" in out.getvalue()
     finish(plan, 0)
     view.show(monitor.look(), monitor)
-    assert "1/3  centralized seed=0: done, FID 12.35, held-out loss 0.1250" in out.getvalue()
+    assert "1/3  centralized seed=0: done, FID 12.35, validation loss 0.1250" in out.getvalue()
 
 
 def test_no_plain_line_repeats_the_last_one_and_a_round_has_its_own_losses(plan):
@@ -132,7 +132,7 @@ def test_no_plain_line_repeats_the_last_one_and_a_round_has_its_own_losses(plan)
         advance(plan, 0, rounds, phase, done)
         view.show(monitor.look(), monitor)
     said = [line.partition(": ")[2] for line in out.getvalue().splitlines()]
-    assert said == ["preparing", "training", "round 1/2, loss 0.2500, held-out 0.5000", "sampling", "judging"]
+    assert said == ["preparing", "training", "round 1/2, loss 0.2500, validation 0.5000", "sampling", "judging"]
 
 
 def test_a_failure_is_told_with_its_reason(plan):
@@ -156,7 +156,7 @@ def test_the_live_view_has_a_bar_for_each_running_cell(plan):
     told = out.getvalue()
     assert "1/3 cells" in told
     assert "centralized seed=0" in told
-    assert "round 1/2, loss 0.2500, held-out 0.5000" in told
+    assert "round 1/2, loss 0.2500, validation 0.5000" in told
     assert "fedprox" not in told
 
 

@@ -105,11 +105,11 @@ def test_the_papers_claims_are_answered_where_the_grid_or_the_command_asks(tmp_p
 
 def test_metrics_are_chosen_and_stand_in_the_order_asked_for(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
-    write_report(store.root, Wishes(metrics=("heldout_loss", "fid"), pictures=False))
+    write_report(store.root, Wishes(metrics=("test_loss", "fid"), pictures=False))
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
     assert head == "| strategy | n | β | seeds | held-out ↓ | FID ↓ |"
     assert not (store.root / TABLES / "kid.tex").exists()
-    write_report(store.root, Wishes(metrics=("drift", "heldout_area"), pictures=False))
+    write_report(store.root, Wishes(metrics=("drift", "validation_area"), pictures=False))
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
     assert head == "| strategy | n | β | seeds | drift | held-out area ↓ |"
     assert "Drift, held-out area. mnist5k" in (store.root / TABLES / "summary_caption.tex").read_text()
@@ -135,7 +135,8 @@ def test_strategies_are_called_by_their_titles_in_all_that_people_read(tmp_path)
 LABELLED = """
 partition = "iid"
 data.limit = 200
-data.heldout = 100
+data.validation = 100
+data.test = 100
 [axes]
 strategy = ["centralized", "fedavg", "fedprox(mu=0.1)"]
 n_clients = [2]
@@ -183,8 +184,8 @@ def test_curves_have_a_row_a_cell_round_and_metric(tmp_path):
     assert list(curves) == ["cell_id", "strategy", "n_clients", "beta", "seed", "round", "metric", "value"]
     assert not curves.duplicated(keys).any()
     cells = pd.read_csv(store.root / TABLES / "cells.csv").set_index("cell_id")
-    last = curves[curves["metric"] == "heldout_loss"].groupby("cell_id").last()
-    assert last["value"].to_dict() == cells["heldout_loss"].to_dict()
+    last = curves[curves["metric"] == "test_loss"].groupby("cell_id").last()
+    assert last["value"].to_dict() == cells["test_loss"].to_dict()
     assert {"train_loss", "drawn_fid"} <= set(curves["metric"])
 
 
@@ -226,7 +227,7 @@ def test_differences_are_to_the_baseline_asked_for(store):
         (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it (did you mean 'fedprox(mu=0.1)'?); allowed: "),
         (["--grid", "fake", "--metrics", "FID"], "no metric 'FID' (did you mean 'fid'?); allowed: "),
         (["--grid", "fake\0"], "holds no results"),
-        (["--grid", "fake", "--metrics", "fid,heldout"], "no metric 'heldout' (did you mean 'heldout_loss'?)"),
+        (["--grid", "fake", "--metrics", "fid,test_los"], "no metric 'test_los' (did you mean 'test_loss'?)"),
         (["--grid", "fake", "--metrics", "kid,bits_per_dim"], "--metrics: no finished cell has bits_per_dim"),
         (["--grid", "fake", "--width", "page"], "argument --width: got 'page'; allowed: column, text"),
         (["--grid", "fake", "--figures", "none,costs"], "argument --figures: got 'none,costs'; none stands alone"),

@@ -44,10 +44,10 @@ def tell_losses(store: Store, cell: PlannedCell, losses: list[float]) -> None:
     """Let a cell's held-out losses be these, by round."""
     folder = store.cell(cell.cell_id)
     (folder.path / "metrics.jsonl").unlink()
-    lines = [fake_store.round_record(cell, k) | {"heldout_loss": loss} for k, loss in enumerate(losses, start=1)]
+    lines = [fake_store.round_record(cell, k) | {"validation_loss": loss} for k, loss in enumerate(losses, start=1)]
     folder.append("metrics.jsonl", lines)
     result = read_json(folder.path / "result.json")
-    write_json(folder.path / "result.json", result | {"metrics": result["metrics"] | {"heldout_loss": losses[-1]}})
+    write_json(folder.path / "result.json", result | {"metrics": result["metrics"] | {"validation_loss": losses[-1]}})
 
 
 def planted(results: Path, losses: dict[str, list[float]], axes: dict | None = None, **settings) -> pd.DataFrame:
@@ -65,8 +65,8 @@ def test_rows_tell_what_curves_say(tmp_path):
     rows = planted(tmp_path, {"centralized": [0.9, 0.5, 0.7, 0.4], "fedavg": [0.9, 0.8, 0.4, 0.6, 0.3]})
     rows = rows.set_index("strategy")
     fedavg = rows.loc["fedavg"]
-    assert fedavg["heldout_area"] == pytest.approx((0.85 + 0.6 + 0.5 + 0.45) / 4)
-    assert fedavg["heldout_roughness"] == pytest.approx((0.1 + 0.4 + 0.2 + 0.3) / 0.6)
+    assert fedavg["validation_area"] == pytest.approx((0.85 + 0.6 + 0.5 + 0.45) / 4)
+    assert fedavg["validation_roughness"] == pytest.approx((0.1 + 0.4 + 0.2 + 0.3) / 0.6)
     reached = fedavg[["reached_centralized", "rounds_to_centralized", "samples_to_centralized"]]
     assert list(reached) == [1, 3, 600]
     assert fedavg["megabytes_to_centralized"] == pytest.approx(2 * 0.4 * 3 * 3)
@@ -92,14 +92,14 @@ def test_a_loss_that_is_never_reached_has_no_price(tmp_path):
 def test_without_centralized_training_nobody_knows_what_is_reached(tmp_path):
     rows = planted(tmp_path, {"fedavg": [0.9, 0.2]}, {"strategy": ["fedavg"]})
     assert rows[["reached_centralized", "rounds_to_centralized"]].isna().all(axis=None)
-    assert rows["heldout_area"].notna().all()
+    assert rows["validation_area"].notna().all()
 
 
 def test_without_a_curve_nobody_knows_what_is_reached(tmp_path):
     store = fake_store.finished_store(tmp_path, SMALL | {"seed": [0]})
     (store.cell(store.planned()[1].cell_id).path / "metrics.jsonl").unlink()
     fedavg = reports.rows_of(store).frame.iloc[1]
-    assert fedavg[["reached_centralized", "rounds_to_centralized", "heldout_area"]].isna().all()
+    assert fedavg[["reached_centralized", "rounds_to_centralized", "validation_area"]].isna().all()
     assert fedavg["train_roughness"] > 1
 
 
@@ -155,12 +155,12 @@ def test_cells_that_are_not_finished_have_no_curve(tmp_path):
     fake_store.fail(folder)
     rows = reports.rows_of(store).frame
     assert list(rows["state"]) == ["done", "done", "partial", "failed"]
-    assert list(rows["heldout_area"].isna()) == [False, False, True, True]
+    assert list(rows["validation_area"].isna()) == [False, False, True, True]
 
 
 def test_rows_of_a_grid_of_which_nothing_is_finished(tmp_path):
     rows = reports.rows_of(fake_store.planned_store(tmp_path, SMALL)).frame
-    assert rows["heldout_area"].isna().all()
+    assert rows["validation_area"].isna().all()
     assert list(summary.summarise(Rows(rows))["n"]) == [0, 0]
     assert summary.differences(Rows(rows), list(metrics.SUMMARY)).empty
     assert summary.ranks(Rows(rows), "fid", -1).empty
@@ -215,7 +215,7 @@ def test_what_reaching_costs_has_a_mean_only_where_every_seed_reaches_it():
 def test_new_scores_and_those_of_curves_are_summarised(tmp_path):
     rows = reports.rows_of(fake_store.finished_store(tmp_path, SMALL)).frame
     table = summary.summarise(Rows(rows))
-    told = ("fid_infinity", "fid_images_sd", "fid_images_bias", "heldout_area", "train_roughness")
+    told = ("fid_infinity", "fid_images_sd", "fid_images_bias", "validation_area", "train_roughness")
     for key in told:
         assert table.loc[1, key] == pytest.approx(rows.loc[rows["strategy"] == "fedavg", key].mean())
         assert table.loc[1, f"{key}_low"] <= table.loc[1, key]

@@ -314,7 +314,7 @@ def test_what_reaches_the_centralized_loss_by_some_seeds_only_says_how_many(disp
         folder = disputed.cell(cell.cell_id)
         if cell.labels["strategy"] == "fedavg" and cell.labels["seed"] == 2:
             (folder.path / "metrics.jsonl").unlink()
-            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "heldout_loss": 0.0, "time": 1.0}])
+            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "validation_loss": 0.0, "time": 1.0}])
     lines = lines_of(disputed, "rounds_to_centralized.tex")
     assert [row_of(lines, name)[1] for name in ("fedavg", "fedprox(mu=1.0)")] == ["1 of 3", "never"]
 
@@ -328,7 +328,7 @@ def test_of_seeds_without_centralized_training_nobody_knows_whether_they_reach_i
         if (cell.labels["strategy"], cell.labels["seed"]) in reach:
             folder = store.cell(cell.cell_id)
             (folder.path / "metrics.jsonl").unlink()
-            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "heldout_loss": 0.0, "time": 1.0}])
+            folder.append("metrics.jsonl", [{**fake_store.round_record(cell, 1), "validation_loss": 0.0, "time": 1.0}])
     lines = lines_of(store, "rounds_to_centralized.tex")
     assert [row_of(lines, name)[1] for name in strategies[1:]] == ["2 of 2 known", "1 of 2 known", "0 of 2 known"]
     told = "Known are seeds whose centralized training is finished."

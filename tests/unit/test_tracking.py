@@ -36,7 +36,7 @@ from tests import fake_store, reports
 
 pytestmark = pytest.mark.xdist_group("mlflow")  # one worker makes the empty store once
 
-ROUND_METRICS = ("train_loss", "heldout_loss", "drift", "samples", "gradient_steps", "bytes_up", "bytes_down")
+ROUND_METRICS = ("train_loss", "validation_loss", "drift", "samples", "gradient_steps", "bytes_up", "bytes_down")
 
 
 @pytest.fixture(scope="module")
@@ -201,20 +201,20 @@ def test_diagnostics_are_metrics(finished):
     for run in children(finished):
         told = read_json(finished.cell(run.data.tags["cell_id"]).path / "result.json")["diagnostics"]
         metrics = run.data.metrics
-        assert [metrics[f"heldout_t_{k}"] for k in range(10)] == told["t_loss"]
-        assert [metrics[f"heldout_class_{k}"] for k in range(4)] == told["class_loss"]
-        clients = [key for key in metrics if key.removeprefix("heldout_client_").isdigit()]
+        assert [metrics[f"test_loss_t_{k}"] for k in range(10)] == told["t_loss"]
+        assert [metrics[f"test_loss_class_{k}"] for k in range(4)] == told["class_loss"]
+        clients = [key for key in metrics if key.removeprefix("test_loss_client_").isdigit()]
         assert len(clients) == int(run.data.tags.get("n_clients", 0))
-        assert [metrics[f"heldout_client_{i}"] for i in range(len(clients))] == told["client_loss"]
+        assert [metrics[f"test_loss_client_{i}"] for i in range(len(clients))] == told["client_loss"]
         if clients:
-            assert metrics["heldout_client_mean"] == pytest.approx(sum(told["client_loss"]) / len(clients))
+            assert metrics["test_loss_client_mean"] == pytest.approx(sum(told["client_loss"]) / len(clients))
 
 
 def test_a_loss_of_no_image_is_no_metric():
     told = {"t_loss": [0.5, None], "class_loss": [None, 0.25], "client_loss": []}
     result = {"cell_id": "a", "metrics": {"fid": 1.0}, "finished": 0.0}
     values = final_values(Result.checked(result | {"diagnostics": told}))
-    assert values == {"fid": 1.0, "heldout_t_0": 0.5, "heldout_class_1": 0.25}
+    assert values == {"fid": 1.0, "test_loss_t_0": 0.5, "test_loss_class_1": 0.25}
     assert final_values(Result.checked(result)) == {"fid": 1.0}
 
 
@@ -230,7 +230,7 @@ def test_recipes_are_tags_and_their_pictures_are_attached(results):
     assert pictures <= named
     assert not {"autoencoder.safetensors", "weights.safetensors"} & named
     assert run.data.metrics["reconstruction_fid"] == 2.5
-    assert len(client_of(store).get_metric_history(run.info.run_id, "heldout_loss_raw")) == fake_store.ROUNDS
+    assert len(client_of(store).get_metric_history(run.info.run_id, "validation_loss_raw")) == fake_store.ROUNDS
     before = points(store)
     Tracker(store).sync(running=False)
     assert points(store) == before
@@ -337,19 +337,19 @@ def test_a_mean_carries_the_numbers_of_the_tables(seeds):
     table = summarise(reports.rows_of(seeds)).set_index("strategy")
     for run in means(seeds):
         row, metrics = table.loc[run.data.tags["strategy"]], run.data.metrics
-        for key in ("fid", "heldout_loss", "train_loss", "is_mean", "fid_minus_centralized"):
+        for key in ("fid", "validation_loss", "train_loss", "is_mean", "fid_minus_centralized"):
             told = [key, *(key + end for end in ("_sd", "_low", "_high") if key + end in row)]
             assert {name: metrics.get(name) for name in told} == {
                 name: None if math.isnan(row[name]) else pytest.approx(row[name]) for name in told
             }
         assert metrics["n"] == 2
-    assert metrics.keys() >= {"fid_sd", "heldout_area"}
+    assert metrics.keys() >= {"fid_sd", "validation_area"}
 
 
 def test_a_means_curves_are_means_over_seeds(seeds):
     (run,) = means(seeds, "tags.strategy = 'fedavg'")
     cells = [seeds.cell(cell.cell_id) for cell in seeds.planned() if cell.labels["strategy"] == "fedavg"]
-    for key in ("heldout_loss", "train_loss"):
+    for key in ("validation_loss", "train_loss"):
         losses = [[line[key] for line in read_lines(cell.path / "metrics.jsonl")] for cell in cells]
         mean = [pytest.approx(sum(several) / 2) for several in zip(*losses, strict=True)]
         assert history(seeds, run, key) == list(zip((1, 2, 3), mean, strict=True))
@@ -357,7 +357,7 @@ def test_a_means_curves_are_means_over_seeds(seeds):
 
 def test_losses_stand_on_axes_of_images_seen_and_of_bytes(seeds):
     for run in (*means(seeds, "tags.strategy = 'fedavg'"), *children(seeds, "tags.strategy = 'fedavg'")):
-        for key in ("heldout_loss", "curve_fid"):
+        for key in ("validation_loss", "curve_fid"):
             values = [value for _, value in history(seeds, run, key)]
             samples, kilobytes = history(seeds, run, f"vs_samples/{key}"), history(seeds, run, f"vs_kilobytes/{key}")
             assert samples == list(zip((200, 400, 600), values, strict=True))
@@ -369,23 +369,23 @@ def test_an_autoencoders_bytes_travelled_before_the_first_round(tmp_path):
     store = fake_store.planned_store(tmp_path, {"strategy": ["fedavg"], "n_clients": [3], "seed": [0]})
     (planned,) = store.planned()
     folder = fake_store.begin(store, planned)
-    line = {"round": 1, "time": 1.0, "samples": 5, "bytes_up": 1000, "bytes_down": 2000, "heldout_loss": None}
+    line = {"round": 1, "time": 1.0, "samples": 5, "bytes_up": 1000, "bytes_down": 2000, "validation_loss": None}
     folder.append("metrics.jsonl", [line])
     before = {"autoencoder_bytes_up": 500.0, "autoencoder_bytes_down": 500.0}
     write_json(folder.path / "result.json", {"cell_id": planned.cell_id, "metrics": before, "finished": 2.0})
     (group,) = reports.read(store).groups
     assert course(group) == {1: {"samples": 5.0, "megabytes": 0.004}}
-    sent = course_metrics(group, {1: {"heldout_loss": 0.5, "megabytes": 0.0065}}, ["megabytes"])
+    sent = course_metrics(group, {1: {"validation_loss": 0.5, "megabytes": 0.0065}}, ["megabytes"])
     assert [(m.key, m.value, m.step, m.timestamp) for m in sent] == [
         ("megabytes", 0.0065, 1, 1000),
-        ("vs_kilobytes/heldout_loss", 0.5, 6, 1000),  # a half is rounded to the even
+        ("vs_kilobytes/validation_loss", 0.5, 6, 1000),  # a half is rounded to the even
     ]
 
 
 def test_centralized_training_has_no_axis_of_bytes(seeds):
     for run in search(seeds, "tags.strategy = 'centralized'"):
-        assert "vs_samples/heldout_loss" in run.data.metrics
-        assert "vs_kilobytes/heldout_loss" not in run.data.metrics
+        assert "vs_samples/validation_loss" in run.data.metrics
+        assert "vs_kilobytes/validation_loss" not in run.data.metrics
 
 
 def test_the_image_grid_has_a_sheet_of_the_same_images_by_round(seeds):
@@ -507,7 +507,7 @@ def test_a_running_cell_is_followed_round_by_round(small, held):
         tracker.sync(running=True)
         (run,) = children(small)
         assert (run.info.status, run.data.tags["state"]) == ("RUNNING", "running")
-        assert len(client_of(small).get_metric_history(run.info.run_id, "heldout_loss")) == number
+        assert len(client_of(small).get_metric_history(run.info.run_id, "validation_loss")) == number
     (parent,) = search(small, "tags.grid = 'fake'")
     assert parent.info.status == "RUNNING"
     fake_store.add_rounds(folder, cell, 3, 3)
@@ -515,7 +515,7 @@ def test_a_running_cell_is_followed_round_by_round(small, held):
     tracker.sync(running=True)
     (run,) = children(small)
     assert (run.info.status, run.data.tags["state"]) == ("FINISHED", "done")
-    assert len(client_of(small).get_metric_history(run.info.run_id, "heldout_loss")) == 3
+    assert len(client_of(small).get_metric_history(run.info.run_id, "validation_loss")) == 3
     assert search(small, "tags.grid = 'fake'")[0].data.tags["cells_done"] == "1 of 3"
 
 

@@ -15,7 +15,7 @@ from bench.report.figures.rows import Row, read_rows
 from bench.report.results import Results
 
 _STEP, _AROUND = 0.135, 0.38  # inches of a row, and around the rows of a split
-_VALUES = {"held-out loss by client": "client_loss", "FID by client": "client_fid"}
+_VALUES = {"test loss by client": "client_loss", "FID by client": "client_fid"}
 
 
 def client_spread(results: Results) -> list[Picture]:

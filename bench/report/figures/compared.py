@@ -61,12 +61,12 @@ class Compared:
     def grey(self) -> str:
         """Which strategies are drawn in grey."""
         names = self._others()
-        return f"in colour: the best of each split by held-out loss or FID; in grey: {names}" if names else ""
+        return f"in colour: the best of each split by test loss or FID; in grey: {names}" if names else ""
 
     def not_shown(self) -> str:
         """Which strategies have no row, in figures without the grey ones."""
         names = self._others()
-        return f"rows: the best of each split by held-out loss or FID; not shown: {names}" if names else ""
+        return f"rows: the best of each split by test loss or FID; not shown: {names}" if names else ""
 
     def _others(self) -> str:
         return ", ".join(self.results.title(label) for label, style in self.styles.items() if style == OTHER)
@@ -103,11 +103,11 @@ def strategies(splits: Iterable[Split]) -> list[str]:
 
 
 def leaders(splits: Sequence[Split], count: int) -> list[str]:
-    """The strategies that are best in any split by held-out loss or FID, then the second best, until there are `count`.
+    """The strategies that are best in any split by test loss or FID, then the second best, until there are `count`.
 
     In the plan's order.
     """
-    rankings = [_ranking(split.federated, metric) for split in splits for metric in ("heldout_loss", "fid")]
+    rankings = [_ranking(split.federated, metric) for split in splits for metric in ("test_loss", "fid")]
     turns = (label for places in itertools.zip_longest(*rankings) for label in places if label is not None)
     chosen = list(dict.fromkeys(turns))[:count]
     return [label for label in strategies(splits) if label in chosen]

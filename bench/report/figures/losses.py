@@ -45,7 +45,7 @@ class Column:
 
 
 def schemes(results: Results) -> list[Picture]:
-    """Centralized training against the strategies, a row a split: held-out loss and running training loss.
+    """Centralized training against the strategies, a row a split: validation loss and running training loss.
 
     Raises:
         NotApplicable: if no cell is finished, or no round tells of its loss.
@@ -113,12 +113,12 @@ def _length(cell: Cell) -> tuple[int, int]:
 
 
 def _block(name: str, groups: Mapping[str, Group], x: str) -> Block:
-    heldout = known((label, round_line(group, "heldout_loss", x)) for label, group in groups.items())
-    return Block(name, (heldout, known((label, training_line(group, x)) for label, group in groups.items())))
+    validation = known((label, round_line(group, "validation_loss", x)) for label, group in groups.items())
+    return Block(name, (validation, known((label, training_line(group, x)) for label, group in groups.items())))
 
 
 def _losses(shown: Compared, title: str, blocks: Sequence[Block], x: str, notes: Sequence[str] = ()) -> list[Picture]:
-    columns = [Column("held-out loss (log)"), Column("running training\nloss (log)")]
+    columns = [Column("validation loss (log)"), Column("running training\nloss (log)")]
     if not any(block.every for block in blocks):
         raise NotApplicable("no round of a finished cell tells of its loss")
     running = _RUNNING

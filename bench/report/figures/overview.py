@@ -43,7 +43,7 @@ class Parts:
 
 
 def overview(results: Results) -> list[Picture]:
-    """One picture of a grid: held-out loss by round for each split, then samples, FID and generated classes.
+    """One picture of a grid: validation loss by round for each split, then samples, FID and generated classes.
 
     Many values of further axes (recipes) have a row each instead, with loss, FID and samples of what is compared:
     centralized training beside the strategies. Samples are those of the first seed.
@@ -62,7 +62,7 @@ def _splits(shown: Compared) -> list[Picture]:
     groups = shown.results.finished
     styles = line_styles(groups, shown)
     legend = [(wrapped(_line_name(label, shown), 60), key(style)) for label, style in styles.items() if style != OTHER]
-    lines = list(known((str(k), round_line(group, "heldout_loss")) for k, group in enumerate(groups)).values())
+    lines = list(known((str(k), round_line(group, "validation_loss")) for k, group in enumerate(groups)).values())
     top = 1.05 * max((max(_shares(group), default=0.0) for group in groups), default=1.0)
     parts = Parts(shown, styles, panels.log_ends(lines), _label_mix(shown.results), top or 1.0)
     curves = _curves(groups)
@@ -129,7 +129,7 @@ def _draw_curves(figure: SubFigure, rows: Sequence[Curves], parts: Parts) -> Non
         (axes, groups) for line, row in zip(grid, rows, strict=True) for axes, groups in zip(line, row, strict=False)
     ]
     for axes, groups in drawn:
-        lines = known((_line_label(group, parts.shown), round_line(group, "heldout_loss")) for group in groups)
+        lines = known((_line_label(group, parts.shown), round_line(group, "validation_loss")) for group in groups)
         panels.lines(axes, lines, parts.styles)
         split = next((parts.shown.place(group) for group in groups if not group.central), "centralized training")
         axes.set_title(wrapped(split, 100 // across))
@@ -140,7 +140,7 @@ def _draw_curves(figure: SubFigure, rows: Sequence[Curves], parts: Parts) -> Non
         axes.set_visible(False)
     grid[0, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for line in grid:
-        line[0].set_ylabel("held-out loss (log)")
+        line[0].set_ylabel("validation loss (log)")
 
 
 def _draw_groups(figure: SubFigure, groups: Sequence[Group], parts: Parts) -> None:

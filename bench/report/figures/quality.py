@@ -63,7 +63,7 @@ def costs(results: Results) -> list[Picture]:
         NotApplicable: if no cell is finished, or no round tells both of quality and of its costs.
     """
     shown = compared(results)
-    rows = _rows(shown, ("heldout_loss", "fid"), tuple(COSTS))
+    rows = _rows(shown, ("validation_loss", "fid"), tuple(COSTS))
     if not any(row.lines[cost] for row in rows for cost in COSTS):
         raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
     return _draw(shown, "Held-out loss and FID over the cost of training", rows, named=False)
@@ -124,7 +124,7 @@ def _draw(shown: Compared, title: str, rows: Sequence[Row], named: bool) -> list
     def draw(part: Sequence[Sequence[Row]]) -> Figure:
         figure, grid = page(each * len(part), len(costs), high, legend)
         for row, line in zip((row for block in part for row in block), grid, strict=True):
-            name = "FID (log)" if row.quality == "fid" else "held-out loss (log)"
+            name = "FID (log)" if row.quality == "fid" else "validation loss (log)"
             split = wrapped(row.split.name, 22) if named else ""
             line[0].set_ylabel("\n".join(filter(None, [split, name])))
             for axes, cost in zip(line, costs, strict=True):

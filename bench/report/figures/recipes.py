@@ -1,4 +1,4 @@
-"""The overview by recipe: a row each with FID, held-out loss and samples of what is compared."""
+"""The overview by recipe: a row each with FID, validation loss and samples of what is compared."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ class Row:
         name: e.g. ``cosine-guided``.
         groups: those compared, in the columns' order; one without cells where none was planned.
         weights: ids of the trainings; rows that differ in their sampling alone share them.
-        scale: what must be equal for held-out losses to compare.
+        scale: what must be equal for losses to compare.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Row:
     scale: str
 
     def lines(self) -> dict[str, Line]:
-        """Of the held-out loss, by the number of what is compared."""
-        return known((str(k), round_line(group, "heldout_loss")) for k, group in enumerate(self.groups))
+        """Of the validation loss, by the number of what is compared."""
+        return known((str(k), round_line(group, "validation_loss")) for k, group in enumerate(self.groups))
 
 
 def comparison(shown: Compared) -> tuple[list[str], list[Row]]:
@@ -117,11 +117,11 @@ def draw_recipes(shown: Compared, columns: Sequence[str], rows: Sequence[Row]) -
         return figure
 
     scales = len({row.scale for row in rows}) > 1
-    notes = ["held-out losses compare within one noise schedule, and not between pixels and latents"] * scales
+    notes = ["losses compare within one noise schedule, and not between pixels and latents"] * scales
     spread = " (± standard deviation)" if shown.results.repeated else ""
     notes += [f"beside the samples of the first seed their FID{spread}, the lowest of a page in bold"]
     notes += [seeds_note([line for row in rows for line in row.lines().values()])]
-    caption = Caption("FID, held-out loss by round and samples of each recipe", notes)
+    caption = Caption("FID, validation loss by round and samples of each recipe", notes)
     return paged(shown.results, caption, rows, pages(rows, int((room(legend) - _AROUND) / each)), draw)
 
 
@@ -210,7 +210,7 @@ def _draw_losses(
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelbottom=False)
         drawn.append(axes)
-    drawn[0].set_title("held-out loss (log)")
+    drawn[0].set_title("validation loss (log)")
     drawn[-1].tick_params(labelbottom=True)
     drawn[-1].set_xlabel("round")
 

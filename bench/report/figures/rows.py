@@ -18,9 +18,9 @@ class Row:
 
     Attributes:
         drift, cosine: by round, the mean of the seeds that have it; None where no round does.
-        class_loss: held-out loss by class at the end (K,).
+        class_loss: test loss by class at the end (K,).
         share_gap: share of each class among the generated images minus that among the training images (K,).
-        client_loss: held-out losses at the end of all seeds' clients (n * seeds,); of centralized training the losses
+        client_loss: test losses at the end of all seeds' clients (n * seeds,); of centralized training the losses
             that its one model would have on the clients' mixes of classes.
         fid, fid_avg: to all images; mean over clients of the distance to each one's own.
         client_fid: the latter client by client, of all seeds.
@@ -67,7 +67,7 @@ def _row(group: Group, parts: dict[int, Partition]) -> Row:
 def _class_loss(cell: Cell) -> Array:
     """(K,), of the end of training, else of the last round; (0,) where none is known."""
     at_the_end = cell.result.diagnostics.class_loss if cell.result else ()
-    return np.array(at_the_end or (cell.heldout[-1].class_loss if cell.heldout else ()), dtype=float)
+    return np.array(at_the_end or (cell.validation[-1].class_loss if cell.validation else ()), dtype=float)
 
 
 def _share_gap(cell: Cell, part: Partition | None) -> Array:

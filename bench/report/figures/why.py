@@ -24,7 +24,7 @@ _LINES, _STEP, _AROUND, _UPRIGHT = 1.35, 0.14, 0.85, 0.45  # inches: panels of l
 _WIDTHS = (0.65, 1.0, 1.0, 1.0, 1.0)  # of the panels beside one another
 _ABOUT = (
     "drift and cosine: means over the seeds that have the round",
-    "loss by class: of the global model on held-out images",
+    "loss by class: of the global model on test images",
     "loss by client: a dot for each client and seed (range and middle half where there are many), a bar at their mean; "
     "for centralized training, the loss its model has on each client's mix of classes",
     "FID: to all images (diamond), to the images of one client (dot), and the mean over clients (ring)",
@@ -59,8 +59,8 @@ def find_scales(rows: Sequence[Row]) -> Scales:
 def why(results: Results) -> list[Picture]:
     """Why federation hurts: for each split drift and cosine by round, then a row a strategy.
 
-    A row has the last round's drift and cosine, held-out loss by class, generated classes minus the data's, clients'
-    held-out losses, and FID to all images beside the clients' own. All are means over seeds; of clients those of all
+    A row has the last round's drift and cosine, test loss by class, generated classes minus the data's, clients'
+    test losses, and FID to all images beside the clients' own. All are means over seeds; of clients those of all
     seeds are shown.
 
     Raises:
@@ -130,13 +130,13 @@ def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: 
     _draw_numbers(numbers, rows, shown)
     low, high = scales.class_loss or (1.0, 1.0)
     norm = LogNorm(low, max(high, 1.1 * low))
-    loss.set_title("held-out loss\nby class")
+    loss.set_title("test loss\nby class")
     _draw_heat(loss, [row.class_loss for row in rows], names, norm, log_ticks(low, max(high, 1.1 * low)))
     ends = (-scales.share_gap, scales.share_gap)
     ticks = [float(t) for t in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*ends) if abs(t) <= ends[1]]
     gap.set_title("generated classes\nminus the data's")
     _draw_heat(gap, [row.share_gap for row in rows], names, Normalize(*ends), ticks)
-    clients.set_title("held-out loss\nby client (log)")
+    clients.set_title("test loss\nby client (log)")
     _draw_dots(clients, [row.client_loss for row in rows], [style.colour for style in styles], scales.client_loss)
     fid.set_title("FID (log): ◆ all,\n• a client's, ○ mean")
     _draw_dots(fid, [row.client_fid for row in rows], [style.colour for style in styles], scales.fid, mean=False)

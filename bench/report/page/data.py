@@ -155,7 +155,7 @@ def partition(cell: Cell, class_names: Sequence[str]) -> dict[str, Any] | None:
 def curves(cell: Cell) -> dict[str, Any]:
     """What the page draws of a cell, each a list or a pair of lists x, y; empty where nothing was logged.
 
-    Keys: `axes`, for each x axis its value after each of `rounds`; `heldout` and `local` (the mean local loss), a
+    Keys: `axes`, for each x axis its value after each of `rounds`; `validation` and `local` (the mean local loss), a
     value for each of `rounds`; `steps`, the running training loss over fractions of rounds; `fid` over rounds.
     """
     kept = thinned(range(len(cell.rounds)), POINTS)
@@ -165,7 +165,7 @@ def curves(cell: Cell) -> dict[str, Any]:
     return {
         "rounds": [line.round for line in rounds],
         "axes": {name: rounded(cell.costs[cost][kept]) for name, cost in axes.items()},
-        "heldout": rounded(column(rounds, "heldout_loss")),
+        "validation": rounded(column(rounds, "validation_loss")),
         "local": rounded(column(rounds, "train_loss")),
         "steps": [rounded(x), rounded(y)],
         "fid": [rounded(column(cell.drawn, "round")), rounded(column(cell.drawn, "fid"))],

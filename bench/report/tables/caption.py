@@ -39,7 +39,7 @@ def _different(values: Iterable[Any]) -> str:
 
 
 def floor_of(results: Results) -> dict[str, Any] | None:
-    """The scores of real held-out images, where all finished cells were judged by the same ones; else None."""
+    """The scores of other real images, where all finished cells were judged by the same ones; else None."""
     floors = {json.dumps(result.floor, sort_keys=True): result.floor for result in results.done}
     (floor, *others) = floors.values() or [None]
     return floor if floor and not others else None
@@ -166,11 +166,11 @@ def _span(values: Iterable[float]) -> str:
 
 
 def floor_note(contents: Contents) -> str:
-    """What real held-out images score, "" where that is not known."""
+    """What other real images score, "" where that is not known."""
     floor = floor_of(contents.results) or {}
     scores = [(metric, floor[metric.key]) for metric in contents.metrics if floor.get(metric.key) is not None]
     texts = [f"{metric.name} {value * metric.scale:.3g}".replace(" -", " −") for metric, value in scores]
-    return f"For comparison, {real_images(floor, 'held-out ')} score {', '.join(texts)}." if texts else ""
+    return f"For comparison, {real_images(floor, 'other ')} score {', '.join(texts)}." if texts else ""
 
 
 def real_images(floor: Mapping[str, Any], which: str = "") -> str:
@@ -210,7 +210,7 @@ REACHED = (
     "elsewhere the table says how many seeds do."
 )
 CLAIMS = (
-    "Claims are answered by two measures: paper is the running training loss, fair the global model's loss on held-out "
-    f"images. Each of the {len(STATEMENTS) * len(MEASURES)} answers has a 95 % t interval over seeds, not adjusted for "
-    "their number."
+    "Claims are answered by two measures: paper is the running training loss, fair the global model's loss on "
+    f"validation images. Each of the {len(STATEMENTS) * len(MEASURES)} answers has a 95 % t interval over seeds, not "
+    "adjusted for their number."
 )

@@ -71,7 +71,7 @@ ABOUT = {
     "mean_rank": "over blocks; 1 is best, ties share",
     "wins": "blocks in which no other strategy is better",
     "claim": "number of the claim", "statement": "what is claimed",
-    "measure": "paper: running training loss; fair: held-out loss",
+    "measure": "paper: running training loss; fair: validation loss",
     "block": "n_clients, beta and further axes, by their titles; all for the pooled answer",
     "quantity": "what the value is", "verdict": "holds, does not hold, undecided, or why there is no answer",
 }  # fmt: skip
@@ -98,7 +98,7 @@ def about(key: str) -> str:
     if key in ABOUT:
         return ABOUT[key]
     if key.startswith("floor_"):
-        return f"the same score of real held-out images: {about(key.removeprefix('floor_'))}"
+        return f"the same score of other real images: {about(key.removeprefix('floor_'))}"
     metric = METRICS.get(key)
     if metric is None:
         return "a further axis of the grid" if "." in key or key in ("recipe", "partition") else key.replace("_", " ")

@@ -25,7 +25,8 @@ SECTIONS = {
 }  # fmt: skip
 WORDS = {
     "name": "", "mode": "", "optimizer": "", "lr": "learning rate", "lr_schedule": "learning rate schedule",
-    "kl_weight": "KL weight", "fit": "fitted by", "heldout": "held-out images", "n_train": "training images",
+    "kl_weight": "KL weight", "fit": "fitted by", "validation": "validation images", "test": "test images",
+    "n_train": "training images",
     "min_snr_gamma": "min-SNR γ", "n_samples": "generated images", "nll": "images for bits/dim",
     "nll_steps": "timesteps for bits/dim", "nll_rounded": "bits/dim of rounded images",
     "curve_every": "rounds between images along training", "curve_samples": "images along training",

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 CELL_ARTIFACTS = (
     *("samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png"),
     *("partition.png", "diagnostics.png", "rounds.png"),
-    *(kind.FILE for kind in (records.Visit, records.Heldout, records.Curve, records.Diagnostics, records.Likelihood)),
+    *(
+        kind.FILE
+        for kind in (records.Visit, records.Validation, records.Curve, records.Diagnostics, records.Likelihood)
+    ),
     *(kind.FILE for kind in (Result, records.Failure)),
 )
 STATUS: dict[str, str] = {"done": "FINISHED", "running": "RUNNING", "stopped": "KILLED"}
@@ -133,7 +136,7 @@ class CellRuns:
     def _send_rounds(self, run: CellRun, cell: Cell) -> None:
         """Log the rounds that are new; a new attempt has removed those that it does not go on from."""
         new: list[Metric] = []
-        groups = {line.round: line for line in cell.heldout}
+        groups = {line.round: line for line in cell.validation}
         bad = set(run.bad_rounds)
         for line in (line for line in cell.rounds if line.round not in run.rounds_sent):
             values = line.model_dump(exclude={"round", "time"})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 SPREADS = ("_sd", "_low", "_high")
-_DRAWN = ("heldout_loss", "train_loss", "curve_fid", "samples", "megabytes")
+_DRAWN = ("validation_loss", "train_loss", "curve_fid", "samples", "megabytes")
 
 
 @dataclass(frozen=True)

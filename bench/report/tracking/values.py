@@ -11,12 +11,12 @@ from bench.report.lines import round_line
 from bench.report.metrics import OF_IMAGES
 from bench.report.results import Group
 from bench.store.grid_folder import PlannedCell
-from bench.store.records import Heldout, Result
+from bench.store.records import Result, Validation
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-COMPARED = ("heldout_loss", "curve_fid")  # metrics that are also shown by images seen and by bytes
+COMPARED = ("validation_loss", "curve_fid")  # metrics that are also shown by images seen and by bytes
 
 
 def filter_tags(cell: PlannedCell) -> dict[str, str]:
@@ -33,18 +33,18 @@ def filter_tags(cell: PlannedCell) -> dict[str, str]:
 def final_values(result: Result) -> dict[str, float | None]:
     """All numbers of result.json by metric name.
 
-    The metrics, floor_* of real images, class_share_<k>, and of the diagnostics heldout_t_<k> by bin of timesteps,
-    heldout_class_<k> and heldout_client_<i>, without groups that have no held-out image.
+    The metrics, floor_* of real images, class_share_<k>, and of the diagnostics test_loss_t_<k> by bin of timesteps,
+    test_loss_class_<k> and test_loss_client_<i>, without groups that have no test image.
     """
     values = dict(result.metrics) | {f"floor_{key}": value for key, value in result.floor.items()}
     groups = result.diagnostics
     for name, losses in (("t", groups.t_loss), ("class", groups.class_loss), ("client", groups.client_loss)):
-        values |= {f"heldout_{name}_{k}": loss for k, loss in enumerate(losses) if loss is not None}
+        values |= {f"test_loss_{name}_{k}": loss for k, loss in enumerate(losses) if loss is not None}
     return values | {f"class_share_{k}": share for k, share in enumerate(result.class_histogram)}
 
 
-def by_group(line: Heldout) -> dict[str, float]:
-    """A round's held-out loss by class, round_class_<k>, and the spread over clients, round_client_sd and _max."""
+def by_group(line: Validation) -> dict[str, float]:
+    """A round's validation loss by class, round_class_<k>, and the spread over clients, round_client_sd and _max."""
     values = {f"round_class_{k}": loss for k, loss in enumerate(line.class_loss) if loss is not None}
     clients = [loss for loss in line.client_loss if loss is not None]
     if clients:
@@ -60,7 +60,7 @@ Course = dict[int, dict[str, float]]  # numbers by round
 
 def course(group: Group) -> Course:
     """Means over all finished seeds, of rounds that all of them have: losses, samples, megabytes, curve_*."""
-    names = {name: name for name in ("train_loss", "heldout_loss", "samples", "megabytes")}
+    names = {name: name for name in ("train_loss", "validation_loss", "samples", "megabytes")}
     names |= {f"curve_{key}": f"drawn {key}" for key in OF_IMAGES}
     means: Course = {}
     for name, y in names.items():
