@@ -25,7 +25,7 @@ class EWC(FedAvg):
     """Local loss L_i(w) + (lam / 2) sum_k F_k (w_k - w_round,k)^2 with the client's own diagonal Fisher information F.
 
     F is the mean over the steps of the client's last visit of its squared minibatch gradients, without the penalty's
-    part; 0 at its first visit, which is FedAvg's. So a weight is held by its importance to the client itself, where it
+    part; 0 at its first visit, which is FedAvg's. So a weight is held by its importance to the client itself, where
     FedProx holds all weights alike. A mean of squares of minibatch means is not the Fisher information of single
     images: it shrinks with the batch. Under Adam the pull passes through the moments, as FedProx's does; under SGD a
     step of rate eta is stable for eta lam max_k F_k < 2 only. Stragglers are dropped, as FedAvg does.

@@ -29,6 +29,9 @@ class FedDyn(Strategy):
     training bring it to rest. Under Adam w_i - w_round is no multiple of a gradient, g_i becomes one only as local
     training converges, and the terms pass through the moments: a heuristic.
 
+    What is evaluated is this w, the paper's cloud model. The authors' published code scores the mean of the clients'
+    models instead, before h is taken off.
+
     Stragglers are dropped: the paper asks for local minima. One client alone is not centralized training, since its
     loss has the terms, too. What travels is FedAvg's; a client keeps g_i, one model's size.
 
