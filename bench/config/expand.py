@@ -1,17 +1,17 @@
-"""From axes and recipes to cells: every combination checked, and those that mean the same made equal."""
+"""From axes, recipes and strategies to cells: every combination checked, those that mean the same made equal."""
 
 import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 import partitions
 import strategies
-from bench.config.cell import CellConfig, field
+from bench.config.cell import CellConfig, field, short_strategy
 from bench.config.errors import ConfigError
 from bench.config.ids import digest, identity
 from bench.config.messages import Origins, explain
@@ -36,17 +36,34 @@ MOST_CELLS = 100_000  # of a grid, before exclusions
 _REGISTRIES: dict[str, Registry[Any]] = {"strategy": strategies.registry, "partition": partitions.registry}
 
 Fields = Mapping[str, Any]  # by dotted name
-Recipes = Mapping[str, Fields]  # by name
 
 
-def expand(base: Fields, axes: Mapping[str, list[Any]], recipes: Recipes, origins: Origins) -> Iterator[CellConfig]:
-    """The product of the axes, in their order, the last axis fastest; a recipe's fields are set first.
+@dataclass(frozen=True)
+class Draft:
+    """What the cells of a grid are made of.
 
-    Args:
+    Attributes:
         base: fields that all cells have, sections as tables.
+        axes: the values of each.
+        recipes: fields that vary together, by the recipe's name.
+        strategies: fields that the cells of a strategy have, by its label with all hyper-parameters.
+        origins: who gave the values.
+    """
+
+    base: Fields
+    axes: Mapping[str, list[Any]]
+    recipes: Mapping[str, Fields]
+    strategies: Mapping[str, Fields]
+    origins: Origins
+
+
+def expand(draft: Draft) -> Iterator[CellConfig]:
+    """The product of the axes, in their order, the last axis fastest; fields of recipes and strategies are set first.
+
     Raises:
         ConfigError: for more than `MOST_CELLS`, a value given twice on an axis, or a mistake in a cell.
     """
+    axes, origins = draft.axes, draft.origins
     if (count := math.prod(map(len, axes.values()))) > MOST_CELLS:
         product = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items() if len(values) > 1)
         raise ConfigError(origins.across(f"axes: {product} make {count:,} cells; at most {MOST_CELLS:,} are allowed"))
@@ -54,7 +71,7 @@ def expand(base: Fields, axes: Mapping[str, list[Any]], recipes: Recipes, origin
         _check_distinct(axis, values, origins.of(axis))
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
-        yield _cell(base, chosen, recipes, origins)
+        yield _cell(draft, chosen)
 
 
 def _check_distinct(axis: str, values: Sequence[Any], where: str) -> None:
@@ -64,17 +81,13 @@ def _check_distinct(axis: str, values: Sequence[Any], where: str) -> None:
             raise ConfigError(f"{where}: got {json.dumps(values[i], default=str)} twice; take one out")
 
 
-def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> CellConfig:
+def _cell(draft: Draft, chosen: Fields) -> CellConfig:
     """A validated cell, its plugins resolved, meaningless fields set to None so that equal cells are equal."""
-    tree = dict(base)
-    name = chosen.get("recipe", base.get("recipe"))
-    if name is not None:
-        if not isinstance(name, str) or name not in recipes:
-            options = allowed(str(name), recipes) if recipes else "; the grid has no [recipes.NAME] tables"
-            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}{options}")
-        origins = replace(origins, recipe=(name, recipes[name].keys()))
-        for key in recipes[name].keys() - origins.sets.keys():  # a --set has the last word
-            assign(tree, key, recipes[name][key])
+    tree, tables = dict(draft.base), _tables(draft, chosen)
+    origins = replace(draft.origins, tables={name: fields.keys() for name, fields in tables.items()})
+    for fields in tables.values():
+        for key in fields.keys() - origins.sets.keys():  # a --set has the last word
+            assign(tree, key, fields[key])
     for key, value in chosen.items():
         assign(tree, key, value)
     for kind in _REGISTRIES.keys() & tree.keys():
@@ -96,6 +109,22 @@ def _cell(base: Fields, chosen: Fields, recipes: Recipes, origins: Origins) -> C
         raise ConfigError(origins.across(mistake))
     assert cell.partition is not None  # it would be a mistake
     return cell if partitions.load(cell.partition.name).uses_beta else cell.model_copy(update={"beta": None})
+
+
+def _tables(draft: Draft, chosen: Fields) -> dict[str, Fields]:
+    """The tables of fields that belong to the cell's recipe and strategy, by their names in the file."""
+    tables: dict[str, Fields] = {}
+    given, origins = {**draft.base, **chosen}, draft.origins
+    if (name := given.get("recipe")) is not None:
+        if not isinstance(name, str) or name not in draft.recipes:
+            options = allowed(str(name), draft.recipes) if draft.recipes else "; the grid has no [recipes.NAME] tables"
+            raise ConfigError(f"{origins.of('recipe').replace('axes.', '')}: got {name!r}{options}")
+        tables[f"recipes.{name}"] = draft.recipes[name]
+    if draft.strategies and "strategy" in given:
+        plugin = read_plugin(given["strategy"], origins.of("strategy"), strategies.registry)
+        if plugin.label in draft.strategies:
+            tables[f'strategies."{short_strategy(plugin).label}"'] = draft.strategies[plugin.label]
+    return tables
 
 
 def assign(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -2,29 +2,32 @@
 
 A grid file holds a cell's fields (top-level keys and sections), `[axes]` whose product makes the cells,
 `[recipes.NAME]` tables of fields that vary together (values of the axis `recipe`, all of them unless it lists some),
-and `[[exclude]]` entries that take cells out again. Every mistake ends in one `ConfigError` that names the file, the
-key, what was given, what is allowed and the nearest right name.
+`[strategies."LABEL"]` tables of fields that the cells of one strategy have, and `[[exclude]]` entries that take cells
+out again. `[tune]` says how the strategies are tuned, `[tuned]` how they were. Every mistake ends in one `ConfigError`
+that names the file, the key, what was given, what is allowed and the nearest right name.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 import strategies
 from bench.config.cell import CellConfig, field_names, flatten, short_strategy
 from bench.config.errors import ConfigError
-from bench.config.expand import FEDERATED_ONLY, assign, expand, matches, unique
+from bench.config.expand import FEDERATED_ONLY, Draft, assign, expand, matches, unique
 from bench.config.grids import FOLDER, shipped_grids
 from bench.config.messages import Origins, explain
 from bench.config.overrides import read_override
-from bench.config.plugin import read_plugin
+from bench.config.plugin import Plugin, read_plugin
+from bench.config.tables import FieldName, Fields, flat
 from bench.config.toml import NOT_TOML, check_values
+from bench.config.tuning import APART, Tune, Tuned, shared_seed
 from bench.plugins import allowed
 from bench.store.fields import Section
 
@@ -42,6 +45,8 @@ class Grid:
     Attributes:
         labels: what is shown instead of a text, by that text.
         claims: whether its report judges the paper's claims.
+        tuned: how its values were chosen; None if nothing says so.
+        file, draft: what it was made of, --set put in.
     """
 
     name: str
@@ -50,6 +55,9 @@ class Grid:
     cells: tuple[CellConfig, ...]
     labels: dict[str, str]
     claims: bool
+    tuned: Tuned | None
+    file: "GridFile"
+    draft: Draft
 
     @property
     def extra_axes(self) -> list[str]:
@@ -58,12 +66,6 @@ class Grid:
 
 
 # ------------------------------------------------------------------------------------------- what a file may hold
-
-
-def _check_field(name: str) -> str:
-    if name not in field_names():
-        raise ValueError(f"unknown field{allowed(name, field_names())}")
-    return name
 
 
 def _check_name(name: Any) -> str:
@@ -77,13 +79,7 @@ def _check_name(name: Any) -> str:
     return name
 
 
-def _flat(table: Any) -> Any:
-    return dict(flatten(table)) if isinstance(table, dict) else table
-
-
-FieldName = Annotated[str, AfterValidator(_check_field)]
 Axis = Annotated[list[Any], Field(min_length=1)]
-Fields = Annotated[dict[FieldName, Any], BeforeValidator(_flat)]
 
 
 class Report(Section):
@@ -99,11 +95,14 @@ class GridFile(BaseModel):
 
     name: Annotated[str, BeforeValidator(_check_name)]
     description: str = ""
-    axes: Annotated[dict[FieldName, Axis], BeforeValidator(_flat)] = {}
+    axes: Annotated[dict[FieldName, Axis], BeforeValidator(flat)] = {}
     recipes: dict[str, Fields] = {}
+    strategies: dict[str, Fields] = {}
     exclude: list[Annotated[Fields, Field(min_length=1)]] = []
-    labels: Annotated[dict[str, str], BeforeValidator(_flat)] = {}
+    labels: Annotated[dict[str, str], BeforeValidator(flat)] = {}
     report: Report = Report()
+    tune: Tune | None = None
+    tuned: Tuned | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -125,9 +124,23 @@ class GridFile(BaseModel):
                 raise ValueError(f"recipes.{name}.recipe: a recipe names no other; take it out")
             for key in recipe.keys() & self.axes.keys():
                 raise ValueError(f"{key}: given both in recipes.{name} and as axes.{key}; take one out")
+        for mistake in self._of_strategies():
+            raise ValueError(mistake)
         for key in dict(flatten(self.fields)).keys() & self.axes.keys():
             raise ValueError(f"{key}: given both as a field and as axes.{key}; take one out")
         return self
+
+    def _of_strategies(self) -> Iterator[str]:
+        """What is wrong in the tables of strategies, whatever those are called."""
+        for name, fields in self.strategies.items():
+            where = f'strategies."{name}"'
+            for key in fields:
+                if key in APART:
+                    yield f"{where}.{key}: a strategy's cells share it with the others'; take it out"
+                if key in self.axes:
+                    yield f"{key}: given both in {where} and as axes.{key}; take one out"
+                for recipe in (recipe for recipe, given in self.recipes.items() if key in given):
+                    yield f"{key}: given both in {where} and in recipes.{recipe}; take one out"
 
 
 # ------------------------------------------------------------------------------------------------ reading a file
@@ -193,7 +206,8 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
         else:
             assign(base, key, values[0])
     origins = Origins(source, axes.keys(), sets)
-    cells = list(expand(base, axes, file.recipes, origins))
+    draft = Draft(base, axes, file.recipes, _strategy_fields(file, axes, base, origins), origins)
+    cells = list(expand(draft))
     for rule in file.exclude if not overrides else ():
         if not any(matches(cell, rule) for cell in cells):
             shown = ", ".join(f"{key} = {value!r}" for key, value in rule.items())
@@ -201,8 +215,40 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
     kept = [cell for cell in cells if not any(matches(cell, rule) for rule in file.exclude)]
     if not kept:
         raise ConfigError(origins.across(f"exclude: no cell is left of {len(cells)}"))
+    if mistake := shared_seed({cell.seed for cell in kept}, {"tune": file.tune, "tuned": file.tuned}):
+        raise ConfigError(origins.across(mistake))
     labels = _labels(file, axes, kept, f"{source}: labels")
-    return Grid(file.name, file.description, axes, unique(kept, origins), labels, file.report.claims)
+    once = unique(kept, origins)
+    return Grid(file.name, file.description, axes, once, labels, file.report.claims, file.tuned, file, draft)
+
+
+def _strategy_fields(
+    file: GridFile, axes: Mapping[str, list[Any]], base: Mapping[str, Any], origins: Origins
+) -> dict[str, dict[str, Any]]:
+    """[strategies] by the labels with all hyper-parameters.
+
+    A name of the file's that --set took out of the grid is no mistake.
+
+    Raises:
+        ConfigError: for a name that is no strategy of the grid's, or two of the same.
+    """
+    if not file.strategies:
+        return {}
+    asked = [*file.axes.get("strategy", []), *axes.get("strategy", [])]
+    asked += [file.fields.get("strategy"), base.get("strategy")]
+    names: dict[str, Plugin] = {}
+    for given in (given for given in asked if given is not None):
+        plugin = read_plugin(given, origins.of("strategy"), strategies.registry)
+        names |= {short_strategy(plugin).label: plugin} | ({given: plugin} if isinstance(given, str) else {})
+    found: dict[str, dict[str, Any]] = {}
+    for name, fields in file.strategies.items():
+        where = f'{origins.source}: strategies."{name}"'
+        if name not in names:
+            raise ConfigError(f"{where}: no strategy of this grid{allowed(name, names)}")
+        if names[name].label in found:
+            raise ConfigError(f"{where}: the strategy has a table by another name, too; take one out")
+        found[names[name].label] = dict(fields)
+    return found
 
 
 def _labels(file: GridFile, axes: Mapping[str, list[Any]], cells: Sequence[CellConfig], where: str) -> dict[str, str]:

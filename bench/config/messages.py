@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -21,26 +22,26 @@ _NOUNS = {
 
 @dataclass(frozen=True)
 class Origins:
-    """Who gave the values of a grid: its file, one of the file's recipes, or --set.
+    """Who gave the values of a grid: its file, a table of the file for some of its cells, or --set.
 
     Attributes:
         source: the file.
         axes: fields that are axes.
         sets: by field, the --set that gave it.
-        recipe: the recipe in use, by name, and the fields that it gives.
+        tables: those in use, e.g. ``recipes.slow``, each with the fields that it gives.
     """
 
     source: str
     axes: Collection[str] = ()
     sets: Mapping[str, str] = field(default_factory=dict)
-    recipe: tuple[str, Collection[str]] | None = None
+    tables: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def of(self, key: str) -> str:
         """What a message on one field begins with, e.g. ``my.toml: axes.beta``."""
         if key in self.sets:
             return f"{self.sets[key]}: {key}"
-        if self.recipe is not None and key in self.recipe[1]:
-            return f"{self.source}: recipes.{self.recipe[0]}: {key}"
+        for table in (table for table, keys in self.tables.items() if key in keys):
+            return f"{self.source}: {table}: {key}"
         return f"{self.source}: axes.{key}" if key in self.axes else f"{self.source}: {key}"
 
     def across(self, mistake: str) -> str:
@@ -48,7 +49,7 @@ class Origins:
         named = [given for key, given in self.sets.items() if re.search(rf"\b{re.escape(key)}\b", mistake)]
         givens = ", ".join(dict.fromkeys(named or self.sets.values()))
         start = givens if named else f"{self.source} with {givens}" if givens else self.source
-        return f"{start}: recipes.{self.recipe[0]}: {mistake}" if self.recipe is not None else f"{start}: {mistake}"
+        return ": ".join([start, *self.tables, mistake])
 
 
 def explain(error: ValidationError, origins: Origins, model: type[BaseModel]) -> str:
@@ -82,7 +83,14 @@ def requirement(error: ErrorDetails) -> str:
 def _siblings(path: list[str], model: type[BaseModel]) -> list[str]:
     """Keys allowed beside the last one of the path."""
     for part in path[:-1]:
-        kind = model.model_fields[part].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
+        field = model.model_fields.get(part)  # a name that the file chose is none
+        model = next(_models(field.annotation), model) if field else model
     return list(model.model_fields)
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type: itself, or what a dict or union of it holds."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for part in get_args(kind):
+        yield from _models(part)

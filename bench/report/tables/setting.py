@@ -1,9 +1,11 @@
-"""The setting of a grid's finished cells as text for an appendix: a paragraph a section of their configuration."""
+"""The setting of a grid's finished cells as text for an appendix: a paragraph a section of their configuration, and
+how it was tuned.
+"""
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from bench.config.cell import flatten
 from bench.config.names import MISSING, value_text
 from bench.config.plugin import Plugin, symbol
 from bench.config.toml import write_value
+from bench.config.tuning import Tuned
 from bench.diffusion.config import LOSSES, SAMPLERS, LatentConfig
 from bench.report.results import Cell, Results
 from bench.store.cell_folder import WEIGHTS
@@ -58,28 +61,32 @@ Values = list[tuple[bool, str]]  # whether a cell is centralized, and its value
 
 
 def setting(results: Results) -> list[tuple[str, str]]:
-    """All settings of the finished cells: a title and a text a section, the strategies, and what recipes differ in.
+    """All settings of the finished cells: a title and a text a section, the strategies, what recipes and strategies
+    differ in, and how it was tuned.
 
     Settings of parts that are switched off are left out. Where cells differ all values stand, "reset / keep
-    (centralized)". Of a grid of recipes a section says what more than half of them have, and the last text what is
-    otherwise in each. Numbers of clients, betas and seeds stand in the tables.
+    (centralized)". Of recipes or strategies that differ a section says what more than half of them have, and a text at
+    the end what is otherwise in each. Numbers of clients, betas and seeds stand in the tables.
     """
     cells = [(cell, _settings(cell, cell.result)) for cell in results.cells if cell.result]
-    recipes = list(dict.fromkeys(_recipe(cell) for cell, _ in cells))
     common: dict[str, list[str]] = {section: [] for section in SECTIONS}
-    own: dict[str, list[str]] = {recipe: [] for recipe in recipes}
+    of_recipes: dict[str, list[str]] = {_recipe(cell): [] for cell, _ in cells}
+    of_strategies: dict[str, list[str]] = {cell.strategy: [] for cell, _ in cells}
     for key in dict.fromkeys(key for _, settings in cells for key in settings):
         section, _, name = key.partition(".")
         word = WORDS.get(name, name.rpartition(".")[2].replace("_", " "))
-        texts = _by_recipe(key, cells)
-        usual = next((text for text, count in Counter(texts.values()).items() if 2 * count > len(recipes)), None)
+        varies = _varies(key, cells)
+        own, texts = (of_strategies if varies else of_recipes), _by(_strategy if varies else _recipe, key, cells)
+        usual = next((text for text, count in Counter(texts.values()).items() if 2 * count > len(own)), None)
         common[section] += [f"{word} {usual}".strip()] if usual else []
-        for recipe in (recipe for recipe, text in texts.items() if text != usual):
-            own[recipe].append(" ".join(filter(None, [SECTIONS[section].lower(), word, texts[recipe]])))
+        for name in (name for name, text in texts.items() if text != usual):
+            own[name].append(" ".join(filter(None, [SECTIONS[section].lower(), word, texts[name]])))
     parts = [(SECTIONS[section], ", ".join(texts)) for section, texts in common.items()]
     parts.insert(0, ("Strategies", "; ".join(_strategies(results))))
-    otherwise = [f"{results.title(recipe)}: {', '.join(texts)}" for recipe, texts in own.items() if texts]
-    parts.append(("Recipes, where they differ from this", "; ".join(otherwise)))
+    for title, own in (("Recipes", of_recipes), ("Strategies", of_strategies)):
+        otherwise = [f"{results.title(name)}: {', '.join(texts)}" for name, texts in own.items() if texts]
+        parts.append((f"{title}, where they differ from this", "; ".join(otherwise)))
+    parts.append(("Tuning", _tuning(results.tuned) if results.tuned else ""))
     return [(title, f"{text}.") for title, text in parts if text]
 
 
@@ -87,15 +94,45 @@ def _recipe(cell: Cell) -> str:
     return str(cell.labels.get("recipe", ""))
 
 
-def _by_recipe(key: str, cells: Iterable[tuple[Cell, Mapping[str, Any]]]) -> dict[str, str]:
-    """A setting's text in each recipe in which it means something and any cell has it."""
+def _strategy(cell: Cell) -> str:
+    return cell.strategy
+
+
+def _varies(key: str, cells: Iterable[tuple[Cell, Mapping[str, Any]]]) -> bool:
+    """Whether strategies with clients differ in a setting, each of which has one value in a recipe."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for cell, settings in cells:
+        if not cell.central:
+            of_recipe = values.setdefault(_recipe(cell), {})
+            of_recipe.setdefault(cell.strategy, set()).add(value_text(settings.get(key)))
+    single = all(len(texts) == 1 for of_recipe in values.values() for texts in of_recipe.values())
+    return single and any(len(set.union(*of_recipe.values())) > 1 for of_recipe in values.values())
+
+
+def _tuning(tuned: Tuned) -> str:
+    """How values were chosen, and what that cost."""
+    seeds = f"seed{'' if len(tuned.seeds) == 1 else 's'} {', '.join(map(str, tuned.seeds))}"
+    where = ", ".join(f"{key} = {value_text(value)}" for key, value in tuned.where.items())
+    rungs = [f"{count} after round {rung}" for rung, count in zip(tuned.rungs, tuned.kept[1:], strict=True)]
+    of = f"over {seeds} at {where}" if where else f"over {seeds}"
+    parts = [
+        f"{tuned.trials} settings of each strategy, by the mean of {tuned.metric} {of}",
+        "; ".join(f"{name}: {space}" for name, space in tuned.space.items()),
+        f"trained on: {', '.join(rungs)}" if rungs else "",
+        f"cost: {tuned.cells:,} trainings, {tuned.gradient_steps:,} gradient steps, {tuned.seconds:,.0f} s",
+    ]
+    return ". ".join(part[0].upper() + part[1:] if number else part for number, part in enumerate(filter(None, parts)))
+
+
+def _by(name: Callable[[Cell], str], key: str, cells: Iterable[tuple[Cell, Mapping[str, Any]]]) -> dict[str, str]:
+    """A setting's text in each recipe or strategy, in which it means something and any cell has it."""
     values: dict[str, Values] = {}
     for cell, settings in cells:
         switch, idle = IDLE.get(key, ("", ()))
         if settings.get(switch) not in idle and not (key == "data.partition" and cell.central):
-            values.setdefault(_recipe(cell), []).append((cell.central, value_text(settings.get(key))))
-    known = {recipe: pairs for recipe, pairs in values.items() if any(text != MISSING for _, text in pairs)}
-    return {recipe: _joined(pairs) for recipe, pairs in known.items()}
+            values.setdefault(name(cell), []).append((cell.central, value_text(settings.get(key))))
+    known = {each: pairs for each, pairs in values.items() if any(text != MISSING for _, text in pairs)}
+    return {each: _joined(pairs) for each, pairs in known.items()}
 
 
 def _joined(values: Values) -> str:
