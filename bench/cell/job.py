@@ -19,6 +19,8 @@ class How:
         isolate: whether each cell has a process of its own.
         tries: how often a cell is begun whose own process dies.
         break_locks: whether locks of other hosts are broken.
+        until: rounds after which a cell is left as it is, to be gone on with later; None to run it to its result. Of
+            all its rounds, or more, there is the training alone.
     """
 
     run: str = ""
@@ -27,6 +29,7 @@ class How:
     isolate: bool = False
     tries: int = 2
     break_locks: bool = False
+    until: int | None = None
 
 
 @dataclass(frozen=True)

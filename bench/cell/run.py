@@ -25,13 +25,33 @@ from bench.federation.tensors import weight_hash
 from bench.fidelity.extractors import Extractor
 from bench.store import locks
 from bench.store.cell_folder import HANG, CellFolder, Heartbeat
-from bench.store.files import NO_FILE, STORAGE_FULL, plain, remove, write_json
+from bench.store.files import NO_FILE, STORAGE_FULL, Damaged, plain, remove, write_json
 from bench.store.grid_folder import Store
 from bench.store.records import Progress, Result, Round, Status, Trained
 
 
+def ended(job: CellJob) -> bool:
+    """Whether nothing is left to do: the cell is done, failed, or trained as far as the job asks for."""
+    folder, until = Store(job.root).cell(job.cell_id), job.how.until
+    if until is None or folder.ended():
+        return folder.ended()
+    if until >= job.config.training.rounds:
+        return folder.trained() is not None
+    return trained_rounds(folder) >= until
+
+
+def trained_rounds(folder: CellFolder) -> int:
+    """How many rounds the cell has been trained for; 0 where its log cannot be read: whoever runs the cell mends it."""
+    try:
+        return max((line.round for line in Round.read_log(folder.path)), default=0)
+    except Damaged:
+        return 0
+
+
 def run_cell(job: CellJob) -> None:
     """Run one cell to its result.json, or to an error.json if it raises; not at all if another process is at it.
+
+    A job that has `How.until` is trained alone, so far.
 
     No exception leaves it but an interrupt, and an OSError where the disk is full: no other cell could do better then.
     """
@@ -42,7 +62,7 @@ def run_cell(job: CellJob) -> None:
             return
         try:
             folder.mend()
-            if folder.ended() or find_timeout(folder):
+            if ended(job) or find_timeout(folder):
                 return
             with _limited(folder, job.how.timeout):
                 _run(job, folder)
@@ -63,6 +83,9 @@ def _run(job: CellJob, folder: CellFolder) -> None:
     about = _about(job, setting, extractor)
 
     trained = _trained(job, setting, about)
+    if trained is None or job.how.until is not None:
+        remove(folder.path / Progress.FILE)
+        return
     model = setting.model()
 
     sampling = time.perf_counter()
@@ -124,15 +147,18 @@ def _about(job: CellJob, setting: Setting, extractor: Extractor) -> dict[str, An
     }
 
 
-def _trained(job: CellJob, setting: Setting, about: dict[str, Any]) -> Trained:
-    """Begin the attempt, and train from an earlier one's checkpoint on if no cell was trained by the same settings."""
+def _trained(job: CellJob, setting: Setting, about: dict[str, Any]) -> Trained | None:
+    """Begin the attempt, and train from an earlier one's checkpoint on if no cell was trained by the same settings.
+
+    None if the training is left before its last round.
+    """
     folder = setting.folder
     trained = reuse(Store(job.root), job.train_id, folder)
     checkpoint = None if trained else find_checkpoint(folder, job.device)
     begun = {"attempt": uuid.uuid4().hex, "started": time.time(), "environment": environment.describe(job.device)}
     folder.begin(about | begun | {"resumed": len(folder.read_log(Round)), "labels": job.labels})
     folder.progress("prepare", 0.0)
-    return trained or train(setting, job.train_id, job.how.checkpoint_every, checkpoint)
+    return trained or train(setting, job.train_id, job.how.checkpoint_every, checkpoint, job.how.until)
 
 
 def _whole_hash(trained: Trained) -> str:

@@ -92,23 +92,29 @@ def reuse(store: Store, train_id: str, folder: CellFolder) -> Trained | None:
     return None
 
 
-def train(setting: Setting, train_id: str, every: int = 0, start: State | None = None) -> Trained:
+def train(
+    setting: Setting, train_id: str, every: int = 0, start: State | None = None, until: int | None = None
+) -> Trained | None:
     """Train, writing a line a round and `TRAINED_FILES`, then train.json; returns the latter.
 
     Args:
         every: rounds between two checkpoints; 0 for none.
         start: the checkpoint that `find_checkpoint` found; None to begin anew.
+        until: the round after which the training is left with its logs and a checkpoint, and None is returned, unless
+            it is the last.
     Raises:
         Diverged: if a loss stops being finite.
     """
     folder = setting.folder
     try:
-        trained = _train(setting, every, start)
+        trained = _train(setting, every, start, until)
     except Damaged as error:  # a client's state, of the checkpoint or of this very run
         if (folder.path / CLIENTS).exists():
             folder.quarantine(CLIENTS, str(error))
         _forget_rounds(folder)
-        trained = _train(setting, every, None)
+        trained = _train(setting, every, None, until)
+    if trained is None:
+        return None
     names = [*TRAINED_FILES, *(f"{PERSONAL}/{name}" for name in trained["personal_hashes"])]
     files = {name: digest for name in names if (digest := file_hash(folder.path / name)) is not None}
     described = {"train_id": train_id, "environment": environment.describe(setting.device), "files": files}
@@ -118,12 +124,14 @@ def train(setting: Setting, train_id: str, every: int = 0, start: State | None =
     return record
 
 
-def _train(setting: Setting, every: int, start: State | None) -> dict[str, Any]:
-    """Train to the weights' file; hashes and metrics for train.json."""
+def _train(setting: Setting, every: int, start: State | None, until: int | None) -> dict[str, Any] | None:
+    """Train to the weights' file; hashes and metrics for train.json. None if it is left before its last round."""
     folder = setting.folder
     metrics = _describe_split(setting)
     autoencoder = _train_autoencoder(setting, every)
-    run, last = _train_rounds(setting, every, start)
+    run, last = _train_rounds(setting, Checkpoint(folder.path / CHECKPOINT, every, until), start)
+    if last["round"] < setting.config.training.rounds:
+        return None
     personal = _keep_personal(run, folder)
     evaluated = run.evaluated()
     weights = {name: evaluated[name] for name in run.net.state_dict()}
@@ -158,8 +166,10 @@ def _train_autoencoder(setting: Setting, every: int) -> dict[str, float]:
     return first_stage(setting, heartbeat.tick, Checkpoint(folder.path / AUTOENCODER, every)).metrics
 
 
-def _train_rounds(setting: Setting, every: int, start: State | None) -> tuple[FederatedTraining, dict[str, float]]:
-    """All rounds from the checkpoint on, with their logs and the images that are drawn between them.
+def _train_rounds(
+    setting: Setting, point: Checkpoint, start: State | None
+) -> tuple[FederatedTraining, dict[str, float]]:
+    """The rounds from the checkpoint on, with their logs and the images that are drawn between them.
 
     Returns:
         The run, and the last round's record; a number that is undefined in it has its last known value.
@@ -168,7 +178,7 @@ def _train_rounds(setting: Setting, every: int, start: State | None) -> tuple[Fe
     total = cell.training.rounds * cell.training.images_a_round(len(setting.data.train_labels), len(setting.parts))
     heartbeat = Heartbeat(folder, "train", max(1, int(total)))
     run, logs, curve = setting.training(heartbeat.tick), _Logs(setting), _Curve(setting)
-    drive(run, Checkpoint(folder.path / CHECKPOINT, every), [logs, curve], start)
+    drive(run, point, [logs, curve], start)
     if curve.images:
         write_tensors(folder.path / CURVE, curve.images)
     return run, logs.last

@@ -40,10 +40,12 @@ class Checkpoint:
     Attributes:
         path: its file.
         every: rounds between two; 0 for none.
+        until: the round after which the training is left, with a checkpoint; None for its last.
     """
 
     path: Path
     every: int
+    until: int | None = None
 
     def load(self, device: str) -> State | None:
         """{"run": for `FederatedTraining.restore`, "kept": of the watchers}; None if there is none.
@@ -60,11 +62,14 @@ class Checkpoint:
 
     def due(self, round_number: int, rounds: int) -> bool:
         """Whether one is to be written after that round."""
+        if round_number == self.until:
+            return True
         return self.every > 0 and (round_number % self.every == 0 or round_number == rounds)
 
 
 def drive(run: FederatedTraining, point: Checkpoint, watchers: Sequence[Watcher], start: State | None = None) -> None:
-    """Train all rounds that are left; after each come the watchers in their order, then the checkpoint.
+    """Train the rounds that are left, up to `point.until`; after each come the watchers in their order, then the
+    checkpoint.
 
     Args:
         start: a checkpoint to go on from, as `Checkpoint.load` gives it; None to begin anew.
@@ -81,3 +86,5 @@ def drive(run: FederatedTraining, point: Checkpoint, watchers: Sequence[Watcher]
             watcher.after_round(run, record)
         if point.due(record.round, run.training.rounds):
             point.save(run, {key: value for watcher in watchers for key, value in watcher.kept().items()})
+        if record.round == point.until:
+            return

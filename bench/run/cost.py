@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.cell.diagnostics import DRAWS
+from bench.cell.job import CellJob
 from bench.cell.setting import diffused_shape, unet
 from bench.config.cell import CellConfig
 from bench.diffusion.autoencoder import Autoencoder
@@ -40,6 +41,12 @@ def passes(cell: CellConfig, n_train: int) -> dict[str, float]:
         "likelihood": float(cell.evaluation.nll * (cell.evaluation.nll_steps or cell.diffusion.T)),
         "evaluate": float(DRAWS * data.test * (1 + len(judged(n)) * seen_apart)),
     }
+
+
+def share(job: CellJob) -> float:
+    """The part of the training that a job asks for, see `bench.cell.job.How.until`."""
+    rounds = job.config.training.rounds
+    return 1.0 if job.how.until is None else min(job.how.until, rounds) / rounds
 
 
 def model_key(cell: CellConfig, device: str) -> tuple[object, ...]:

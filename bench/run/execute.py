@@ -148,11 +148,18 @@ def mend(plan: Plan, break_locks: bool) -> list[str]:
     return notes
 
 
-def prepared(jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace) -> list[CellJob]:
-    """The jobs as the options say that they are run, in that order; records of the failures in `failed` are removed."""
+def prepared(
+    jobs: Sequence[CellJob], failed: set[str], options: argparse.Namespace, until: int | None = None
+) -> list[CellJob]:
+    """The jobs as the options say that they are run, in that order; records of the failures in `failed` are removed.
+
+    Args:
+        until: see `bench.cell.job.How`.
+    """
     how = How(
-        uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate, break_locks=options.break_locks
-    )
+        uuid.uuid4().hex, options.timeout, options.checkpoint_every, options.isolate,
+        break_locks=options.break_locks, until=until,
+    )  # fmt: skip
     order: Iterable[int] = range(len(jobs))
     if options.shuffle is not None:
         order = numpy_stream(options.shuffle, "order of cells").permutation(len(jobs))

@@ -12,7 +12,7 @@ import threading
 import time
 
 from bench.cell.job import CellJob, from_json, to_json
-from bench.cell.run import find_timeout, record_failure, run_cell
+from bench.cell.run import ended, find_timeout, record_failure, run_cell
 from bench.store import locks
 from bench.store.files import STORAGE_FULL
 from bench.store.grid_folder import Store
@@ -33,11 +33,11 @@ def run_isolated(job: CellJob) -> None:
         if code - _STORAGE in STORAGE_FULL:
             raise OSError(code - _STORAGE, os.strerror(code - _STORAGE), str(folder.path))
         died = locks.left_behind(folder.path) is not None or code != 0
-        if folder.ended() or find_timeout(folder) or not died:  # the last: another run had the cell
+        if ended(job) or find_timeout(folder) or not died:  # the last: another run had the cell
             return
     tries = f"; that was try {job.how.tries}" if job.how.tries > 1 else ""
     with locks.hold(folder.path, job.how.run) as held:
-        if held and not folder.ended():
+        if held and not ended(job):
             record_failure(folder, "killed", f"its process {ending(code)}{tries}")
 
 

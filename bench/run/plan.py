@@ -45,7 +45,10 @@ class Plan:
 
     def passes(self, job: CellJob) -> dict[str, float]:
         """Network passes of the job by phase, in the phases' order; see `bench.run.cost.passes`."""
-        return cost.passes(job.config, len(self.data[job.config.data].train_images))
+        passes = cost.passes(job.config, len(self.data[job.config.data].train_images))
+        if job.how.until is None:
+            return passes
+        return {"autoencoder": passes["autoencoder"], "train": passes["train"] * cost.share(job)}
 
     def estimate(self, jobs: list[CellJob]) -> dict[str, float]:
         """Seconds each job takes alone, by cell id: from finished cells with the same network, else from a probe.
@@ -72,7 +75,7 @@ class Plan:
             if job.train_id in trained:
                 passes |= {"autoencoder": 0.0, "train": 0.0}
             if bound in bounded:
-                passes["likelihood"] = 0.0
+                passes |= {"likelihood": 0.0} if "likelihood" in passes else {}
             trained.add(job.train_id)
             bounded.add(bound)
             unpaid.append(passes)
@@ -96,6 +99,7 @@ class Plan:
             "extra_axes": self.grid.extra_axes,
             "titles": titles(self.grid),
             "claims": self.grid.claims,
+            "tuned": self.grid.tuned.model_dump() if self.grid.tuned else None,
             "cells": cells,
         }
 

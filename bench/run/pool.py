@@ -17,7 +17,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.cell.job import CellJob
-from bench.cell.run import find_timeout, run_cell
+from bench.cell.run import ended, find_timeout, run_cell
 from bench.config.errors import ConfigError
 from bench.run.isolate import end_with, run_isolated
 from bench.store import locks
@@ -65,7 +65,7 @@ def run(
     again: dict[str, CellJob] = {}  # as those are run whose process died
     barren, waiting = 0, False
     with _configured(backend, scheduler, n_jobs):
-        while left := [job for job in jobs if not _folder(job).ended()]:
+        while left := [job for job in jobs if not ended(job)]:
             held = {job.train_id for job in left if not _is_free(job)}
             free = [again.get(job.cell_id, job) for job in left if job.train_id not in held]
             if not free:
@@ -78,7 +78,7 @@ def run(
                 _dispatch(grouped(free), n_jobs)
             except _deaths(backend) as error:
                 running = [job for job in left if _left_behind(job)]
-                died = [job for job in running if not _folder(job).ended() and not find_timeout(_folder(job))]
+                died = [job for job in running if not ended(job) and not find_timeout(_folder(job))]
                 tries = 1 if len(running) == 1 else 2  # of several at most one has killed the pool
                 again |= {job.cell_id: _alone(job, min(tries, job.how.tries)) for job in died}
                 barren = 0 if running else barren + 1

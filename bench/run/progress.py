@@ -13,13 +13,16 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from bench import command
 from bench.cell.job import CellJob
+from bench.cell.run import ended
 from bench.config.names import cell_name
+from bench.run import cost
 from bench.run.plan import Plan
 from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged
 from bench.store.records import FAILURES, Failure, Result, Round
 
-ENDED = ("done", *FAILURES)
+TRAINED = "trained"  # as far as the job asks for, see `bench.cell.job.How.until`
+ENDED = ("done", TRAINED, *FAILURES)
 PHASES = {
     "autoencoder": "training the autoencoder",
     "train": "training",
@@ -69,15 +72,19 @@ class Monitor:
         if job.cell_id in self._ended:
             return self._ended[job.cell_id]
         folder = self._plan.store.cell(job.cell_id)
-        state = folder.state()
+        state: str = folder.state()
+        if job.how.until is not None and state not in ENDED and ended(job):
+            state = TRAINED
         if state in ENDED:
-            last = folder.read(Result) if state == "done" else folder.read(Failure)
+            rounds = _rounds(folder) if state == TRAINED else []
+            last = rounds[-1] if rounds else folder.read(Result) if state == "done" else folder.read(Failure)
             self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=last)
             return self._ended[job.cell_id]
         progress, rounds, passes = folder.read_progress(), _rounds(folder), self._passes[job.cell_id]
         phase, order = progress.phase, list(passes)
         before = sum(passes.get(name, 0.0) for name in order[: order.index(phase)]) if phase in order else 0.0
-        fraction = (before + progress.done * passes.get(phase, 0.0)) / sum(passes.values())
+        share = cost.share(job) if phase == "train" else 1.0  # the phase counts all rounds
+        fraction = (before + min(1.0, progress.done / share) * passes.get(phase, 0.0)) / (sum(passes.values()) or 1.0)
         return CellView(job, state, phase, fraction, len(rounds), rounds[-1] if rounds else None)
 
     def remaining(self, views: Sequence[CellView]) -> float | None:
@@ -195,13 +202,13 @@ def status_line(view: CellView) -> str:
         fid = last.metrics["fid"]
         score = "not finite" if fid is None else f"{fid:.2f}"
         return f"done, FID {score}, test loss {last.metrics['test_loss']:.4f}"
-    if view.state in ENDED:
+    if view.state in FAILURES:
         return f"{view.state}: {last.error if isinstance(last, Failure) else ''}"
-    if view.phase == "train" and isinstance(last, Round):
+    if (view.phase == "train" or view.state == TRAINED) and isinstance(last, Round):
         loss, validation = last.value("train_loss"), last.value("validation_loss")
         losses = "" if math.isnan(loss) else f", loss {loss:.4f}, validation {validation:.4f}"  # NaN: no update came
         return f"round {last.round}/{view.job.config.training.rounds}{losses}"
-    return PHASES.get(view.phase, "" if view.state == "todo" else "preparing")
+    return PHASES.get(view.phase, "preparing" if view.phase or view.state == "running" else "")
 
 
 def clock(seconds: float | None) -> str:
