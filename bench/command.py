@@ -31,6 +31,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command("bench.grid", "Run a grid of federated diffusion experiments."),
+    "tune": Command(
+        "bench.tune",
+        "Tune every strategy of a grid with the same number of trials, and write the grid of what was chosen.",
+    ),
     "report": Command("bench.report", "Write tables, figures and a page of a grid's results; nothing is run."),
     "compare": Command("bench.compare", "Set the results of two folders side by side, pair by pair."),
     "verify": Command(

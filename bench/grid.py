@@ -6,14 +6,10 @@ Exit codes: 0 all cells done; 1 some failed; 2 a mistake in the grid, an option 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import command
-from bench.command import seconds, whole
 from bench.config.errors import ConfigError
-from bench.config.grids import shipped_grids
-from bench.run import BACKENDS
-from bench.store.files import STORAGE_FULL, Damaged
+from bench.run.command_line import MEANWHILE, add_options, check_scheduler, results_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.run(
         lambda: work(options),
         interrupted="interrupted: what is done is kept; the same command goes on",
-        known={Damaged: damaged_meanwhile, OSError: not_written},
+        known=MEANWHILE,
         code=command.FAILED,
     )
 
@@ -33,8 +29,7 @@ def work(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: for a mistake in an option, the grid or the data.
     """
-    if options.scheduler is not None and options.backend not in ("dask", "ray"):
-        raise ConfigError("--scheduler: it belongs to --backend dask or --backend ray; give one of them")
+    check_scheduler(options)
     if options.sync_only and options.no_mlflow:
         raise ConfigError("--sync-only: it writes to MLflow, which --no-mlflow forbids; give one of them")
     from bench.config.grid_file import load_grid
@@ -48,73 +43,15 @@ def work(options: argparse.Namespace) -> int:
     return execute.show_plan(planned, options) if options.plan else execute.execute(planned, options)
 
 
-def damaged_meanwhile(error: Damaged) -> str:
-    """The message of a file that was damaged while the grid ran."""
-    return f"a file was damaged meanwhile: {error}; the same command makes it anew"
-
-
-def not_written(error: OSError) -> str:
-    """The message of an error of the storage."""
-    remedy = "make room and" if error.errno in STORAGE_FULL else "mend that and"
-    return f"{type(error).__name__}: {error}: what is done is kept; {remedy} run the same command again"
-
-
-def results_folder(given: str) -> Path:
-    """The folder, resolved.
-
-    Raises:
-        ConfigError: if the path is that of no folder and of none that could be made.
-    """
-    try:
-        path = Path(given).resolve()
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"--results {given}: cannot be written: it is not a folder")
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL
-        raise ConfigError(f"--results {given}: cannot be written: {error}") from error
-    return path
-
-
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command.parser("bench.grid")
-    p.add_argument(
-        "--grid", required=True, metavar="NAME", help=f"a shipped grid ({', '.join(shipped_grids())}) or a TOML file"
-    )
-    p.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE",
-        help="override a field (training.rounds=3) or an axis (beta=0.1,1); may be repeated",
-    )  # fmt: skip
-    p.add_argument("--plan", action="store_true", help="print the cells, their state and estimated time; run nothing")
-    p.add_argument("--retry-failed", action="store_true", help="run failed cells again, too, from their checkpoints")
+    add_options(p)
     p.add_argument("--sync-only", action="store_true", help="bring MLflow up to date with the results; run nothing")
-    p.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
-    p.add_argument("--data-root", type=Path, metavar="DIR", help="folder of torchvision's data sets")
-    p.add_argument("--download", action="store_true", help="allow fetching data and extractor weights that are missing")
-    p.add_argument("--n-jobs", type=whole(1), metavar="N", help="cells at once (default: as cores or GPUs allow)")
-    p.add_argument("--backend", choices=BACKENDS, default="loky", help="joblib backend (default: loky)")
-    p.add_argument(
-        "--scheduler", metavar="ADDRESS", help="Dask scheduler or Ray cluster; without it a local one is started"
-    )
-    p.add_argument("--isolate", action="store_true", help="run each cell in a process of its own")
-    p.add_argument(
-        "--timeout", type=seconds, metavar="SECONDS", help="end a cell as timed out that takes longer (default: never)"
-    )
-    p.add_argument(
-        "--checkpoint-every", type=whole(0), default=1, metavar="K",
-        help="rounds between two checkpoints, from which a killed cell goes on; 0 for none (default: 1)",
-    )  # fmt: skip
-    p.add_argument(
-        "--shuffle", type=int, metavar="SEED", help="run cells in another order; no number depends on the order"
-    )
-    p.add_argument(
-        "--break-locks", action="store_true",
-        help="take over cells at which processes of other hosts are said to work: all of those must be gone",
-    )  # fmt: skip
     p.add_argument(
         "--tables-only", action="store_true", help="the report at the end has tables, but no figures and page"
     )
     p.add_argument("--no-mlflow", action="store_true", help="do not write to MLflow")
-    p.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     return p
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from bench.config.names import AXES, CENTRALIZED, NO_TITLES, SYMBOLS, cell_name, hashable, shared_key, split_name
+from bench.config.tuning import Tuned
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
 from bench.report.metrics import METRICS
@@ -222,6 +223,7 @@ class Results:
         titles: what people read for labels of strategies, names of axes and texts of their values; what has none is
             written as it is.
         claims: whether the grid asks for the paper's claims.
+        tuned: how the grid's values were chosen; None if nothing says so.
     """
 
     root: Path
@@ -231,6 +233,7 @@ class Results:
     cells: tuple[Cell, ...]
     titles: Mapping[str, str] = field(default_factory=dict)
     claims: bool = False
+    tuned: Tuned | None = None
 
     @classmethod
     def read(cls, root: Path, titles: Mapping[str, str] = NO_TITLES) -> Self:
@@ -248,7 +251,9 @@ class Results:
         titles = plan.get("titles", {}) | dict(titles)
         cells = tuple(Cell(cell, store.cell(cell.cell_id), titles) for cell in planned)
         axes = tuple(plan["extra_axes"])
-        return cls(root, plan["name"], plan["description"], axes, cells, titles, plan.get("claims", False))
+        claims, tuned = plan.get("claims", False), plan.get("tuned")
+        tuned = Tuned.model_validate(tuned) if tuned else None
+        return cls(root, plan["name"], plan["description"], axes, cells, titles, claims, tuned)
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from bench.command import COMMANDS
 from bench.config.errors import ConfigError
 from bench.store.files import Damaged
 
-HEAVY = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "mlflow", "joblib", "rich")
+HEAVY = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "mlflow", "joblib", "optuna", "rich")
 MISTAKES = {
     "run": [
         [],
@@ -26,6 +26,13 @@ MISTAKES = {
         ["--grid", "smoke", "--set", "strategy=fedprox(mu=-1)"],
         ["--grid", "smoke", "--set", "partition=k-labels(k=0)"],
         ["--grid", "smoke", "--set", "diffusion.schedule=linear", "--set", "diffusion.T=5"],
+        ["--grid", "smoke", "--scheduler", "tcp://127.0.0.1:1"],
+    ],
+    "tune": [
+        [],
+        ["--grid", "nonesuch"],
+        ["--grid", "smoke"],
+        ["--grid", "smoke", "--n-jobs", "0"],
         ["--grid", "smoke", "--scheduler", "tcp://127.0.0.1:1"],
     ],
     "report": [
@@ -100,7 +107,7 @@ def test_a_mistake_in_an_option_is_named_with_its_command_and_the_nearest_option
     assert told.endswith("argument --kind: got 'nonesuch'; allowed: strategy, partition; --help lists the options\n")
     assert answers["--version", "x"][2].startswith("feddiff-bench: error: --version stands alone; got 'x' after it; ")
     told = answers["nonesuch",][2]
-    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; allowed: run, report, compare, ")
+    assert told.startswith("feddiff-bench: error: no command 'nonesuch'; allowed: run, tune, report, compare, ")
 
 
 def test_misspelt_names_are_answered_with_the_nearest_ones(capsys):

@@ -68,7 +68,7 @@ def caption(contents: Contents, table: Table) -> str:
 
 
 def of_what(results: Results, samples: bool = True) -> str:
-    """The data, the number of samples and the seeds of the finished cells; "" without any.
+    """The data, the number of samples and the seeds of the finished cells, and how they were tuned; "" without any.
 
     Args:
         samples: whether the number of samples is among them, which what shows no score of images does without.
@@ -83,6 +83,7 @@ def of_what(results: Results, samples: bool = True) -> str:
         f"{name} at {' / '.join(f'{side}×{side}' for side in size.split(' / '))}",
         *([f"{count} samples"] if samples else []),
         f"{seeds} seed{'' if seeds == 1 else 's'}",
+        *([f"tuned (k = {results.tuned.trials})"] if results.tuned else []),
     ]
     return ", ".join(facts) if configs else ""
 

@@ -1,0 +1,158 @@
+"""The command line: tune the strategies of a grid. ``python -m bench.tune --help`` tells all.
+
+Exit codes: 0 tuned; 1 trials failed; 2 a mistake in the grid, an option or the data; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import command
+from bench.run.command_line import MEANWHILE, add_options, check_scheduler, results_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.config.grid_file import Grid
+    from bench.config.tuning import Tune
+    from bench.tune.contenders import Contender
+    from bench.tune.outcome import Outcome
+    from bench.tune.search import Search
+    from bench.tune.trials import Trials
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    options = parser().parse_args(arguments)
+    return command.run(
+        lambda: work(options),
+        interrupted="interrupted: what is trained is kept; the same command goes on",
+        known=MEANWHILE,
+        code=command.FAILED,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command.parser("bench.tune")
+    add_options(p)
+    return p
+
+
+def work(options: argparse.Namespace) -> int:
+    """Tune; returns the exit code.
+
+    Raises:
+        ConfigError: for a mistake in an option, the grid or the data.
+    """
+    check_scheduler(options)
+    from bench.config.grid_file import load_grid
+    from bench.tune.contenders import contenders, tune_of  # strategies and partitions
+
+    grid, results = load_grid(options.grid, options.set), results_folder(options.results)
+    tune, found = tune_of(grid), contenders(grid)
+    from bench.tune.trials import make_trials, searches_of  # torch and Optuna, seconds
+
+    console = command.console(quiet=options.quiet)
+    searches = searches_of(tune, found)
+    trials = make_trials(grid, found, searches, options, results)
+    console.print(
+        f"tuning of {grid.name}: {len(found)} strategies, {tune.trials} trials each, {len(trials.plan.jobs)} cells; "
+        f"results in {trials.root}"
+    )
+    if options.plan:
+        return show_plan(tune, found, trials, options, console)
+    return run(grid, found, searches, trials, options)
+
+
+def stages(tune: "Tune", rounds: int) -> list[tuple[int, int]]:
+    """Numbers of rounds, each with how many trials of a strategy are trained so far."""
+    return list(zip([*tune.rungs, rounds], tune.counts(), strict=True))
+
+
+def show_plan(
+    tune: "Tune", found: "Sequence[Contender]", trials: "Trials", options: argparse.Namespace, console: "Console"
+) -> int:
+    """Print what would be trained, and about how long that takes if nothing of it has been; returns the exit code."""
+    from bench.run import pool
+    from bench.run.progress import clock
+
+    rounds, before, share = trials.rounds, 0, 0.0
+    for until, count in stages(tune, rounds):
+        console.print(f"to round {until} of {rounds}: {count} of {tune.trials} trials of each strategy")
+        share += count * (until - before) / rounds
+        before = until
+    whole = [job for contender in found for job in trials.jobs[contender.label, 0]]
+    times, sizes = trials.plan.estimate(whole), {job.cell_id: trials.plan.passes(job) for job in whole}
+    seconds = sum(
+        times[job.cell_id] * sizes[job.cell_id]["train"] / sum(sizes[job.cell_id].values()) * share for job in whole
+    )
+    n_jobs = options.n_jobs or pool.default_n_jobs(whole)
+    console.print(f"about {clock(seconds / n_jobs)} in all, {n_jobs} cells at a time; nothing was run")
+    return command.DONE
+
+
+def run(
+    grid: "Grid", found: "Sequence[Contender]", searches: "Sequence[Search]", trials: "Trials",
+    options: argparse.Namespace,
+) -> int:  # fmt: skip
+    """Train what is missing, and write what was found; returns the exit code."""
+    from bench.run.execute import claim_folder, mend
+    from bench.tune.contenders import tune_of
+    from bench.tune.outcome import outcome
+    from bench.tune.search import search
+    from bench.tune.trials import Runner, Unfinished
+
+    console = command.console(quiet=options.quiet)
+    claim_folder(trials.plan)
+    for note in mend(trials.plan, options.break_locks):
+        console.print(f"warning: {note}")
+    runner = Runner(trials, options, console)
+    try:
+        search(searches, stages(tune_of(grid), trials.rounds), runner.measure)
+        ended = outcome(grid, trials, found, searches)
+    except Unfinished as error:
+        print(error, file=sys.stderr)
+        return command.FAILED
+    with command.working("writing what was found", quiet=options.quiet):
+        written = write(ended, searches, options.grid)
+    show(ended, written, console)
+    return command.DONE
+
+
+def write(found: "Outcome", searches: "Sequence[Search]", grid: str) -> Path:
+    """Write tables, figure, Optuna's studies and the grid file, last; returns its path."""
+    from bench.report.write import FIGURES, TABLES, writing
+    from bench.store.files import write_bytes
+    from bench.tune import figure, tables
+    from bench.tune.outcome import TUNED, tuned_grid, write_grid
+    from bench.tune.search import write_studies
+
+    root = found.trials.root
+    with writing(root):
+        tables.write(found, root / TABLES)
+        figure.write(found, root / FIGURES)
+        write_studies(searches, root / "studies.db")
+        path = root / f"{found.grid.name}{TUNED}.toml"
+        head = f"Written by feddiff-bench tune --grid {' '.join(grid.split())}: its values were chosen on other seeds."
+        write_bytes(path, write_grid(tuned_grid(found), head).encode())
+    return path
+
+
+def show(found: "Outcome", written: Path, console: "Console") -> None:
+    """Print what was chosen, what it cost and where everything lies."""
+    from bench.command import print_whole, terminal_text
+    from bench.report.tables.terminal import rich_table
+    from bench.tune.tables import caption, summary
+
+    table = summary(found)
+    print_whole(console, rich_table(table, terminal_text(caption(table, found))))
+    for note in table.notes:
+        console.print(terminal_text(note.replace("\N{NO-BREAK SPACE}", " ")))
+    console.print(f"tables and figures in {found.trials.root}; the tuned grid: {written}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The sensitivity of the score to what was tuned: a panel a hyper-parameter, a marker a strategy."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from bench.pictures.axes import key, log_axis
+from bench.pictures.style import REFERENCE, Style, save, strategy_styles
+from bench.report.figures import USUAL_FORMATS
+from bench.report.figures.captions import Picture, captions
+from bench.report.figures.layout import FIXED, LOOK, Legend, settle, short_name, tiles
+from bench.store.files import write_bytes
+from bench.tune.contenders import tune_of
+from bench.tune.outcome import CHOSEN, DIVERGED, STOPPED, Outcome, Tried
+from bench.tune.tables import LOSS, name_of, title
+
+NAME = "sensitivity"
+_EACH = 1.9  # inches of a row of panels
+_ACROSS = 3
+_STOPPED: dict[str, Any] = {"markerfacecolor": "none", "alpha": 0.55}
+_CHOSEN: dict[str, Any] = {"marker": "*", "markersize": 7.5, "markeredgecolor": "black", "mew": 0.5}
+
+
+def write(found: Outcome, folder: Path) -> list[Path]:
+    """Draw it, and write its caption; returns the files."""
+    with rc_context(LOOK | FIXED):
+        picture = sensitivity(found)
+        settle(picture.figure)
+        files = [folder / f"{NAME}.{kind}" for kind in USUAL_FORMATS]
+        save(picture.figure, *files, dpi=None)
+    for name, text in captions(found.grid.name, [(NAME, picture)], "png").items():
+        write_bytes(folder / name, text.encode(errors="replace"))
+        files.append(folder / name)
+    return files
+
+
+def sensitivity(found: Outcome) -> Picture:
+    """The scores over each value that was tuned; trials that were stopped have the score they had then."""
+    contenders = [tried[0].contender for tried in found.tried]
+    names = list(dict.fromkeys(name for each in contenders for name in each.spaces))
+    styles = _styles([each.label for each in contenders])
+    legend = [(short_name(title(found, each)), key(styles[each.label])) for each in contenders]
+    figure, panels = tiles(len(names), min(len(names), _ACROSS), _EACH, [*legend, *_keys(found.every)])
+    ends = _ends(found.every)
+    for axes, name in zip(panels, names, strict=True):
+        _panel(axes, name, found, styles, ends)
+    for axes in panels[::_ACROSS]:
+        axes.set_ylabel(f"{LOSS} (log)")
+    return Picture(figure, _caption(found))
+
+
+def _styles(labels: Sequence[str]) -> dict[str, Style]:
+    """Black for centralized training, and as in every other picture for the strategies."""
+    others = [label for label in labels if label.partition("(")[0] != "centralized"]
+    return dict.fromkeys(labels, Style(REFERENCE, "-", "o")) | strategy_styles(others)
+
+
+def _keys(every: Iterable[Tried]) -> Legend:
+    """What the looks of markers say, of those that there are."""
+    outcomes = {each.outcome for each in every}
+    point: dict[str, Any] = {"color": "#555555", "ls": "", "marker": "o", "markersize": 4}
+    keys = [("chosen", Line2D([], [], **point | _CHOSEN)), ("stopped early", Line2D([], [], **point | _STOPPED))]
+    keys.append(("diverged", Line2D([], [], **point | {"marker": "x"})))
+    return [pair for pair, kind in zip(keys, (CHOSEN, STOPPED, DIVERGED), strict=True) if kind in outcomes]
+
+
+def _ends(every: Iterable[Tried]) -> tuple[float, float]:
+    scores = [each.score for each in every if math.isfinite(each.score)]
+    return min(scores), max(scores)
+
+
+def _panel(axes: Axes, name: str, found: Outcome, styles: Mapping[str, Style], ends: tuple[float, float]) -> None:
+    log_axis(axes, "y", *ends)
+    shown = [(tried, tried[0].contender.spaces[name]) for tried in found.tried if name in tried[0].contender.spaces]
+    texts = [text for _, space in shown for text in map(str, space.choices or [])]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    if places:
+        axes.set_xticks(list(places.values()), list(places))
+        axes.set_xlim(-0.5, len(places) - 0.5)
+    elif any(space.log for _, space in shown):
+        log_axis(axes, "x", *_span([space.low for _, space in shown] + [space.high for _, space in shown]))
+    axes.set_xlabel(f"{name_of(name)}{' (log)' if axes.get_xscale() == 'log' else ''}")
+    for number, (tried, space) in enumerate(shown):
+        size = 3.2 + 3.0 * (1 - number / len(shown))  # the first are larger, so that they are seen below the others
+        style, alone = styles[tried[0].contender.label], len(tried[0].contender.spaces) == 1
+        points = [(places[str(each.values[name])] if places else each.values[name], each) for each in tried]
+        if alone and space.choices is None:  # else neighbours differ in other values, too
+            line = sorted((x, each.score) for x, each in points if each.whole)
+            axes.plot(*zip(*line, strict=True), style.dash, color=style.colour, lw=0.7, alpha=0.6)
+        for x, each in points:
+            _mark(axes, x, each, style, size)
+
+
+def _span(values: Sequence[Any]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _mark(axes: Axes, x: Any, each: Tried, style: Style, size: float) -> None:
+    look: dict[str, Any] = {"color": style.colour, "ls": "", "marker": style.marker, "markersize": size}
+    if each.outcome == DIVERGED:
+        axes.plot(x, 0.98, transform=axes.get_xaxis_transform(), clip_on=False, **look | {"marker": "x"})
+    elif each.outcome == CHOSEN:
+        axes.plot(x, each.score, zorder=4, **look | _CHOSEN | {"markersize": size + 3.5})
+    else:
+        axes.plot(x, each.score, zorder=3, **look if each.whole else look | _STOPPED)
+
+
+def _caption(found: Outcome) -> str:
+    tune = tune_of(found.grid)
+    seeds = ", ".join(map(str, tune.seeds))
+    notes = [f"Sensitivity of the {LOSS} to what was tuned: {tune.trials} trials a strategy, mean over seeds {seeds}."]
+    if any(each.outcome == STOPPED for each in found.every):
+        notes.append("Hollow: stopped early, with the loss of the last round, higher than that of a whole training.")
+    if any(len(each.contender.spaces) > 1 for each in found.every):
+        notes.append("Where a strategy tunes several values, its trials differ in all of them.")
+    return " ".join(notes)
