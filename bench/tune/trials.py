@@ -29,7 +29,7 @@ from bench.store.records import FAILURES, Failure, Round
 from bench.tune.contenders import Contender, fields_of, trial_cells
 from bench.tune.search import Asked, Search
 
-METRIC = "heldout_loss"  # of a round, on validation images; less is better
+METRIC = "validation_loss"  # of a round, on validation images; less is better
 SUFFIX = "-tune"  # of the folder's name
 
 

@@ -31,7 +31,7 @@ MISTAKES = {
     "tune": [
         [],
         ["--grid", "nonesuch"],
-        ["--grid", "smoke"],
+        ["--grid", "recipes"],
         ["--grid", "smoke", "--n-jobs", "0"],
         ["--grid", "smoke", "--scheduler", "tcp://127.0.0.1:1"],
     ],

@@ -117,7 +117,7 @@ def _tuning(tuned: Tuned) -> str:
     of = f"over {seeds} at {where}" if where else f"over {seeds}"
     parts = [
         f"{tuned.trials} settings of each strategy, by the mean of {tuned.metric} {of}",
-        "; ".join(f"{name}: {space}" for name, space in tuned.space.items()),
+        f"searched: {'; '.join(f'{name} {space}' for name, space in tuned.space.items())}",
         f"trained on: {', '.join(rungs)}" if rungs else "",
         f"cost: {tuned.cells:,} trainings, {tuned.gradient_steps:,} gradient steps, {tuned.seconds:,.0f} s",
     ]
