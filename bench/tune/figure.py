@@ -23,7 +23,7 @@ NAME = "sensitivity"
 _EACH = 1.9  # inches of a row of panels
 _ACROSS = 3
 _STOPPED: dict[str, Any] = {"markerfacecolor": "none", "alpha": 0.55}
-_CHOSEN: dict[str, Any] = {"marker": "*", "markersize": 7.5, "markeredgecolor": "black", "mew": 0.5}
+_RING: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": "black", "mew": 0.9, "ls": ""}
 
 
 def write(found: Outcome, folder: Path) -> list[Path]:
@@ -64,7 +64,8 @@ def _keys(every: Iterable[Tried]) -> Legend:
     """What the looks of markers say, of those that there are."""
     outcomes = {each.outcome for each in every}
     point: dict[str, Any] = {"color": "#555555", "ls": "", "marker": "o", "markersize": 4}
-    keys = [("chosen", Line2D([], [], **point | _CHOSEN)), ("stopped early", Line2D([], [], **point | _STOPPED))]
+    keys = [("chosen", Line2D([], [], **point | _RING | {"markersize": 8}))]
+    keys.append(("stopped early", Line2D([], [], **point | _STOPPED)))
     keys.append(("diverged", Line2D([], [], **point | {"marker": "x"})))
     return [pair for pair, kind in zip(keys, (CHOSEN, STOPPED, DIVERGED), strict=True) if kind in outcomes]
 
@@ -104,16 +105,17 @@ def _mark(axes: Axes, x: Any, each: Tried, style: Style, size: float) -> None:
     look: dict[str, Any] = {"color": style.colour, "ls": "", "marker": style.marker, "markersize": size}
     if each.outcome == DIVERGED:
         axes.plot(x, 0.98, transform=axes.get_xaxis_transform(), clip_on=False, **look | {"marker": "x"})
-    elif each.outcome == CHOSEN:
-        axes.plot(x, each.score, zorder=4, **look | _CHOSEN | {"markersize": size + 3.5})
     else:
         axes.plot(x, each.score, zorder=3, **look if each.whole else look | _STOPPED)
+    if each.outcome == CHOSEN:
+        axes.plot(x, each.score, zorder=4, **_RING, markersize=size + 4.5)
 
 
 def _caption(found: Outcome) -> str:
     tune = tune_of(found.grid)
     seeds = ", ".join(map(str, tune.seeds))
     notes = [f"Sensitivity of the {LOSS} to what was tuned: {tune.trials} trials a strategy, mean over seeds {seeds}."]
+    notes.append("In a ring: the value that was chosen.")
     if any(each.outcome == STOPPED for each in found.every):
         notes.append("Hollow: stopped early, with the loss of the last round, higher than that of a whole training.")
     if any(len(each.contender.spaces) > 1 for each in found.every):

@@ -31,6 +31,7 @@ from bench.config.fields import sections
 from bench.config.grid_file import load_grid, parse_grid
 from bench.config.grids import FOLDER, shipped_grids
 from bench.report import write
+from bench.tune.contenders import contenders
 from tests.fake_store import finished_store
 from tests.guard import ROOT
 from tests.shortcuts import blank_pictures
@@ -133,8 +134,9 @@ def place(tmp_path_factory) -> Path:
     for folder, name in (("here", "default"), ("here", "mnist"), ("other", "default")):
         finished_store(root / folder / "results", {"n_clients": [3]}, name=name)
     write.write_report(root / "here" / "results" / "default", write.Wishes(pictures=False))
-    (grid, *_) = (example for example in fences(ROOT / "docs" / "grids.md") if example.language == "toml")
-    (root / "here" / "my_grid.toml").write_text(grid.text, encoding="utf-8")
+    for page, file in (("grids.md", "my_grid.toml"), ("tuning.md", "my_tuning.toml")):
+        (grid, *_) = (example for example in fences(ROOT / "docs" / page) if example.language == "toml")
+        (root / "here" / file).write_text(grid.text, encoding="utf-8")
     return root / "here"
 
 
@@ -168,7 +170,7 @@ def test_a_shell_example_is_right(example, place, monkeypatch):
 def feddiff_bench(arguments: list[str], monkeypatch) -> int:
     """Run it, but for work that takes long: there what was asked is looked at."""
     name, *rest = arguments
-    if name in ("run", "verify", "data", "train-extractor") or (name == "check" and "--list" not in rest):
+    if name in ("run", "tune", "verify", "data", "train-extractor") or (name == "check" and "--list" not in rest):
         monkeypatch.setattr(module(name), "work", functools.partial(look, name))
     try:
         return entry.main(arguments)
@@ -185,6 +187,8 @@ def look(name: str, options) -> int:
     """In the place of a command's work: what its options name is there."""
     if name == "run":
         assert load_grid(options.grid, options.set).cells
+    if name == "tune":
+        assert contenders(load_grid(options.grid, options.set))
     if name == "check":
         assert all(find(text, options.kind) for text in options.names)
     if name == "verify":
