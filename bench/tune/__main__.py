@@ -59,8 +59,8 @@ def work(options: argparse.Namespace) -> int:
     searches = searches_of(tune, found)
     trials = make_trials(grid, found, searches, options, results)
     console.print(
-        f"tuning of {grid.name}: {len(found)} strategies, {tune.trials} trials each, {len(trials.plan.jobs)} cells; "
-        f"results in {trials.root}"
+        f"tuning of {grid.name}: {len(found)} strateg{'y' if len(found) == 1 else 'ies'}, {tune.trials} trials each, "
+        f"{len(trials.plan.jobs)} cells; results in {trials.root}"
     )
     if options.plan:
         return show_plan(tune, found, trials, options, console)

@@ -114,12 +114,10 @@ def _notes(found: Outcome) -> tuple[str, ...]:
     tune = tune_of(found.grid)
     seeds = f"seed{'s' if len(tune.seeds) > 1 else ''} {', '.join(map(str, tune.seeds))}"
     where = split_name(tune.where)
-    kept = ", ".join(
-        f"{count} go on after round {rung}" for rung, count in zip(tune.rungs, tune.counts()[1:], strict=True)
-    )
+    kept = "; ".join(f"beyond round {rung}: {n}" for rung, n in zip(tune.rungs, tune.counts()[1:], strict=True))
     told = f"{LOSS.capitalize()}: mean over {seeds}{f' at {where}' if where else ''}, after the trial's last round."
     first = "The first trial of each strategy has the grid's own values."
-    halved = f"Of {tune.trials} trials a strategy {kept or 'all were trained to the end'}."
+    halved = f"{tune.trials} trials a strategy{kept and f', trained {kept}'}."
     chance = "The least of several scores is too low by chance: only fresh seeds compare strategies."
     return (told, first, halved, chance, *_edges(found))
 

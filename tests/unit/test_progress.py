@@ -3,10 +3,12 @@
 import io
 import re
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from bench.cell.job import How
 from bench.command import console
 from bench.config.grid_file import load_grid
 from bench.run.execute import show_plan
@@ -55,6 +57,26 @@ def test_a_cell_is_a_fraction_of_its_passes(plan):
     assert second.fraction == 1.0
     assert (third.fraction, third.state) == (0.0, "todo")
     assert monitor.remaining(monitor.look()) is not None
+
+
+def test_a_cell_that_is_left_after_a_round_is_a_fraction_of_what_it_is_asked_for(plan):
+    jobs = [replace(job, how=How(until=1)) for job in plan.jobs]
+    out, monitor = io.StringIO(), Monitor(plan, jobs)
+    half = plan.passes(plan.jobs[0])["train"] / 2
+    assert plan.passes(jobs[0]) == {"autoencoder": 0.0, "train": half}
+    advance(plan, 0, 0, "train", 0.25)
+    assert monitor.look()[0].fraction == 0.5
+    (advance(plan, 1, 1).path / "progress.json").unlink()
+    assert [view.state for view in monitor.look()] == ["partial", "trained", "todo"]
+    PlainView(console(file=out, width=150)).show(monitor.look(), monitor)
+    assert "1/3  fedavg n=2 beta=1 seed=0: round 1/2, loss 0.2500, validation 0.5000" in out.getvalue()
+
+
+def test_a_cell_that_waits_for_its_next_rounds_says_nothing(plan):
+    out, view, monitor = shown(plan, PlainView)
+    (advance(plan, 0, 1).path / "progress.json").unlink()
+    view.show(monitor.look(), monitor)
+    assert out.getvalue() == ""
 
 
 def test_what_cells_share_is_waited_for_once(tmp_path):
