@@ -22,12 +22,12 @@ from bench.store.files import plain, read_json, read_lines
 from bench.store.grid_folder import Store
 from bench.store.records import (
     Diagnostics,
-    Heldout,
     Manifest,
     Result,
     Round,
     Steps,
     Trained,
+    Validation,
     Visit,
 )
 from tests import reports
@@ -127,7 +127,7 @@ def test_records_have_a_field_for_all_that_is_written(smoke, kind):
         assert plain(record.known()) == content
 
 
-@pytest.mark.parametrize("kind", [Round, Visit, Steps, Heldout])
+@pytest.mark.parametrize("kind", [Round, Visit, Steps, Validation])
 def test_logs_have_a_field_for_all_that_is_written(smoke, kind):
     store = Store(smoke[0] / "smoke")
     for cell in store.planned():

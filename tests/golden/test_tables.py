@@ -53,7 +53,7 @@ def golden_store(results: Path) -> Store:
         if place == 6:
             fake_store.fail(fake_store.begin(store, cell))
         elif place == 7:
-            fake_store.fail(fake_store.begin(store, cell), "diverged", "Diverged: held-out loss is nan after round 2")
+            fake_store.fail(fake_store.begin(store, cell), "diverged", "Diverged: validation loss is nan after round 2")
         elif place != 3:
             fake_store.run_cell(store, cell)
     change_score(store, store.planned()[-1], fid=4.0)

@@ -383,7 +383,7 @@ def test_a_client_that_diverges_ends_the_run(tmp_path, strategy):
             return super().upload(params, down, local)
 
     run = make_run(tmp_path, Broken(**vars(strategy)), Quadratic(torch.ones(3, 20)), (1, 2))
-    with pytest.raises(Diverged, match="held-out loss is nan after round 1"):
+    with pytest.raises(Diverged, match="validation loss is nan after round 1"):
         train(run)
 
 

@@ -253,7 +253,7 @@ def test_timesteps_of_the_heldout_loss_cover_the_schedule(task):
 
 def test_a_run_that_diverges_says_where(make_training):
     run = make_training(optimizer="sgd", lr=1e30, lr_schedule="constant")
-    with pytest.raises(Diverged, match=r"client \d is (nan|inf) in round 1|held-out loss is (nan|inf) after round 1"):
+    with pytest.raises(Diverged, match=r"client \d is (nan|inf) in round 1|validation loss is (nan|inf) after round 1"):
         finish(run)
 
 

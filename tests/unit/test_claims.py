@@ -44,7 +44,7 @@ def planted(
     fid: Callable[[Labels], float] = lambda labels: 20.0,
     missing: tuple[int, ...] = (),
 ) -> Store:
-    """A grid whose losses are `loss` with the effects of a cell's labels, local ones and held-out ones alike."""
+    """A grid whose losses are `loss` with the effects of a cell's labels, those of training and of validation alike."""
     training = fake_store.SETTINGS["training"] | {"rounds": ROUNDS}
     store = fake_store.planned_store(results, AXES | (axes or {}), training=training)
     for number, cell in enumerate(store.planned()):
@@ -53,9 +53,9 @@ def planted(
         labels, rounds = cell.labels, cell.config["training"]["rounds"]
         folder = store.cell(cell.cell_id)
         folder.path.mkdir()
-        heldout = loss(labels, np.arange(1, rounds + 1) / rounds, **effects(labels))
+        validation = loss(labels, np.arange(1, rounds + 1) / rounds, **effects(labels))
         folder.append("metrics.jsonl", [
-            {"round": k, "samples": 200 * k, "validation_loss": value, "time": 0.0} for k, value in enumerate(heldout.tolist(), start=1)
+            {"round": k, "samples": 200 * k, "validation_loss": value, "time": 0.0} for k, value in enumerate(validation.tolist(), start=1)
         ])  # fmt: skip
         n = labels["n_clients"] or 1
         visits = np.array_split(loss(labels, (np.arange(BATCHES) + 0.5) / BATCHES, **effects(labels)), rounds * n)
@@ -63,7 +63,7 @@ def planted(
             {"round": 1 + k // n, "client": k % n, "loss": losses.tolist()} for k, losses in enumerate(visits)
         ])  # fmt: skip
         curve = [{"round": k, "fid": f} for k, f in enumerate(drawn(labels))]
-        metrics = {"fid": fid(labels), "validation_loss": heldout[-1]}
+        metrics = {"fid": fid(labels), "validation_loss": validation[-1]}
         write_json(folder.path / "curve.json", {"curve": curve}, sync=False)
         write_json(
             folder.path / "result.json", {"cell_id": cell.cell_id, "metrics": metrics, "finished": 0.0}, sync=False
@@ -90,7 +90,7 @@ def test_every_claim_is_answered_by_both_measures(tmp_path):
     ]
     assert list(table["statement"].unique()) == list(STATEMENTS.values())
     assert all("running training loss" in q or "training loss of the last round" in q for q in table["quantity"][::2])
-    assert all("held-out loss" in q for q in table["quantity"][1::2])
+    assert all("validation loss" in q for q in table["quantity"][1::2])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_curves_that_only_fall_are_equally_smooth_whatever_their_rounding(tmp_pa
     assert row(table, 5, "fair")["verdict"] == "holds" + SHORT  # smooth from the start, and better images
 
 
-TOO_SHORT = "the held-out loss does not fall, or has fewer than four values"
+TOO_SHORT = "the validation loss does not fall, or has fewer than four values"
 
 
 @pytest.mark.parametrize(("rounds", "verdict"), [(2, TOO_SHORT), (3, TOO_SHORT), (4, "does not hold")])
@@ -285,7 +285,9 @@ def test_further_axes_are_paired_with_centralized_training_of_their_own(tmp_path
 
 def test_claim_5_says_how_long_the_runs_are(tmp_path):
     quantity = row(reports.answers(planted(tmp_path)), 5, "fair")["quantity"]
-    assert quantity.startswith("ups and downs of the held-out loss over its fall, last half of 10 rounds minus first;")
+    assert quantity.startswith(
+        "ups and downs of the validation loss over its fall, last half of 10 rounds minus first;"
+    )
     assert "FID of the last images drawn along training minus the first: -70" in quantity
 
 
@@ -295,7 +297,7 @@ def test_long_runs_are_compared_with_short_ones_where_there_are_both(tmp_path):
     fid = lambda labels: 30.0 - labels["training.rounds"] / 10 + 0.01 * labels["seed"] * labels["training.rounds"]  # noqa: E731
     table = reports.answers(planted(tmp_path, effects, lengths, fid=fid))
     quantity = row(table, 5, "fair")["quantity"]
-    assert "held-out loss, 50 rounds minus 10; FID, 50 rounds minus 10: -3.8" in quantity
+    assert "validation loss, 50 rounds minus 10; FID, 50 rounds minus 10: -3.8" in quantity
     assert row(table, 5, "fair")["value"] < 0
     assert verdicts(table, 5) == {"holds"}
 
@@ -356,7 +358,7 @@ def test_a_curve_that_does_not_fall_has_no_roughness_to_compare(tmp_path):
         folder.append("metrics.jsonl", [line | {"validation_loss": 1.0} for line in lines])
     found = reasons(store)
     assert found[2, "fair"] == found[3, "fair"] == TOO_SHORT
-    assert found[5, "fair"].startswith("the held-out loss does not fall")
+    assert found[5, "fair"].startswith("the validation loss does not fall")
 
 
 def test_short_runs_have_no_round_at_their_beginning(tmp_path):

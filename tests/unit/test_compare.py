@@ -112,7 +112,7 @@ def test_the_command_prints_and_writes(ours, tmp_path, capsys):
     assert main([str(ours.root), str(theirs.root), "--out", str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "9 pairs of finished cells, 0 of them with the same weights bit for bit; 0 only in A, 0 only in B" in out
-    assert "the same to the last digit in all pairs: KID·10³, IS, TV, held-out, train, MB, s" in out
+    assert "the same to the last digit in all pairs: KID·10³, IS, TV, test loss, train, MB, s" in out
     assert "fedavg 3 0.1 3 18.71 20.81 +2.1 [+1.9, +2.3]" in out
     names = {"pairs.csv", "comparison.csv", "differences.csv", "comparison.md", "comparison.png", "comparison.pdf"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names

@@ -138,9 +138,12 @@ def test_every_field_is_part_of_the_identity():
         )
     )
     flat = {name.split(".")[0] if name.split(".")[0] in ("strategy", "partition") else name for name in field_names()}
+    bounded = identity(one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5}))
+    by_steps = identity(one(training={"local_steps": 5}))
+    others = {"diffusion.variance": bounded, "evaluation.nll": bounded, "evaluation.nll_steps": bounded}
+    others["training.local_steps"] = by_steps
     for name in flat - {"evaluation.extractor_weights", "evaluation.nll_rounded", "device", "recipe"}:
-        bounded = "nll" in name or name == "diffusion.variance"
-        tree = identity(one(data={"size": 32, "fit": "pad"}, evaluation={"nll": 5})) if bounded else uses_all
+        tree = others.get(name, uses_all)
         for part in name.split("."):
             assert part in tree, name
             tree = tree[part]

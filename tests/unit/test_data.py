@@ -132,8 +132,8 @@ class TestMnist5k:
         assert np.array_equal(labels.numpy(), classes)
 
     def test_the_digest_of_record(self) -> None:
-        """Other data, or another draw of the held-out images, would make earlier results incomparable."""
-        assert load("mnist5k", 16, "pad-pool", 500).digest == "15808db550df28eb"
+        """Other data, or another draw of validation or test images, would make earlier results incomparable."""
+        assert load_dataset(DataConfig()).digest == "059bbddd69159b1b"
 
     @pytest.mark.parametrize("damage", ["missing", "cut short", "not gzip", "words", "a column less", "a value of 256"])
     def test_a_damaged_package_is_explained(self, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +421,7 @@ class TestCommand:
     def test_summary(self, capsys: pytest.CaptureFixture[str], digits: Dataset) -> None:
         assert main(["mnist5k"]) == 0
         assert capsys.readouterr().out == (
-            f"mnist5k: 4500 training and 500 held-out images of 1x28x28, 10 classes, digest {digits.digest}\n"
+            f"mnist5k: 3500 training, 500 validation and 1000 test images of 1x28x28, 10 classes, digest {digits.digest}\n"
         )
 
     def test_download_reaches_torchvision(
@@ -438,7 +438,9 @@ class TestCommand:
         monkeypatch.setattr(torchvision_module("mnist"), "download_and_extract_archive", fetch)
         assert main(["mnist", "--data-root", str(tmp_path), "--download"]) == 0
         assert len(asked) == 4
-        assert capsys.readouterr().out.startswith("mnist: 5000 training and 500 held-out images of 1x28x28")
+        assert capsys.readouterr().out.startswith(
+            "mnist: 4500 training, 500 validation and 1000 test images of 1x28x28"
+        )
 
     def test_failure_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["mnist", "--data-root", str(tmp_path)]) == 2

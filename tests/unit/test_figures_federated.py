@@ -31,7 +31,7 @@ from bench.report.results import Group, Split
 from bench.store.cell_folder import CellFolder
 from bench.store.files import read_json, read_lines, write_json
 from bench.store.grid_folder import Store
-from bench.store.records import Heldout, Visit
+from bench.store.records import Validation, Visit
 from tests import fake_store, reports
 from tests.unit.test_figures import outside, picture, texts, titles_of
 
@@ -361,8 +361,8 @@ def test_bytes_are_sums_over_rounds():
 
 def test_groups_without_members_are_left_out():
     groups = [
-        Heldout(round=1, class_loss=(1.0, None), client_loss=()),
-        Heldout(round=3, class_loss=(0.5, 0.25)),
+        Validation(round=1, class_loss=(1.0, None), client_loss=()),
+        Validation(round=3, class_loss=(0.5, 0.25)),
     ]
     table = rounds_data.by_member(groups, "class_loss")
     assert np.array_equal(table, [[1.0, np.nan], [np.nan, np.nan], [0.5, 0.25]], equal_nan=True)

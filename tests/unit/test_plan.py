@@ -14,19 +14,20 @@ def plan_of(tmp_path, *overrides):
     return make_plan(load_grid("smoke", overrides), tmp_path)
 
 
-def test_passes_count_training_heldout_and_sampling(tmp_path):
+def test_passes_count_training_validation_sampling_and_test_images(tmp_path):
     plan = plan_of(tmp_path, "training.rounds=3", "training.local_epochs=2", "sampler.steps=7")
     assert plan.passes(plan.jobs[0]) == {
         "autoencoder": 0,
-        "train": 3 * (3 * 200 * 2 + 100) + 8 * 100,
+        "train": 3 * (3 * 200 * 2 + 100),
         "sample": 100 * 7,
         "likelihood": 0,
+        "evaluate": 8 * 100,
     }
 
 
 def test_passes_count_averages_guidance_the_autoencoder_and_the_likelihood(tmp_path):
     averaged = plan_of(tmp_path, "ema.mode=server", "evaluation.nll=3", "evaluation.nll_rounded=true")
-    assert averaged.passes(averaged.jobs[0])["train"] == 2 * (3 * 200 + 2 * 100) + 8 * 100
+    assert averaged.passes(averaged.jobs[0])["train"] == 2 * (3 * 200 + 2 * 100)
     assert averaged.passes(averaged.jobs[0])["likelihood"] == 3 * 100
     guided = plan_of(tmp_path, "model.class_conditional=true", "sampler.guidance_scale=2.0")
     assert guided.passes(guided.jobs[0])["sample"] == 2 * 100 * 5

@@ -29,6 +29,7 @@ class Mine(FedAvg):
 
 STRATEGIES = [
     "centralized",
+    "centralized-matched",
     "local-only",
     "fedavg",
     "fedprox",
@@ -88,7 +89,7 @@ def test_plugins_that_are_none_are_told(monkeypatch, found):
         (
             strategies,
             "fedavgg",
-            r"no strategy 'fedavgg' \(did you mean 'fedavg'\?\); allowed: centralized, local-only, fedavg, fedprox, .*, or",
+            r"no strategy 'fedavgg' \(did you mean 'fedavg'\?\); allowed: centralized, centralized-matched, local-only, fedavg, fedprox, .*, or",
         ),
         (
             partitions,

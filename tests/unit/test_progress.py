@@ -51,10 +51,10 @@ def test_a_cell_is_a_fraction_of_its_passes(plan):
     advance(plan, 0, 1, "train", 0.5)
     advance(plan, 1, 2, "evaluate", 0.0)
     first, second, third = monitor.look()
-    train, sample = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample"))
-    assert (train, sample) == (2 * (3 * 200 + 100) + 8 * 100, 100 * 5)
-    assert first.fraction == pytest.approx(0.5 * train / (train + sample))
-    assert second.fraction == 1.0
+    train, sample, test = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample", "evaluate"))
+    assert (train, sample, test) == (2 * (3 * 200 + 100), 100 * 5, 8 * 100)
+    assert first.fraction == pytest.approx(0.5 * train / (train + sample + test))
+    assert second.fraction == pytest.approx((train + sample) / (train + sample + test))
     assert (third.fraction, third.state) == (0.0, "todo")
     assert monitor.remaining(monitor.look()) is not None
 
@@ -83,7 +83,8 @@ def test_what_cells_share_is_waited_for_once(tmp_path):
     plan = make_plan(load_grid("smoke", ["sampler.steps=5,7", "strategy=fedavg"]), tmp_path)
     monitor = Monitor(plan, plan.jobs)
     advance(plan, 1, 2, "sample", 0.5)
-    assert [view.fraction for view in monitor.look()] == [0.0, 0.5]
+    sample, test = 100 * 7, 8 * 100
+    assert [view.fraction for view in monitor.look()] == [0.0, 0.5 * sample / (sample + test)]
 
 
 def test_no_estimate_before_a_cell_has_had_two_rounds_or_ended(plan):
@@ -112,11 +113,11 @@ def test_an_estimate_is_made_of_this_runs_pace_alone(plan, monkeypatch):
 def test_the_plan_counts_what_is_left_of_a_running_cell(plan, capsys, monkeypatch):
     monkeypatch.setattr(Plan, "estimate", lambda self, jobs: {job.cell_id: 100.0 for job in jobs})
     folder = advance(plan, 0, 0, "train", 1.0)
-    train, sample = (plan.passes(plan.jobs[0])[phase] for phase in ("train", "sample"))
+    passes = plan.passes(plan.jobs[0])
     with hold(folder.path, "run"):
         show_plan(plan, Namespace(quiet=False, retry_failed=False, n_jobs=1))
     told = capsys.readouterr().out
-    left = 100 * sample / (train + sample)
+    left = 100 * (1 - passes["train"] / sum(passes.values()))
     assert re.search(rf"{folder.cell_id} *│ running *│ centralized seed=0 *│ *{clock(left)} ", told)
     assert f"1 running, 2 todo; about {clock(200 + left)} to run on 1 at a time" in told
 
@@ -144,7 +145,7 @@ def test_plain_lines_tell_each_change_once(plan):
     assert "0/3  centralized seed=0: round 1/2, loss 0.2500, validation 0.5000" in out.getvalue()
     finish(plan, 0)
     view.show(monitor.look(), monitor)
-    assert "1/3  centralized seed=0: done, FID 12.35, validation loss 0.1250" in out.getvalue()
+    assert "1/3  centralized seed=0: done, FID 12.35, test loss 0.1250" in out.getvalue()
 
 
 def test_no_plain_line_repeats_the_last_one_and_a_round_has_its_own_losses(plan):

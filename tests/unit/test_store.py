@@ -11,7 +11,7 @@ from bench.store.cell_folder import CellFolder
 from bench.store.files import Damaged, read_json, read_lines, write_bytes, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.locks import hold
-from bench.store.records import RESULT_VERSION, Environment, Heldout, Likelihood, Result, Round
+from bench.store.records import RESULT_VERSION, Environment, Likelihood, Result, Round, Validation
 from tests import reports
 
 RESULT = {"cell_id": "abc", "config": {}, "metrics": {}, "finished": 0.0}
@@ -136,10 +136,10 @@ def test_a_damaged_log_is_as_if_it_were_empty(folder):
 
 def test_no_type_is_converted_but_a_list_to_a_tuple():
     line = {"round": 1, "class_loss": [1, None], "client_loss": []}
-    assert Heldout.checked(line).class_loss == (1.0, None)
+    assert Validation.checked(line).class_loss == (1.0, None)
     for key, wrong in {"round": "1", "class_loss": ["0.5"], "client_loss": [True]}.items():
         with pytest.raises(Damaged, match=key):
-            Heldout.checked(line | {key: wrong})
+            Validation.checked(line | {key: wrong})
 
 
 def test_cells_of_other_versions_are_counted(tmp_path):
