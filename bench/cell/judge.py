@@ -63,7 +63,7 @@ def _diagnose(setting: Setting, model: Model) -> Diagnostics:
 def _judge_samples(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores, floor, classes and bootstrap; writes reconstructions.png where there is an autoencoder."""
     cell, data, device = setting.config, setting.data, setting.device
-    real = reference(setting.reference[0], data.digest, extractor, setting.results / REFERENCES, device)
+    real = reference(setting.reference[0], setting.reference_name, extractor, setting.results / REFERENCES, device)
     shares, n = data.class_shares, len(samples.images)
     scores = evaluate(samples.images, real, shares, extractor, device, samples.labels, cell.evaluation.bootstrap)
     floor = real_floor(setting.other_real, n, real, shares, extractor, device)
@@ -92,7 +92,7 @@ def _judge_clients(
     real, labels = setting.reference
     references = {}
     for number in judged(len(mixes)):
-        level, name, images = float(levels[number]), f"{data.digest}-{len(real)}", real
+        level, name, images = float(levels[number]), setting.reference_name, real
         if level:
             name = f"{name}-noise{level!r}"
             everyone = [np.arange(len(images))]
@@ -115,7 +115,9 @@ def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]
     drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    real = reference(setting.early_reference, data.digest, extractor, setting.results / REFERENCES, device)
+    real = reference(
+        setting.early_reference, setting.early_reference_name, extractor, setting.results / REFERENCES, device
+    )
     return [
         {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())

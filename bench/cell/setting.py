@@ -185,10 +185,20 @@ class Setting:
         return data.train_images, data.train_labels
 
     @property
+    def reference_name(self) -> str:
+        """What caches call them: parts of the data may have the same number of images."""
+        return f"{self.data.digest}-{self.config.evaluation.reference}"
+
+    @property
     def early_reference(self) -> Tensor:
         """The real images that images drawn along training are compared with: never the test images."""
         data = self.data
         return data.validation_images if self.config.evaluation.reference == "test" else data.train_images
+
+    @property
+    def early_reference_name(self) -> str:
+        """What caches call those."""
+        return f"{self.data.digest}-{'validation' if self.config.evaluation.reference == 'test' else 'train'}"
 
     @property
     def other_real(self) -> Tensor:
