@@ -19,8 +19,8 @@ class FeatureNoise(IID):
     standard deviation, so that the first client has none, draws the noise anew at every visit of an image, and neither
     rounds nor clips. Here an image's noise is part of the data; see `partitions.noise`.
 
-    Training sees the noise, and what is told of clients: their held-out losses and FID-avg. Everything that is told
-    of the global model (held-out loss, FID and others) is of clean images, and so is centralized training.
+    Training sees the noise, and what is told of clients: their test losses and FID-avg. Everything that is told
+    of the global model (losses, FID and others) is of clean images, and so is centralized training.
 
     Attributes:
         sigma: variance of the last client's noise, >= 0; 0 is `IID`. The paper's is 0.1.

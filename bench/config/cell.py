@@ -1,5 +1,6 @@
 """What a cell is: a validated, frozen configuration of everything that changes its numbers, and its ids."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -24,6 +25,7 @@ from bench.store.fields import Count, Fraction, Images, Positive, Section, Share
 ExtractorName = Literal["mnist-cnn", "inception-v3-compat"]
 EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 MOST_WEIGHTS = 2 * 10**9  # of a network: more would not fit into any one machine's memory
+MOST_IN_A_BATCH = 2**16  # images, where clients with fewer fill their batches by repeating them
 
 
 class TrainingConfig(Section):
@@ -156,7 +158,8 @@ class CellConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CellConfig":
-        for mistake in (*_network_mistakes(self), *_recipe_mistakes(self), *_sampling_mistakes(self)):
+        mistakes = _training_mistakes, _network_mistakes, _recipe_mistakes, _sampling_mistakes
+        for mistake in itertools.chain.from_iterable(find(self) for find in mistakes):
             raise ValueError(mistake)
         schedule.make(self.diffusion.schedule, self.diffusion.T)
         schedule.timesteps(self.diffusion.T, self.sampler.steps, self.sampler.spacing)
@@ -204,6 +207,15 @@ class CellConfig(Section):
     def pixel_range(self) -> tuple[float, float]:
         """What the darkest and the brightest grey level become at the model's door."""
         return (-1.0 if self.data.range == "symmetric" else 0.0), 1.0
+
+
+def _training_mistakes(cell: CellConfig) -> Iterator[str]:
+    t = cell.training
+    if t.local_steps is not None and t.batch_size > MOST_IN_A_BATCH:
+        yield (
+            f"training.batch_size={t.batch_size} is too many: with training.local_steps every batch is full, however "
+            f"few images a client has, and at most {MOST_IN_A_BATCH:,} are allowed"
+        )
 
 
 def _network_mistakes(cell: CellConfig) -> Iterator[str]:

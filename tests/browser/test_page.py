@@ -79,7 +79,7 @@ def test_words_comparisons_and_axes_filter_the_results(still_page):
 
 
 def test_few_columns_are_seen_at_first_and_all_when_asked_for(page):
-    """The held-out loss is among them, without scrolling on a small laptop's screen."""
+    """The test loss is among them, without scrolling on a small laptop's screen."""
     heads = page.locator("#results-table thead th")
     few = heads.count()
     assert few <= 12

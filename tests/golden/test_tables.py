@@ -313,7 +313,7 @@ def test_a_floor_that_differs_is_not_shown(tmp_path):
     store = one_seed(tmp_path)
     fake_store.run_cell(store, store.planned()[0], floor={**fake_store.FLOOR, "fid": 9.0})
     assert not any("real" in line for line in printed(store, 120))
-    assert "real held-out" not in latex(store)
+    assert "other real" not in latex(store)
 
 
 # ------------------------------------------------------------------------------------------ LaTeX
@@ -407,7 +407,9 @@ def test_a_caption_can_do_without_the_number_of_samples(store):
 def test_the_setting_is_told_whole_and_once(store):
     told = reports.setting_of(store)
     assert told["Training"] == "rounds 3, local epochs 1, batch size 32, participation 1, stragglers 0, failures 0."
-    assert told["Data"].startswith("mnist5k, size 16, fitted by pad-pool, held-out images 100, range symmetric")
+    assert told["Data"].startswith(
+        "mnist5k, size 16, fitted by pad-pool, validation images 100, test images 100, sampling stratified, range symmetric"
+    )
     assert told["Data"].endswith(
         "partition dirichlet(min_size=10, max_retries=1000), training images 200, digest dddddddddddd."
     )
@@ -508,7 +510,7 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
     assert "Extractor" not in told
     assert "stragglers" not in told["Training"]
     assert "rounds 3" in told["Training"]
-    assert "real held-out" not in latex(store, "setup.tex")
+    assert "other real" not in latex(store, "setup.tex")
     assert not any("real" in line for line in printed(store, 120))
 
 
@@ -527,14 +529,14 @@ def test_a_setting_that_some_records_lack_is_not_told_as_common(tmp_path):
 
 def test_a_floor_of_an_unknown_number_of_images_is_shown(tmp_path):
     store = older(one_seed(tmp_path), "floor.n_generated")
-    assert "For comparison, real held-out images score FID 1.25" in latex(store, "setup.tex")
+    assert "For comparison, other real images score FID 1.25" in latex(store, "setup.tex")
     assert any(line.startswith("real images") for line in printed(store, 120))
 
 
 def test_what_may_not_be_compared_is_told(recipes, store):
     text = latex(recipes, "setup.tex")
-    assert "Held-out losses are comparable within one noise schedule only." in text
-    assert "Held-out losses of images and of latents are not comparable." in text
+    assert "Validation and test losses are comparable within one noise schedule only." in text
+    assert "Validation and test losses of images and of latents are not comparable." in text
     assert "no published numbers compare with them" in text
     text = (store.root / "tables" / "setup.tex").read_text()
     assert "comparable" not in text

@@ -19,7 +19,7 @@ SIZES = (7, 12, 21)
 
 @pytest.fixture(scope="session")
 def task() -> DiffusionTask:
-    """40 random training images of 8x8 and 10 held-out ones."""
+    """40 random training images of 8x8 and 10 held out."""
     pixels = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return DiffusionTask(Process(schedule.linear(50)), pixels[:40], pixels[40:])
 
@@ -46,6 +46,7 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
         sizes=SIZES,
         rounds=3,
         epochs=2,
+        steps=None,
         batch_size=8,
         participation=1.0,
         stragglers=0.0,
@@ -61,6 +62,7 @@ def make_training(task, tmp_path) -> Callable[..., FederatedTraining]:
         settings = TrainingConfig(
             rounds=rounds,
             local_epochs=epochs,
+            local_steps=steps,
             batch_size=batch_size,
             participation=participation,
             stragglers=stragglers,

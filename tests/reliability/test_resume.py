@@ -14,7 +14,7 @@ from bench.cell.train import AUTOENCODER, CHECKPOINT, find_checkpoint, train
 from bench.federation import rounds as loop
 from bench.federation.drive import Checkpoint
 from bench.store.files import Damaged, read_json, read_lines
-from bench.store.records import LOGS
+from bench.store.records import LOGS, Steps, Validation
 from bench.store.states import load_state, save_state
 from tests.reliability.tiny import folder_of, jobs_of, numbers, untimed
 from tests.shortcuts import blank_pictures
@@ -22,6 +22,7 @@ from tests.shortcuts import blank_pictures
 CASES = {
     "optimizers are kept": ["client.optimizer_state=keep", "client.lr_schedule=constant"],
     "centralized": ["strategy=centralized"],
+    "a client's steps in one place": ["strategy=centralized-matched", "training.local_steps=5"],
     "controls on server and clients": ["strategy=scaffold", "training.participation=0.5", "n_clients=4"],
     "an average on the server": ["ema.mode=server", "ema.decay=0.9"],
     "averages on the clients": ["ema.mode=client", "ema.decay=0.9"],
@@ -68,11 +69,8 @@ def trained(job) -> dict:
     return told | {name: untimed(read_lines(folder.path / name)) for name in LOGS}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_training_killed_again_and_again_ends_like_one_that_was_not(case, tmp_path):
-    (whole,) = jobs_of(tmp_path / "whole", *CASES[case])
-    wanted = trained(whole)
-    (job,) = jobs_of(tmp_path / "killed", *CASES[case])
+def trained_while_killed(job) -> dict:
+    """The same of a training that is killed again and again."""
     found, kills = None, 0
     while found is None:
         with pytest.MonkeyPatch.context() as patch:
@@ -83,9 +81,30 @@ def test_a_training_killed_again_and_again_ends_like_one_that_was_not(case, tmp_
                 kills += 1
                 assert kills < 20, "it does not get on"
     assert kills > 0
-    assert found == wanted
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_training_killed_again_and_again_ends_like_one_that_was_not(case, tmp_path):
+    (whole,) = jobs_of(tmp_path / "whole", *CASES[case])
+    wanted = trained(whole)
+    (job,) = jobs_of(tmp_path / "killed", *CASES[case])
+    assert trained_while_killed(job) == wanted
     left = [name for name in (CHECKPOINT, AUTOENCODER, CLIENTS) if (folder_of(job).path / name).exists()]
     assert left == []
+
+
+def test_one_client_that_is_killed_ends_where_centralized_training_with_its_steps_does(tmp_path):
+    """48 images in batches of 8 are 6 steps a pass: 7 of them reach into the next."""
+    (central,) = jobs_of(tmp_path / "central", "strategy=centralized-matched", "training.local_steps=7")
+    alone = ["n_clients=1", "client.optimizer_state=keep", "training.local_steps=7"]
+    (job,) = jobs_of(tmp_path / "alone", *alone)
+    wanted, found = trained(central), trained_while_killed(job)
+    assert found["weight_hash"] == wanted["weight_hash"]
+    for name, key in ((Steps.FILE, "loss"), (Validation.FILE, "class_loss")):
+        assert [line[key] for line in found[name]] == [line[key] for line in wanted[name]]
+    assert found["metrics"]["sequential_steps"] == wanted["metrics"]["sequential_steps"] == 4 * 7
+    assert found["metrics"]["samples"] == wanted["metrics"]["samples"] == 4 * 7 * 8
 
 
 @pytest.fixture(scope="module")

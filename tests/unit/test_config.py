@@ -55,6 +55,27 @@ def test_centralized_cells_are_one_a_seed():
     assert len(grid.cells) == 2 + 8
 
 
+STEPS = {"strategy": ["centralized", "centralized-matched", "fedavg"], "n_clients": [3], "beta": [1.0]}
+
+
+def test_a_budget_of_steps_is_one_of_clients_and_of_centralized_training_that_is_matched():
+    """Centralized training has its epochs whatever the clients' steps; a line that is matched has no clients either."""
+    axes = STEPS | {"n_clients": [3, 5], "training.local_steps": [10, 20]}
+    grid = grid_of(axes=axes, training={"local_epochs": 2, "participation": 0.5})
+    told = [(c.strategy.name, c.n_clients, c.training.local_steps, c.training.participation) for c in grid.cells]
+    assert told == [
+        ("centralized", None, None, 1.0),
+        ("centralized-matched", None, 10, 1.0),
+        ("centralized-matched", None, 20, 1.0),
+        *(("fedavg", n, steps, 0.5) for n in (3, 5) for steps in (10, 20)),
+    ]
+    central, matched = grid.cells[:2]
+    assert central.training.steps(33) == 2 * 2
+    assert matched.training.steps(33) == 10
+    assert all(cell.client.optimizer_state == "keep" for cell in (central, matched))
+    assert matched.partition is matched.beta is None
+
+
 def test_beta_is_nothing_to_a_partition_that_does_not_use_it():
     grid = grid_of(partition="iid")
     assert [(c.n_clients, c.beta) for c in grid.cells if not c.centralized] == [(3, None), (5, None)]
@@ -180,6 +201,31 @@ def test_evaluation_does_not_change_what_is_trained():
 def test_fields_that_change_nothing_here_are_no_part_of_the_identity(unused):
     plain = {key: {"name": value["name"]} for key, value in unused.items() if key == "sampler"}
     assert identity(one(**unused)) == identity(one(**plain))
+
+
+def test_epochs_and_steps_are_parts_of_an_id_where_they_are_the_budget():
+    """A cell's id has the one that counts, and the other changes it nowhere."""
+
+    def ids_of(**training):
+        cells = grid_of(axes=STEPS, training={"local_steps": 10} | training).cells
+        return {cell.strategy.name: cell_id(cell, "data", "extractor", "cpu") for cell in cells}
+
+    plain, epochs, steps = ids_of(), ids_of(local_epochs=3), ids_of(local_steps=11)
+    assert plain["fedavg"] == epochs["fedavg"] != steps["fedavg"]
+    assert plain["centralized-matched"] == epochs["centralized-matched"] != steps["centralized-matched"]
+    assert plain["centralized"] == steps["centralized"] != epochs["centralized"]
+    assert plain["centralized"] == cell_id(grid_of(["strategy=centralized"]).cells[0], "data", "extractor", "cpu")
+    by_epochs = [identity(one(training={"local_epochs": e}))["training"] for e in (1, 2)]
+    assert [("local_steps" in t, t["local_epochs"]) for t in by_epochs] == [(False, 1), (False, 2)]
+    trained = [train_id(one(training=t), "data", "cpu") for t in ({}, {"local_steps": 10}, {"local_steps": 11})]
+    assert len(set(trained)) == 3
+    assert train_id(one(training={"local_steps": 10, "local_epochs": 3}), "data", "cpu") == trained[1]
+
+
+def test_the_reference_is_one_of_evaluation_alone():
+    by_test = one(evaluation={"reference": "test"})
+    assert train_id(by_test, "data", "cpu") == train_id(one(), "data", "cpu")
+    assert cell_id(by_test, "data", "extractor", "cpu") != cell_id(one(), "data", "extractor", "cpu")
 
 
 def test_a_fixed_variance_is_trained_only_by_the_bound():
@@ -314,6 +360,12 @@ MISTAKES = [
     ((), {"axes": {"strategy": ["fedavg"], "n_clients": [3]}}, ["beta: missing; partition 'dirichlet' needs it"]),
     ((), {"axes": {"strategy": ["fedavg"], "beta": [1.0]}}, ["n_clients: missing; strategy 'fedavg' needs it"]),
     ((), {"axes": {"n_clients": [3], "beta": [1.0]}}, ["my.toml: strategy: missing"]),
+    (["strategy=centralized-matched"], {}, ["training.local_steps: missing; strategy 'centralized-matched' makes as many steps"]),
+    ((), {"training": {"local_steps": 0}}, ["training.local_steps: got 0", "greater than or equal to 1"]),
+    ((), {"training": {"local_steps": 9, "batch_size": 10**6}}, ["training.batch_size=1000000", "training.local_steps", "65,536"]),
+    ((), {"data": {"heldout": 500}}, ["my.toml: data.heldout: unknown key"]),
+    ((), {"data": {"sampling": "random"}}, ['data.sampling: got "random"', "'stratified'", "'iid'"]),
+    ((), {"evaluation": {"reference": "validation"}}, ['evaluation.reference: got "validation"', "'train'", "'test'"]),
     ((), {"axes": {"n_client": [3]}}, ["my.toml: axes.n_client: unknown field", "did you mean 'n_clients'?"]),
     ((), {"axes": {"beta": 1.0}}, ["axes.beta: got 1.0; it must be a list"]),
     ((), {"axes": {"beta": []}}, ["axes.beta: got []; it must be a list of at least one value"]),

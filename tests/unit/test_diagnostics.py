@@ -1,4 +1,4 @@
-"""Held-out losses by timestep, class and client, against a network whose error is known."""
+"""Losses on test images by timestep, class and client, against a network whose error is known."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from bench.diffusion.process import Process
 from bench.diffusion.schedule import linear
 from bench.federation.tasks import DiffusionTask
 
-LABELS = torch.tensor([0, 0, 1, 1, 1, 3])  # of four classes, the third without held-out images
+LABELS = torch.tensor([0, 0, 1, 1, 1, 3])  # of four classes, the third without test images
 
 
 @pytest.fixture

@@ -285,7 +285,7 @@ def test_centralized_training_is_held_against_the_clients_mixes(told):
     rewrite(cells[0], diagnostics={"class_loss": [1.0, 2.0, 4.0, None]})
     rewrite(cells[1], diagnostics={"class_loss": [5.0, 5.0, 7.0, 8.0]})
     second = [(10 * 5 + 2 * 7) / 12, (6 * 5 + 2 * 7) / 8, 8.0]
-    assert rows_of(store)[0].client_loss == pytest.approx([1.5, 2.5, *second])  # class 3 of the first is not held out
+    assert rows_of(store)[0].client_loss == pytest.approx([1.5, 2.5, *second])  # class 3 of the first has no test image
     for folder in cells[2:]:
         part = json.loads((folder.path / "partition.json").read_text())
         write_json(folder.path / "partition.json", part | {"noise": [0.0, 0.1, 0.2]})
@@ -479,7 +479,7 @@ def test_costs_show_loss_and_fid_over_all_that_is_paid(tmp_path):
     assert len(rows) == 4
     names = ["MB up and down", "round", "images seen", "sequential steps", "seconds of training"]
     assert [axes.get_xlabel() for axes in rows[-1]] == names
-    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("held-out loss (log)", "FID (log)")
+    assert (rows[0][0].get_ylabel(), rows[1][0].get_ylabel()) == ("validation loss (log)", "FID (log)")
     assert "FID of 100 images along training." in page.caption
     fedavg = read_lines(folder_of(store, "fedavg", n_clients=3).path / "metrics.jsonl")
     for row, quality in ((0, [line["validation_loss"] for line in fedavg]), (1, [92.0, 47.0, 32.0])):
@@ -670,7 +670,7 @@ def federated_cell(tmp_path: Path, n: int = 5, **settings: object) -> CellFolder
     return store.cell(store.planned()[0].cell_id)
 
 
-TITLES = [r"drift $\|w_i - w\|$", "local loss", "MB by client", "held-out loss by class", "held-out loss by client"]
+TITLES = [r"drift $\|w_i - w\|$", "local loss", "MB by client", "validation loss by class", "validation loss by client"]
 
 
 def test_rounds_show_what_every_client_did(tmp_path, drawn):
@@ -761,7 +761,7 @@ def test_the_names_of_classes_stand_at_their_lines(tmp_path, drawn):
     manifest = read_json(folder.path / "cell.json")
     manifest["data"] = manifest["data"] | {"class_names": ["airplane", "automobile", "bird", "cat"]}
     write_json(folder.path / "cell.json", manifest)
-    axes = rounds_panels(folder, drawn)["held-out loss by class"]
+    axes = rounds_panels(folder, drawn)["validation loss by class"]
     heights = {text.get_text(): text.xy[1] for text in axes.texts}
     assert sorted(heights, key=heights.__getitem__) == ["airplane", "automobile", "bird", "cat"]
 

@@ -107,12 +107,12 @@ def test_metrics_are_chosen_and_stand_in_the_order_asked_for(tmp_path):
     store = fake_store.finished_store(tmp_path, AXES)
     write_report(store.root, Wishes(metrics=("test_loss", "fid"), pictures=False))
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
-    assert head == "| strategy | n | β | seeds | held-out ↓ | FID ↓ |"
+    assert head == "| strategy | n | β | seeds | test loss ↓ | FID ↓ |"
     assert not (store.root / TABLES / "kid.tex").exists()
     write_report(store.root, Wishes(metrics=("drift", "validation_area"), pictures=False))
     head = (store.root / TABLES / "summary.md").read_text().splitlines()[2]
-    assert head == "| strategy | n | β | seeds | drift | held-out area ↓ |"
-    assert "Drift, held-out area. mnist5k" in (store.root / TABLES / "summary_caption.tex").read_text()
+    assert head == "| strategy | n | β | seeds | drift | validation area ↓ |"
+    assert "Drift, validation area. mnist5k" in (store.root / TABLES / "summary_caption.tex").read_text()
     assert "kid_mean" in pd.read_csv(store.root / TABLES / "summary.csv")  # for people alone fewer are better
 
 

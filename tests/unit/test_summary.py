@@ -41,7 +41,7 @@ def compared(rows: pd.DataFrame, **settings) -> pd.DataFrame:
 
 
 def tell_losses(store: Store, cell: PlannedCell, losses: list[float]) -> None:
-    """Let a cell's held-out losses be these, by round."""
+    """Let a cell's validation losses be these, by round."""
     folder = store.cell(cell.cell_id)
     (folder.path / "metrics.jsonl").unlink()
     lines = [fake_store.round_record(cell, k) | {"validation_loss": loss} for k, loss in enumerate(losses, start=1)]
@@ -51,7 +51,7 @@ def tell_losses(store: Store, cell: PlannedCell, losses: list[float]) -> None:
 
 
 def planted(results: Path, losses: dict[str, list[float]], axes: dict | None = None, **settings) -> pd.DataFrame:
-    """Rows of a grid whose strategies have these held-out losses by round, in every cell."""
+    """Rows of a grid whose strategies have these validation losses by round, in every cell."""
     store = fake_store.finished_store(results, SMALL | {"seed": [0]} | (axes or {}), **settings)
     for cell in store.planned():
         tell_losses(store, cell, losses[cell.labels["strategy"]])

@@ -286,7 +286,7 @@ def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons
     ) in text
     rows = [line.removesuffix(r" \\") for line in text.splitlines() if line.startswith("fed")]
     letters = [re.findall(r"\\textsuperscript\{(\w)\}", row) for row in rows]
-    once = ["a", *"bbb", "c", *"bbb"]  # of FID; KID and the held-out loss stand below
+    once = ["a", *"bbb", "c", *"bbb"]  # of FID; KID and the test loss stand below
     assert letters == [[letter] for letter in once] + [[letter] * 2 for letter in once]
     assert r" & +10.40 & \,{\scriptsize {[}+5.118, +15.690{]}}\textsuperscript{b} & " in rows[1]
 

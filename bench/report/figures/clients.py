@@ -1,4 +1,4 @@
-"""Held-out loss and FID of single clients, a row a strategy."""
+"""Test loss and FID of single clients, a row a strategy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _VALUES = {"test loss by client": "client_loss", "FID by client": "client_fid"}
 
 
 def client_spread(results: Results) -> list[Picture]:
-    """Held-out losses and FIDs of the clients of all seeds, with their mean and standard deviation, in every split.
+    """Test losses and FIDs of the clients of all seeds, with their mean and standard deviation, in every split.
 
     Raises:
         NotApplicable: if no finished cell tells of its clients.
@@ -49,7 +49,7 @@ def client_spread(results: Results) -> list[Picture]:
         return figure
 
     notes = [*_notes(every), shown.not_shown()]
-    caption = Caption("Held-out loss and FID of single clients", notes, "split", "FID by client" in names)
+    caption = Caption("Test loss and FID of single clients", notes, "split", "FID by client" in names)
     return paged(results, caption, blocks, stacked(blocks, heights, HIGHEST), draw)
 
 

@@ -75,7 +75,7 @@ def _splits(shown: Compared) -> list[Picture]:
     spread = " (mean ± standard deviation)" if shown.results.repeated else ""
     notes = [seeds_note(lines), f"the first {SAMPLES} samples of the first seed, with FID{spread}"]
     notes += ["bars: classes of its samples" + ("; line: of the data" if len(parts.mix) else ""), shown.grey()]
-    text = Caption("Held-out loss by round; samples, FID and classes", notes).text(shown.results, cut)
+    text = Caption("Validation loss by round; samples, FID and classes", notes).text(shown.results, cut)
     return [Picture(figure, text) for figure in figures]
 
 

@@ -54,7 +54,7 @@ class Row:
 
 
 def costs(results: Results) -> list[Picture]:
-    """Held-out loss and FID over all that training is paid in, two rows a split, with their Pareto fronts.
+    """Validation loss and FID over all that training is paid in, two rows a split, with their Pareto fronts.
 
     FID along training is of few images, where `evaluation.curve_every` had them drawn; else it is the finished models',
     one point each.
@@ -66,7 +66,7 @@ def costs(results: Results) -> list[Picture]:
     rows = _rows(shown, ("validation_loss", "fid"), tuple(COSTS))
     if not any(row.lines[cost] for row in rows for cost in COSTS):
         raise NotApplicable("no round of a finished cell tells both its loss or FID and its costs")
-    return _draw(shown, "Held-out loss and FID over the cost of training", rows, named=False)
+    return _draw(shown, "Validation loss and FID over the cost of training", rows, named=False)
 
 
 def quality_cost(results: Results) -> list[Picture]:

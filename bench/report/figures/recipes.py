@@ -189,7 +189,7 @@ def _real_fid(rows: Sequence[Row]) -> float | None:
 def _draw_losses(
     figure: Figure, grid: GridSpec, rows: Sequence[Row], styles: dict[str, Style], every: Sequence[Row]
 ) -> None:
-    """Held-out loss by round, once for neighbours of the same weights; a later row of the same names the first."""
+    """Validation loss by round, once for neighbours of the same weights; a later row of the same names the first."""
     plain = {label: Style(style.colour, style.dash, "") for label, style in styles.items()}
     first: dict[tuple[str, ...], str] = {}
     drawn: list[Axes] = []

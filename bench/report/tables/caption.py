@@ -176,7 +176,8 @@ def floor_note(contents: Contents) -> str:
 
 def real_images(floor: Mapping[str, Any], which: str = "") -> str:
     """What the floor is of."""
-    return f"{floor['n_generated']} real {which}images" if "n_generated" in floor else f"real {which}images"
+    count = f"{floor['n_generated']} " if "n_generated" in floor else ""
+    return f"{count}{which}real images"
 
 
 def _comparisons(contents: Contents) -> list[str]:
@@ -199,8 +200,8 @@ def _caveats(results: Results) -> list[str]:
     configs = [result.config for result in results.done]
     scales = {tuple(_at(config, f"diffusion.{key}") for key in ("schedule", "T")) for config in configs}
     spaces = {_at(config, "latent.mode") in (None, "off") for config in configs}
-    notes = ["Held-out losses are comparable within one noise schedule only."] if len(scales) > 1 else []
-    notes += ["Held-out losses of images and of latents are not comparable."] if len(spaces) > 1 else []
+    notes = ["Validation and test losses are comparable within one noise schedule only."] if len(scales) > 1 else []
+    notes += ["Validation and test losses of images and of latents are not comparable."] if len(spaces) > 1 else []
     if any(_at(c, "evaluation.nll_rounded") and _at(c, "data.fit") not in ("none", "pad") for c in configs):
         notes.append("Bits/dim are of images rounded to 8 bits after resizing; no published numbers compare with them.")
     return notes
