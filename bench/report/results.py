@@ -310,7 +310,8 @@ class Results:
 
     def _compares(self, one: Group, other: Group) -> bool:
         keys = [shared_key(group.labels | {"seed": 0}, self.extra_axes) for group in (one, other)]
-        return keys[0] == keys[1]
+        steps = [group.labels.get("training.local_steps") for group in (one, other)]
+        return keys[0] == keys[1] and steps[0] in (None, steps[1])  # None where it has its epochs all the same
 
     @cached_property
     def _central(self) -> dict[tuple[Any, ...], Cell]:

@@ -113,6 +113,16 @@ def test_centralized_training_without_a_counterpart_stands_alone(tmp_path):
     assert [group.strategy for group in both.groups] == ["centralized", "fedavg"]
 
 
+def test_centralized_training_with_a_clients_steps_stands_beside_those_of_as_many_in_a_dash_of_its_own(tmp_path):
+    axes = {"strategy": ["centralized", "centralized-matched", "fedavg"], "training.local_steps": [5, 10]}
+    shown = compared.compared(reports.read(fake_store.finished_store(tmp_path, axes | {"n_clients": [3], "seed": [0]})))
+    told = [[(g.strategy, g.labels["training.local_steps"]) for g in split.groups] for split in shown.splits]
+    assert told == [[("centralized", None), ("centralized-matched", steps), ("fedavg", steps)] for steps in (5, 10)]
+    plain, matched = shown.styles["centralized"], shown.styles["centralized-matched"]
+    assert (plain.colour, plain.dash) == (matched.colour, "-")
+    assert matched.dash != "-"
+
+
 def test_the_best_of_every_split_and_score_lead(tmp_path):
     names = [f"fedprox(mu={mu})" for mu in (1, 2, 3, 4, 5)]
     store = fake_store.finished_store(tmp_path, {"strategy": names, "n_clients": [3, 5], "seed": [0]})
@@ -121,7 +131,7 @@ def test_the_best_of_every_split_and_score_lead(tmp_path):
     fids = {3: [5, 4, 1, 2, 3], 5: [None, None, None, None, None]}
     for n in (3, 5):
         for label, loss, fid in zip(labels, losses[n], fids[n], strict=True):
-            rewrite(folder_of(store, label, n_clients=n), metrics={"validation_loss": loss, "fid": fid})
+            rewrite(folder_of(store, label, n_clients=n), metrics={"test_loss": loss, "fid": fid})
     splits = splits_of(store)
     assert compared.leaders(splits, 2) == [labels[2], labels[4]]  # winners of n = 3, by FID and by loss
     assert compared.leaders(splits, 3) == [labels[0], labels[2], labels[4]]  # and of n = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config.names import hashable, split_name
 from bench.pictures.axes import OTHER, key
-from bench.pictures.style import REFERENCE, NotApplicable, Style, strategy_styles
+from bench.pictures.style import DASHES, REFERENCE, NotApplicable, Style, strategy_styles
 from bench.report.figures.layout import Legend, short_name
 from bench.report.lines import Line, final_point, round_line
 from bench.report.results import Group, Results, Split
@@ -23,7 +23,7 @@ class Compared:
     """A grid's splits and strategies.
 
     Attributes:
-        styles: by label; black for centralized training, grey for what does not stand out among many.
+        styles: by label; black for centralized training of any kind, grey for what does not stand out among many.
     """
 
     results: Results
@@ -80,10 +80,13 @@ def compared(results: Results) -> Compared:
     """
     if not results.splits:
         raise NotApplicable("no cell is finished, so there is nothing to draw")
-    central = [group.strategy for split in results.splits for group in split.groups if group.central]
+    central = dict.fromkeys(group.strategy for split in results.splits for group in split.groups if group.central)
     everyone = strategies(results.splits)
     coloured = everyone if len(everyone) <= TOLD_APART else leaders(results.splits, LEADERS)
-    styles = dict.fromkeys(central, Style(REFERENCE, "-", "")) | dict.fromkeys(everyone, OTHER)
+    references = {
+        label: Style(REFERENCE, dash, "") for label, dash in zip(central, itertools.cycle(DASHES), strict=False)
+    }
+    styles = references | dict.fromkeys(everyone, OTHER)
     return Compared(results, styles | strategy_styles(coloured))
 
 
