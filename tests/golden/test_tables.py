@@ -427,7 +427,7 @@ def test_the_setting_is_told_whole_and_once(store):
 
 def test_every_field_is_told_where_nothing_is_switched_off(tmp_path):
     on = {
-        "training": {"rounds": 3, "participation": 0.5}, "model": fake_store.SETTINGS["model"] | {"class_conditional": True},
+        "training": {"rounds": 3, "participation": 0.5, "local_steps": 7}, "model": fake_store.SETTINGS["model"] | {"class_conditional": True},
         "diffusion": {"T": 100, "loss": "min-snr"}, "ema": {"mode": "server"}, "latent": {"mode": "federated"},
         "sampler": {"name": "ddim", "steps": 5}, "evaluation": {"n_samples": 100, "curve_every": 1},
     }  # fmt: skip
@@ -512,6 +512,14 @@ def test_records_of_an_earlier_version_are_told_as_far_as_they_go(tmp_path):
     assert "rounds 3" in told["Training"]
     assert "other real" not in latex(store, "setup.tex")
     assert not any("real" in line for line in printed(store, 120))
+
+
+def test_of_epochs_and_steps_the_setting_tells_what_each_cell_trained_by(tmp_path):
+    training = fake_store.SETTINGS["training"] | {"local_steps": 7, "local_epochs": 2}
+    store = fake_store.finished_store(tmp_path, {"seed": [0]}, training=training)
+    assert (
+        "local epochs 2 (centralized) / --, local steps -- (centralized) / 7" in reports.setting_of(store)["Training"]
+    )
 
 
 def test_without_any_setting_there_are_tables(tmp_path):

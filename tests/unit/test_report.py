@@ -184,8 +184,8 @@ def test_curves_have_a_row_a_cell_round_and_metric(tmp_path):
     assert list(curves) == ["cell_id", "strategy", "n_clients", "beta", "seed", "round", "metric", "value"]
     assert not curves.duplicated(keys).any()
     cells = pd.read_csv(store.root / TABLES / "cells.csv").set_index("cell_id")
-    last = curves[curves["metric"] == "test_loss"].groupby("cell_id").last()
-    assert last["value"].to_dict() == cells["test_loss"].to_dict()
+    last = curves[curves["metric"] == "validation_loss"].groupby("cell_id").last()
+    assert last["value"].to_dict() == cells["validation_loss"].to_dict()
     assert {"train_loss", "drawn_fid"} <= set(curves["metric"])
 
 

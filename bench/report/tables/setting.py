@@ -29,7 +29,7 @@ SECTIONS = {
 WORDS = {
     "name": "", "mode": "", "optimizer": "", "lr": "learning rate", "lr_schedule": "learning rate schedule",
     "kl_weight": "KL weight", "fit": "fitted by", "validation": "validation images", "test": "test images",
-    "n_train": "training images",
+    "n_train": "training images", "reference": "reference images",
     "min_snr_gamma": "min-SNR γ", "n_samples": "generated images", "nll": "images for bits/dim",
     "nll_steps": "timesteps for bits/dim", "nll_rounded": "bits/dim of rounded images",
     "curve_every": "rounds between images along training", "curve_samples": "images along training",
@@ -154,6 +154,8 @@ def _settings(cell: Cell, result: Result) -> dict[str, Any]:
     data, extractor = result.data, result.extractor
     flat["data.partition"] = Plugin.model_validate(config["partition"]).label if config.get("partition") else None
     flat["data.n_train"] = data and data.n_train
+    if flat.get("training.local_steps") is not None:
+        flat["training.local_epochs"] = None
     flat["data.digest"] = data and data.digest and data.digest[:DIGITS]
     flat["model.parameters"] = parameters(cell.folder.path / WEIGHTS)
     known = extractor.known() if extractor else {}
