@@ -1,16 +1,19 @@
-"""The evaluation of a trained cell: its loss on test images, scores of its samples, bits/dim, its autoencoder's floor.
+"""The evaluation of a trained cell: loss on test images, scores of samples and of real images, copies, bits/dim.
 
 Nothing before it sees the test images.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 import partitions
+from bench.cell.copies import judge_copies
 from bench.cell.diagnostics import client_spread, diagnose
 from bench.cell.sample import Generated
 from bench.cell.setting import Model, Setting
@@ -19,9 +22,10 @@ from bench.data.pixels import to_model_range
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedule import timesteps
 from bench.federation.mixture import judged
-from bench.fidelity.extractors import Extractor
-from bench.fidelity.references import class_moments, fixed_draw, reference
-from bench.fidelity.scores import client_fids, evaluate, fid_spread, real_floor
+from bench.fidelity.extractors import Array, Extractor
+from bench.fidelity.floor import RealImages, client_floors, real_floor
+from bench.fidelity.references import Reference, class_moments, fixed_draw, reference
+from bench.fidelity.scores import client_fids, evaluate, fid_spread, score
 from bench.seeds import numpy_stream
 from bench.store.cell_folder import CURVE, Heartbeat
 from bench.store.files import write_json
@@ -32,11 +36,30 @@ from bench.store.states import read_tensors
 REFERENCES = Path(".cache") / "references"  # under the results: statistics of real images
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is judged, and what it is judged by.
+
+    Attributes:
+        samples: the generated images.
+        features, logits: (N, D) and (N, K'), what the extractor sees in them.
+        reference: statistics of the real images that scores compare with.
+        real: images that are neither trained on nor the reference.
+    """
+
+    samples: Generated
+    features: Tensor
+    logits: Tensor
+    reference: Reference
+    real: RealImages
+
+
 def judge(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
     """Scores of the samples and the floor that real images reach, as the result has them.
 
     For latent diffusion also what the autoencoder's reconstructions of test images reach: its own floor. Losses on test
-    images are written to diagnostics.json, and scores of the images drawn along training to curve.json.
+    images are written to diagnostics.json, and scores of the images drawn along training to curve.json; closest.png
+    shows what comes closest to copies.
 
     Raises:
         Damaged: if the images drawn along training are not what was written.
@@ -44,12 +67,17 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     folder = setting.folder.path
     diagnostics = _diagnose(setting, model)
     write_json(folder / Diagnostics.FILE, diagnostics.known())
-    result = _judge_samples(setting, model, samples, extractor)
-    spread, clients = _judge_clients(setting, samples, extractor, diagnostics.client_loss)
+    shown = _shown(setting, samples, extractor)
+    result = _judge_samples(setting, model, shown, extractor)
+    fids, spread = _judge_clients(setting, shown, extractor)
+    train = _statistics(setting, setting.data.train_images, "train", extractor)
+    copies = judge_copies(setting, samples.images, shown.features, train, shown.real, extractor)
     if curve := _judge_curve(setting, extractor):
         write_json(folder / Curve.FILE, {"curve": curve})
     losses = {"test_loss": diagnostics.loss} | client_spread(diagnostics.client_loss)
-    result["metrics"] |= losses | spread
+    result["metrics"] |= losses | spread | copies.metrics
+    result["floor"] |= copies.floor
+    clients = _clients(setting.mixes, fids, diagnostics.client_loss, copies.by_client)
     return result | {"clients": clients, "diagnostics": diagnostics.known()}
 
 
@@ -60,35 +88,50 @@ def _diagnose(setting: Setting, model: Model) -> Diagnostics:
     return diagnose(setting.test_task(), model.net, names, mixes, model.personal, views)
 
 
-def _judge_samples(setting: Setting, model: Model, samples: Generated, extractor: Extractor) -> dict[str, Any]:
+def _shown(setting: Setting, samples: Generated, extractor: Extractor) -> Shown:
+    """The samples as the extractor sees them, and the real images that they are held against."""
+    data, device, part = setting.data, setting.device, setting.config.evaluation.reference
+    features, logits = extractor.features(samples.images, device)
+    labels = data.validation_labels if part == "test" else data.test_labels
+    real = RealImages.of(setting.other_real, labels, len(samples.images), extractor, device)
+    return Shown(samples, features, logits, _statistics(setting, setting.reference[0], setting.reference_name, extractor), real)
+
+
+def _statistics(setting: Setting, images: Tensor, name: str, extractor: Extractor) -> Reference:
+    """Statistics of the images of that name."""
+    return reference(images, name, extractor, setting.results / REFERENCES, setting.device)
+
+
+def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extractor) -> dict[str, Any]:
     """Scores, floor, classes and bootstrap; writes reconstructions.png where there is an autoencoder."""
-    cell, data, device = setting.config, setting.data, setting.device
-    real = reference(setting.reference[0], setting.reference_name, extractor, setting.results / REFERENCES, device)
-    shares, n = data.class_shares, len(samples.images)
-    scores = evaluate(samples.images, real, shares, extractor, device, samples.labels, cell.evaluation.bootstrap)
-    floor = real_floor(setting.other_real, n, real, shares, extractor, device)
+    cell, data, device, to = setting.config, setting.data, setting.device, shown.reference
+    shares, n = data.class_shares, len(shown.features)
+    seen, replicates = (shown.features, shown.logits), cell.evaluation.bootstrap
+    scores = score(seen, to, shares, extractor, shown.samples.labels, replicates)
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
-    floor.pop("class_histogram")
     if model.space is not None:
         _draw_reconstructions(setting, model)
         originals = setting.other_real[fixed_draw(len(setting.other_real), n)]
         decoded = model.reconstruct(originals, cell.data.range, device)
-        scores["reconstruction_fid"] = evaluate(decoded, real, shares, extractor, device)["fid"]
+        scores["reconstruction_fid"] = evaluate(decoded, to, shares, extractor, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
+    floor = real_floor(shown.real, n, to, shares, extractor.classes)
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
-def _judge_clients(
-    setting: Setting, samples: Generated, extractor: Extractor, losses: Sequence[float | None]
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """FID-avg with its spread, and what is known of each judged client; nothing for centralized training.
-
-    A client's reference is of its mix of classes, with its noise where the partition gives it some.
+def _judge_clients(setting: Setting, shown: Shown, extractor: Extractor) -> tuple[dict[int, float], dict[str, float]]:
+    """FIDs to the judged clients' images by client, and FID-avg with its spread, floor and excess over that; nothing
+    for centralized training.
     """
-    if setting.config.centralized:
-        return {}, []
-    data, device = setting.data, setting.device
-    mixes, levels = setting.mixes, setting.noise
+    references = _client_references(setting, extractor)
+    fids = client_fids(shown.features, shown.samples.by_client, references, extractor, setting.device)
+    floors = client_floors(shown.real, len(shown.features), references, setting.data.class_shares)
+    return fids, fid_spread(list(fids.values()), list(floors.values()))
+
+
+def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tuple[Array, Array]]:
+    """Mean and covariance by judged client: of its mix of classes, with its noise where the partition gives it some."""
+    data, device, mixes, levels = setting.data, setting.device, setting.mixes, setting.noise
     real, labels = setting.reference
     references = {}
     for number in judged(len(mixes)):
@@ -101,12 +144,23 @@ def _judge_clients(
         reference_of_mix = moments.of_mix(mixes[number].astype(float))
         if reference_of_mix is not None:
             references[number] = reference_of_mix
-    fids = client_fids(samples.images, samples.by_client, references, extractor, device)
-    clients = [
-        {"client": i, "n_samples": int(mixes[i].sum()), "fid": fids.get(i), "test_loss": losses[i]}
+    return references
+
+
+def _clients(
+    mixes: np.ndarray, fids: Mapping[int, float], losses: Sequence[float | None], copies: Sequence[int]
+) -> list[dict[str, Any]]:
+    """What is known of each judged client, from its mix of classes (n, K) and numbers by client."""
+    return [
+        {
+            "client": i,
+            "n_samples": int(mixes[i].sum()),
+            "fid": fids.get(i),
+            "test_loss": losses[i],
+            "copies": copies[i],
+        }
         for i in judged(len(mixes))
     ]
-    return fid_spread(list(fids.values())), clients
 
 
 def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
@@ -115,9 +169,7 @@ def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]
     drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    real = reference(
-        setting.early_reference, setting.early_reference_name, extractor, setting.results / REFERENCES, device
-    )
+    real = _statistics(setting, setting.early_reference, setting.early_reference_name, extractor)
     return [
         {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())

@@ -58,7 +58,7 @@ class Distances:
         if self.gram is None:
             rooted = self.rooted[chosen]
             rooted = rooted - rooted.mean(axis=0)
-            product = rooted.T @ rooted
+            product = rooted @ rooted.T if len(rooted) < rooted.shape[1] else rooted.T @ rooted
         else:
             product = self.gram[np.ix_(chosen, chosen)]
             product = product - product.mean(axis=0) - product.mean(axis=1, keepdims=True) + product.mean()

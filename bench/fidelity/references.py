@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from bench.fidelity.extractors import Array, Extractor
 from bench.seeds import torch_stream
 from bench.store.states import read_tensors, write_tensors
 
-KID_REFERENCE = 10_000  # real images KID draws its subsets from; at 2,048 features all would be half a gigabyte
+KEPT, KEPT_NUMBERS = 10_000, 2**22  # images whose features are kept, or more if they make no more numbers than that
+ROWS = 1000  # of a matrix of distances or kernels at a time: 80 MB beside 10,000 images
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Reference:
 
     Attributes:
         mean: (D,) float64.  covariance: (D, D) float64.
-        features: (min(N, 10,000), D) float32, of a fixed draw of the images, from which KID draws.
+        features: (M, D) float32, of the images `drawn`: of all, up to `KEPT` (more where features are few).
         count: N, images that mean and covariance are of.
         extractor: digest of the weights that the features are of.
     """
@@ -99,6 +101,24 @@ class Reference:
     features: Tensor
     count: int
     extractor: str
+
+    @property
+    def drawn(self) -> Tensor:
+        """Numbers (M,) of the images that `features` are of, in their order."""
+        return fixed_draw(self.count, len(self.features))
+
+    @cached_property
+    def kernel_mean(self) -> float:
+        """Mean of `kernel` over the pairs of two different images, of which there must be 2."""
+        y = self.features.double()
+        sums = sum(float(kernel(part, y).sum()) for part in y.split(ROWS))
+        own = float(((y.square().sum(1) / y.shape[1] + 1) ** 3).sum())
+        return (sums - own) / (len(y) * (len(y) - 1))
+
+
+def kernel(a: Tensor, b: Tensor) -> Tensor:
+    """KID's kernel (N, M) of features (N, D) and (M, D), float64 (Binkowski et al. 2018, eq. 3)."""
+    return (a @ b.T / a.shape[1] + 1) ** 3
 
 
 def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Path, device: str = "cpu") -> Reference:
@@ -114,7 +134,8 @@ def reference(images: Tensor, data_digest: str, extractor: Extractor, folder: Pa
     if cached is not None:
         return cached
     features, _ = extractor.features(images, device)
-    (mean, covariance), drawn = statistics(features), features[fixed_draw(len(images), KID_REFERENCE)]
+    kept = max(KEPT, KEPT_NUMBERS // extractor.feature_width)
+    (mean, covariance), drawn = statistics(features), features[fixed_draw(len(images), kept)]
     arrays = {"mean": torch.from_numpy(mean), "covariance": torch.from_numpy(covariance)}
     write_tensors(path, arrays | {"features": drawn, "count": torch.tensor(len(images))})
     return Reference(mean, covariance, drawn, len(images), extractor.digest)

@@ -1,4 +1,4 @@
-"""How good samples are: FID, IS and KID by torch-fidelity, and the histogram of generated classes.
+"""How good samples are: FID and IS by torch-fidelity, KID, the classes of generated images, and neighbours.
 
 Features are taken from an extractor in batches and given to torch-fidelity's metric functions, so torch-fidelity's
 cache of pickles is never used. Real and generated images take the same path: uint8 in, the same preparation, the same
@@ -9,66 +9,82 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import bench.data.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.fidelity.bootstrap import fid_uncertainty
 from bench.fidelity.extractors import Array, Extractor
-from bench.fidelity.references import Reference, fixed_draw, statistics
+from bench.fidelity.neighbours import manifold_scores
+from bench.fidelity.references import ROWS, Reference, kernel, statistics
 from bench.seeds import derive
 
-KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 IS_SPLITS = 10
-SEED = derive(0, "fidelity")  # of KID's subsets and of the order in which IS splits the images, of every cell
+SEED = derive(0, "fidelity")  # of the order in which IS splits the images, of every cell
+SURE = 0.95  # probability of its class from which on an image counts as recognised
+LEAST_RECOGNISED = 0.65  # share from which on class TV is right to 0.06: docs/measures.md has the calibration
 
 
 def evaluate(images: Tensor, real: Reference, real_shares: Array, extractor: Extractor,
              device: str = "cpu", asked: Tensor | None = None, replicates: int = 0) -> dict[str, Any]:  # fmt: skip
-    """All scores of generated images uint8 (N, C, H, W), N >= 2.
+    """All scores of generated images uint8 (N, C, H, W), N >= 2: see `score`.
+
+    Raises:
+        ValueError: as `score`, or for images that the extractor refuses.
+    """
+    if len(images) < 2:
+        raise ValueError(f"scores need at least 2 images, got {len(images)}")
+    return score(extractor.features(images, device), real, real_shares, extractor, asked, replicates)
+
+
+def score(seen: tuple[Tensor, Tensor], real: Reference, real_shares: Array, extractor: Extractor,
+          asked: Tensor | None = None, replicates: int = 0) -> dict[str, Any]:  # fmt: skip
+    """All scores of generated images by what the extractor sees in them.
 
     Args:
+        seen: features (N, D) and logits (N, K'), N >= 2.
         real_shares: (K,) shares of the classes among the real images.
         asked: classes (N,) that a class-conditional generator was asked for.
         replicates: of the bootstrap over images, 0 for none.
     Returns:
-        fid, fid_bias (what N images of the reference's own distribution would score, see `expected_bias`), is_mean,
-        is_std, kid_mean, kid_std, class_tv (total variation of the generated classes from the real ones, in [0, 1]),
-        mean_confidence, n_generated, n_reference, class_histogram (K shares); the class scores are None where the
-        extractor does not know the data's classes. With `asked` also label_accuracy, the share of images that the
-        classifier puts into the class asked for; with `replicates` the result of `fid_uncertainty`, too.
+        fid, fid_bias (what N images of the reference's own distribution would score, see `expected_bias`), and what
+        `image_scores` gives. With `asked` also label_accuracy, the share of images that the classifier puts into the
+        class asked for; with `replicates` the result of `fid_uncertainty`, too.
     Raises:
-        ValueError: for fewer than 2 images, a reference of another extractor, or images that the extractor refuses.
+        ValueError: for a reference of another extractor.
     """
-    if len(images) < 2:
-        raise ValueError(f"scores need at least 2 images, got {len(images)}")
     if real.extractor != extractor.digest:
         raise ValueError(
             f"the reference is of an extractor with weights {real.extractor}, not of {extractor.name} with "
             f"{extractor.digest}: distances between them mean nothing"
         )
-    features, logits = extractor.features(images, device)
+    features, logits = seen
     scores: dict[str, Any] = {"fid": frechet_distance(statistics(features), (real.mean, real.covariance)),
-              "fid_bias": expected_bias(real.covariance, len(images), real.count)}  # fmt: skip
+              "fid_bias": expected_bias(real.covariance, len(features), real.count)}  # fmt: skip
     if replicates:
         moments = features.double().numpy(), real.mean, real.covariance
         scores |= fid_uncertainty(scores["fid"], *moments, replicates)
-    scores |= inception_score(logits, SEED) | kernel_distance(features, real.features, SEED)
-    scores |= class_scores(logits, real_shares, extractor.classes)
+    scores |= image_scores(features, logits, real, real_shares, extractor.classes)
     if asked is not None:
         right = (logits.argmax(1) == asked).double().mean().item()
         scores["label_accuracy"] = None if extractor.classes is None else right
-    return scores | {
-        "n_generated": len(images), "n_reference": real.count}  # fmt: skip
+    return scores
 
 
-def real_floor(
-    heldout: Tensor, n: int, real: Reference, real_shares: Array, extractor: Extractor, device: str = "cpu"
+def image_scores(
+    features: Tensor, logits: Tensor, real: Reference, real_shares: Array, classes: int | None
 ) -> dict[str, Any]:
-    """Scores of real held-out images, as `evaluate` gives them: below these no generator can be told apart.
-
-    At most `n` of them are taken, by a fixed draw: as many as generated images, so that both have the same bias.
+    """All scores but FID of features (N, D) and logits (N, K'): is_mean, is_std, kid_mean, kid_std, precision, recall,
+    density, coverage, those of `class_scores`, n_generated, n_reference.
     """
-    return evaluate(heldout[fixed_draw(len(heldout), n)], real, real_shares, extractor, device)
+    return {
+        **inception_score(logits, SEED),
+        **kernel_distance(features, real),
+        **manifold_scores(features, real.features),
+        **class_scores(logits, real_shares, classes),
+        "n_generated": len(features),
+        "n_reference": real.count,
+    }
 
 
 def frechet_distance(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
@@ -105,29 +121,59 @@ def inception_score(logits: Tensor, seed: int) -> dict[str, float]:
     return {"is_mean": float(found[KEY_METRIC_ISC_MEAN]), "is_std": float(found[KEY_METRIC_ISC_STD])}
 
 
-def kernel_distance(features: Tensor, real: Tensor, seed: int) -> dict[str, float]:
-    """KID over 100 subsets of up to 1,000 images, by torch-fidelity (Binkowski et al. 2018); unbiased."""
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+def kernel_distance(features: Tensor, real: Reference) -> dict[str, float | None]:
+    """KID of features (N, D) to a reference's, N >= 2: the unbiased estimate from all pairs (Binkowski et al. 2018,
+    eq. 4), and its standard deviation over other draws of N images.
 
-    found = kid_features_to_metric(
-        features.double(),
-        real.double(),
-        kid_subsets=KID_SUBSETS,
-        kid_subset_size=min(KID_SUBSET_SIZE, len(features), len(real)),
-        rng_seed=_short(seed),
-        verbose=False,
-    )
-    return {"kid_mean": float(found[KEY_METRIC_KID_MEAN]), "kid_std": float(found[KEY_METRIC_KID_STD])}
+    It is what means over random subsets tend to, without their noise. Where both are drawn from one distribution it is
+    zero in the mean; one reference shifts all scores alike. One below zero says that the sample lies nearer to the
+    reference than such samples do in the mean, as one with exactly the reference's shares of classes does.
+
+    Returns:
+        kid_mean.
+        kid_std: by the exact variance of a U-statistic (Hoeffding 1948, eq. 5.13) with estimates for its two parts; it
+        holds near zero, too, where resampling overstates. The reference counts as fixed. None below 5 images.
+    """
+    x, y = features.double(), real.features.double()
+    n, parts = len(x), torch.arange(len(x)).split(ROWS)
+    to_real = torch.cat([kernel(x[part], y).mean(1) for part in parts])
+    sums, squares = torch.empty_like(to_real), 0.0
+    for part in parts:  # the kernel between images less their means to the reference: KID is its mean over pairs
+        centred = kernel(x[part], x) - to_real[part, None] - to_real + real.kernel_mean
+        centred[torch.arange(len(part)), part] = 0
+        sums[part] = centred.sum(1)
+        squares += float(centred.square().sum())
+    value, pairs = float(sums.sum()) / (n * (n - 1)), n * (n - 1)
+    if n < 5:
+        return {"kid_mean": value, "kid_std": None}
+    of_pairs = squares / pairs - value**2
+    of_images = max(0.0, (float(sums.var()) - (n - 2) * of_pairs) / ((n - 2) * (n - 4)))
+    return {"kid_mean": value, "kid_std": ((4 * (n - 2) * of_images + 2 * of_pairs) / pairs) ** 0.5}
 
 
 def class_scores(logits: Tensor, real_shares: Array, classes: int | None) -> dict[str, Any]:
-    """Which classes were generated, how far their shares are from the real ones, and how sure the classifier is."""
+    """Which classes were generated, how far their shares are from the real ones, and how sure the classifier is.
+
+    Returns:
+        class_histogram: shares of the K classes.
+        class_tv: their total variation from the real ones, in [0, 1]; None below `LEAST_RECOGNISED`, where it says more
+        of what the classifier makes of poor images than of their classes.
+        recognised: share of images whose class has a probability above `SURE`.
+        mean_confidence: mean probability of the class found.
+        All None where the extractor does not know the data's classes.
+    """
     if classes is None:
-        return {"class_histogram": None, "class_tv": None, "mean_confidence": None}
+        return dict.fromkeys(("class_histogram", "class_tv", "recognised", "mean_confidence"))
     probabilities = logits.double().softmax(1)
     shares = np.bincount(probabilities.argmax(1).numpy(), minlength=classes) / len(logits)
-    return {"class_histogram": shares.tolist(), "class_tv": float(np.abs(shares - real_shares).sum() / 2),
-            "mean_confidence": float(probabilities.max(1).values.mean())}  # fmt: skip
+    confidence = probabilities.max(1).values
+    recognised = (confidence > SURE).double().mean().item()
+    return {
+        "class_histogram": shares.tolist(),
+        "class_tv": float(np.abs(shares - real_shares).sum() / 2) if recognised >= LEAST_RECOGNISED else None,
+        "recognised": recognised,
+        "mean_confidence": confidence.mean().item(),
+    }
 
 
 def _short(seed: int) -> int:
@@ -136,18 +182,19 @@ def _short(seed: int) -> int:
 
 
 def client_fids(
-    images: Tensor,
+    features: Tensor,
     by_client: Mapping[int, Tensor],
     references: Mapping[int, tuple[Array, Array]],
     extractor: Extractor,
     device: str,
 ) -> dict[int, float]:
-    """FID to each client's reference: of the global model's samples `images`, or of the client's own in `by_client`.
+    """FID to each client's reference: of the global model's samples, or of the client's own images in `by_client`.
 
     Args:
+        features: (N, D) of the samples.
         references: mean and covariance by client, for those that are judged.
     """
-    shared = None if by_client else statistics(extractor.features(images, device)[0])
+    shared = None if by_client else statistics(features)
     fids = {}
     for number, reference in references.items():
         own = shared or statistics(extractor.features(by_client[number], device)[0])
@@ -155,10 +202,20 @@ def client_fids(
     return fids
 
 
-def fid_spread(fids: Sequence[float]) -> dict[str, Any]:
-    """FID-avg and its spread over clients, which are no sample of others; nothing where none has a FID."""
+def fid_spread(fids: Sequence[float], floors: Sequence[float]) -> dict[str, float]:
+    """FID-avg, its spread over clients, which are no sample of others, and its excess over what real images score on
+    the same split; nothing where no client has a FID.
+
+    FID-avg itself compares within one split alone: the more clients differ, the farther from each are even real images
+    of all classes. The excess is what generation adds. It is below 0 where clients' own models fit their clients better
+    than images of all data do.
+
+    Args:
+        floors: of `bench.fidelity.floor.client_floors`, of the same clients.
+    """
     if not fids:
         return {}
-    found = np.asarray(fids)
-    told = {"avg": found.mean(), "client_sd": found.std(), "client_max": found.max()}
-    return {f"fid_{key}": float(value) for key, value in told.items()}
+    found, floor = np.asarray(fids), float(np.mean(floors))
+    average = float(found.mean())
+    over_clients = {"fid_client_sd": float(found.std()), "fid_client_max": float(found.max())}
+    return {"fid_avg": average, "fid_avg_floor": floor, "fid_avg_excess": average - floor} | over_clients

@@ -1,4 +1,4 @@
-"""Sheets of images, pixel by pixel: samples in a grid, a row a class, originals above their reconstructions."""
+"""Sheets of images, pixel by pixel: samples in a grid, a row a class, pairs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -71,21 +71,27 @@ def rows_sheet(rows: Mapping[str, Tensor], path: Path, scale: int = 3) -> None:
 
 
 def pairs_sheet(
-    originals: Tensor, reconstructions: Tensor, path: Path, count: int = 16, columns: int = 8, scale: int = 3
+    above: Tensor,
+    below: Tensor,
+    path: Path,
+    names: tuple[str, str] = ("real", "decoded"),
+    columns: int = 8,
+    scale: int = 3,
 ) -> None:
-    """A PNG of the first `count` images, each above its reconstruction, `columns` pairs a line.
+    """A PNG of images, each above its partner, `columns` pairs a line.
 
     Args:
-        originals, reconstructions: uint8 (N, C, H, W), N of at least 1.
+        above, below: uint8 (N, C, H, W), N of at least 1.
+        names: of the two rows.
     Raises:
         ValueError: if their shapes differ.
     """
-    if originals.shape != reconstructions.shape:
-        raise ValueError(f"originals of shape {tuple(originals.shape)}, reconstructions {tuple(reconstructions.shape)}")
-    columns = min(columns, count, len(originals))
-    pairs = [images[:count].split(columns) for images in (originals, reconstructions)]
+    if above.shape != below.shape:
+        raise ValueError(f"images of shape {tuple(above.shape)} and of {tuple(below.shape)} are no pairs")
+    columns = min(columns, len(above))
+    pairs = [images.split(columns) for images in (above, below)]
     rows = [row for pair in zip(*pairs, strict=True) for row in pair]
-    _save_rows(rows, ["real", "decoded"] * len(pairs[0]), columns, scale, path)
+    _save_rows(rows, list(names) * len(pairs[0]), columns, scale, path)
 
 
 def _save_rows(rows: Sequence[Tensor], names: Sequence[str], columns: int, scale: int, path: Path) -> None:

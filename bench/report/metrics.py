@@ -91,8 +91,13 @@ _ALL = (
         "finite reference", better=-1, like="fid", table="own",
     ),
     Metric(
-        "fid_avg", "FID-avg", "FID\navg", "mean of FIDs to each client's images", better=-1, like="fid",
-        table="summary", spread="written",
+        "fid_avg_excess", "FID-avg excess", "FID avg\nexcess",
+        "mean of FIDs to each client's images, minus what real images score on the same split", better=-1, like="fid",
+        signed=True, table="summary", spread="written",
+    ),
+    Metric(
+        "fid_avg", "FID-avg", "", "mean of FIDs to each client's images, which compares within one split only",
+        like="fid", table="own",
     ),
     Metric(
         "reconstruction_fid", "rec. FID", "rec.\nFID",
@@ -109,6 +114,29 @@ _ALL = (
     Metric(
         "class_tv", "TV", "class\nTV", "total variation between the class shares of generated and of real images",
         better=-1, digits=3, table="summary", spread="written", compared=True, image=True, first=True,
+    ),
+    Metric(
+        "recognised", "recognised", "recog-\nnised",
+        "share of generated images whose class the classifier gives a probability above 0.95; where it is below 0.65 "
+        "there is no TV", digits=2, table="summary", compared=True, image=True,
+    ),
+    Metric(
+        "recall", "recall", "recall", "share of real images among the 5 nearest neighbours of generated ones", better=1,
+        digits=2, table="summary", spread="written", compared=True, image=True,
+    ),
+    Metric(
+        "coverage", "coverage", "cover-\nage", "share of real images with a generated one among their 5 nearest",
+        better=1, digits=2, table="summary", spread="written", compared=True, image=True,
+    ),
+    Metric(
+        "copies_pixels", "copies", "",
+        "share of generated images less than a third as far, in pixels, from one training image as from any other",
+        digits=3, table="own",
+    ),
+    Metric(
+        "c_t_pixels", "C_T", "",
+        "z-score of distances, in pixels, to training images against test images'; far below 0 for copies",
+        digits=2, signed=True, table="own",
     ),
     Metric(
         "label_accuracy", "asked class", "asked\nclass",
@@ -184,7 +212,17 @@ _ALL = (
             "fid_images_sd": "standard deviation of FID over resampled images",
             "fid_images_bias": "bias of FID by a bootstrap over images",
             "is_std": "standard deviation of the inception score over its splits",
-            "kid_std": "standard deviation of KID over its subsets",
+            "kid_std": "standard deviation of KID over other draws of as many images, by its exact variance",
+            "precision": "share of generated images among the 5 nearest neighbours of real ones; junk can score high",
+            "density": "mean number of real images' 5-neighbour balls that a generated one is in, over 5; junk can "
+            "score high, and typical images above 1",
+            "fid_avg_floor": "mean of FIDs to each client's images of real test images",
+            "copies_features": "share of near-copies by the extractor's features",
+            "authenticity_pixels": "share of generated images farther, in pixels, from their nearest training image "
+            "than that is from any other; about a half without copies",
+            "authenticity_features": "the same share by the extractor's features",
+            "c_t_features": "the same z-score as C_T by the extractor's features",
+            "copies_by_size": "rank correlation over clients between their images and the near-copies for each image",
             "mean_confidence": "mean over generated images of the classifier's largest probability",
             "drift": "Euclidean distance of clients' models from where local training started, mean of the last round",
             "skew_tv": "total variation between a client's classes and all data's, mean over clients",

@@ -139,12 +139,15 @@ class Diagnostics(Record):
 
 
 class Client(Record):
-    """What a result says of a client: its number of images, FID to its own images, loss on its mix of classes."""
+    """What a result says of a client: its number of images, FID to its own images, loss on its mix of classes, and how
+    many samples are near-copies of its images.
+    """
 
     client: int
     n_samples: int | None = None
     fid: float | None = None
     test_loss: float | None = None
+    copies: int | None = None
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -167,14 +167,14 @@ class Raw:
 
 
 def test_clients_are_compared_with_shared_samples_or_with_their_own():
-    shared, own = (features_of(seed, 300, 4).reshape(-1, 1, 2, 2) for seed in (3, 4))
+    shared, own = features_of(3, 300, 4).float(), features_of(4, 300, 4).reshape(-1, 1, 2, 2)
     references = {0: statistics(features_of(5, 300, 4)), 2: statistics(1 + features_of(6, 300, 4))}
     by_shared = client_fids(shared, {}, references, Raw(), "cpu")
-    assert by_shared == {
-        i: frechet_distance(statistics(shared.flatten(1).float()), reference) for i, reference in references.items()
-    }
+    assert by_shared == {i: frechet_distance(statistics(shared), reference) for i, reference in references.items()}
     assert by_shared[2] > 3.5 > by_shared[0]
     by_own = client_fids(shared, {0: own, 2: own + 1}, references, Raw(), "cpu")
     assert by_own[2] < 0.2
-    told = fid_spread([1.0, 3.0])
-    assert told == {"fid_avg": 2.0, "fid_client_sd": 1.0, "fid_client_max": 3.0}
+    told = fid_spread([1.0, 3.0], [0.5, 1.0])
+    spread = {"fid_client_sd": 1.0, "fid_client_max": 3.0}
+    assert told == {"fid_avg": 2.0, "fid_avg_floor": 0.75, "fid_avg_excess": 1.25} | spread
+    assert fid_spread([], []) == {}

@@ -1,5 +1,6 @@
 """The scores against closed forms, plain numpy and scipy, and the file of reference statistics against accidents."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.sets import read_mnist5k
 from bench.fidelity import references
 from bench.fidelity import scores as fidelity
 from bench.fidelity.extractors import Extractor, ExtractorUnavailable, extractor_digest, load_extractor
@@ -163,26 +163,61 @@ def _mmd2(x: Array, y: Array) -> float:
     return float((kernel["xx"][off].sum() + kernel["yy"][off].sum()) / (n * (n - 1)) - 2 * kernel["xy"].mean())
 
 
-def test_kid_of_one_subset_that_covers_all_is_the_unbiased_mmd() -> None:
+def _real(features: Tensor, count: int | None = None) -> Reference:
+    """A reference of these features."""
+    return Reference(*statistics(features), features, count or len(features), "d" * 64)
+
+
+def test_kid_is_the_unbiased_mmd_of_all_pairs() -> None:
     x, y = _normal(80, 12, "x"), _normal(80, 12, "y") + 0.3
-    found = fidelity.kernel_distance(x, y, seed=1)
+    found = fidelity.kernel_distance(x, _real(y))
     assert found["kid_mean"] == pytest.approx(_mmd2(x.double().numpy(), y.double().numpy()), rel=1e-9)
-    assert found["kid_std"] == pytest.approx(0, abs=1e-12)  # every subset is the whole
+
+
+def test_kid_is_what_torch_fidelitys_means_over_subsets_tend_to() -> None:
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    x, y = _normal(90, 12, "x").double(), _normal(150, 12, "y").double() + 0.3
+    means = [
+        kid_features_to_metric(x, y, kid_subsets=200, kid_subset_size=40, rng_seed=seed, verbose=False)[
+            KEY_METRIC_KID_MEAN
+        ]
+        for seed in range(10)
+    ]
+    error = np.std(means, ddof=1) / np.sqrt(len(means))
+    assert fidelity.kernel_distance(x, _real(y))["kid_mean"] == pytest.approx(np.mean(means), abs=3 * error)
+
+
+def test_kid_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _normal(50, 12, "x"), _normal(90, 12, "y")
+    whole = fidelity.kernel_distance(x, _real(y))
+    for module in (fidelity, references):
+        monkeypatch.setattr(module, "ROWS", 7)
+    assert fidelity.kernel_distance(x, _real(y)) == pytest.approx(whole, rel=1e-9)
 
 
 def test_kid_of_one_distribution_is_around_zero() -> None:
-    pairs = [(_normal(60, 12, f"x{i}"), _normal(60, 12, f"y{i}")) for i in range(30)]
-    scores = [fidelity.kernel_distance(x, y, seed=1)["kid_mean"] for x, y in pairs]
+    pairs = [(_normal(60, 12, f"x{i}"), _real(_normal(60, 12, f"y{i}"))) for i in range(60)]
+    scores = [fidelity.kernel_distance(*pair)["kid_mean"] for pair in pairs]
     assert min(scores) < 0 < max(scores)
     assert abs(np.mean(scores)) < 3 * np.std(scores) / np.sqrt(len(scores))
-    moved = fidelity.kernel_distance(pairs[0][0], pairs[0][1] + 1, seed=1)["kid_mean"]
+    moved = fidelity.kernel_distance(pairs[0][0] + 1, pairs[0][1])["kid_mean"]
     assert moved > 10 * np.std(scores)
 
 
-def test_kid_depends_on_its_seed_alone() -> None:
-    x, y = _normal(50, 12, "x"), _normal(90, 12, "y")
-    first, again, other = (fidelity.kernel_distance(x, y, seed) for seed in (2**62 + 1, 2**62 + 1, 2))
-    assert first == again != other
+@pytest.mark.parametrize("shift", [0.0, 0.5], ids=["of one distribution", "of two"])
+def test_the_spread_of_kid_is_that_of_other_samples(shift: float) -> None:
+    real = _real(_normal(2000, 12, "real"))
+    found = [fidelity.kernel_distance(_normal(100, 12, f"x{i}") + shift, real) for i in range(200)]
+    sd = np.std([each["kid_mean"] for each in found], ddof=1)
+    told = np.sqrt(np.mean([each["kid_std"] ** 2 for each in found]))  # the variance has no bias
+    assert told == pytest.approx(sd, rel=0.15)
+
+
+def test_kid_of_very_few_images_has_no_spread() -> None:
+    real = _real(_normal(50, 12, "real"))
+    assert fidelity.kernel_distance(_normal(4, 12, "x"), real)["kid_std"] is None
+    assert fidelity.kernel_distance(_normal(5, 12, "x"), real)["kid_std"] > 0
 
 
 # ---------------------------------------------------------------------------------------------- class scores
@@ -196,13 +231,23 @@ def test_class_scores() -> None:
     assert found["mean_confidence"] == pytest.approx(1)
     even = fidelity.class_scores(50 * torch.eye(10), TENTHS, 10)
     assert even["class_tv"] == pytest.approx(0)
-    assert fidelity.class_scores(torch.zeros(5, 10), TENTHS, 10)["mean_confidence"] == pytest.approx(0.1)
+    unsure = fidelity.class_scores(torch.zeros(5, 10), TENTHS, 10)
+    assert unsure["mean_confidence"] == pytest.approx(0.1)
+    assert (found["recognised"], unsure["recognised"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("sure", "known"), [(65, True), (64, False)])
+def test_class_tv_is_undefined_where_few_images_are_recognised(sure: int, known: bool) -> None:
+    logits = torch.cat([50 * torch.eye(10).repeat(10, 1)[:sure], torch.eye(10).repeat(10, 1)[sure:]])
+    found = fidelity.class_scores(logits, TENTHS, 10)
+    assert found["recognised"] == pytest.approx(sure / 100)
+    assert (found["class_tv"] is not None) == known
+    assert found["class_histogram"] == pytest.approx(TENTHS.tolist())
 
 
 def test_classes_that_are_not_the_datas_are_not_counted() -> None:
     found = fidelity.class_scores(torch.zeros(5, 1008), TENTHS, None)
-    assert found["class_histogram"] is None
-    assert found["class_tv"] is None
+    assert set(found.values()) == {None}
 
 
 # ------------------------------------------------------------------------------------------------- reference
@@ -289,49 +334,29 @@ def test_scores_need_two_images(tmp_path: Path, n: int) -> None:
         fidelity.evaluate(_noise(40)[:n], known, TENTHS, extractor)
 
 
-def test_evaluate_and_floor_are_deterministic_and_complete(tmp_path: Path) -> None:
-    calls = Calls()
-    extractor = _linear(calls)
+def test_evaluate_is_deterministic_and_complete(tmp_path: Path) -> None:
+    extractor = _linear(Calls())
     known = reference(_noise(300), "data", extractor, tmp_path)
     other = _noise(120, label="other")
     first, again = (fidelity.evaluate(other, known, TENTHS, extractor) for _ in range(2))
     assert first == again
     assert set(first) == {
-        "fid", "fid_bias", "is_mean", "is_std", "kid_mean", "kid_std", "class_histogram", "class_tv", "mean_confidence",
-        "n_generated", "n_reference",
+        "fid", "fid_bias", "is_mean", "is_std", "kid_mean", "kid_std", "precision", "recall", "density", "coverage",
+        "class_histogram", "class_tv", "recognised", "mean_confidence", "n_generated", "n_reference",
     }  # fmt: skip
     assert (first["n_generated"], first["n_reference"]) == (120, 300)
     assert sum(first["class_histogram"]) == pytest.approx(1)
     features, logits = extractor.features(other, "cpu")
     seed = derive(0, "fidelity")  # one for all cells: scores differ by their images alone
-    drawn = fidelity.kernel_distance(features, known.features, seed) | fidelity.inception_score(logits, seed)
+    drawn = fidelity.kernel_distance(features, known) | fidelity.inception_score(logits, seed)
     assert {key: first[key] for key in drawn} == drawn
     assert first["fid_bias"] == fidelity.expected_bias(known.covariance, 120, 300)
-    floor = fidelity.real_floor(other, 500, known, TENTHS, extractor)
-    assert floor["n_generated"] == 120  # no more than there are
-    assert fidelity.real_floor(other, 50, known, TENTHS, extractor)["n_generated"] == 50
-    assert floor["fid"] == pytest.approx(first["fid"])
 
 
 def test_images_that_are_the_reference_have_no_distance(tmp_path: Path) -> None:
     extractor, images = _linear(Calls()), _noise(300)
     known = reference(images, "data", extractor, tmp_path)
     assert fidelity.evaluate(images, known, TENTHS, extractor)["fid"] == pytest.approx(0, abs=1e-9)
-
-
-def test_real_digits_are_nearer_to_real_digits_than_noise_or_lost_classes(tmp_path: Path) -> None:
-    images, labels = read_mnist5k()
-    extractor = load_extractor("mnist-cnn")
-    real = images[::2]
-    known = reference(real, "digits", extractor, tmp_path)
-    floor = fidelity.real_floor(images[1::2], 500, known, TENTHS, extractor)
-    lost = fidelity.evaluate(images[1::2][labels[1::2] < 5][:500], known, TENTHS, extractor)
-    noise = fidelity.evaluate(_noise(500, 28), known, TENTHS, extractor)
-    assert floor["fid"] < 3 * floor["fid_bias"] < lost["fid"] < noise["fid"]
-    assert floor["kid_mean"] < min(lost["kid_mean"], noise["kid_mean"])
-    assert floor["class_tv"] < 0.06
-    assert lost["class_tv"] > 0.4
-    assert floor["is_mean"] > lost["is_mean"] > noise["is_mean"] >= 1
 
 
 # ------------------------------------------------------------------------------------------------ extractors
@@ -422,10 +447,20 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: bytes) ->
         load_extractor("inception-v3-compat", path)
 
 
-def test_splits_and_subsets_are_those_that_papers_use():
-    """torch-fidelity's defaults, after the papers of IS and KID; of very many images KID draws from the first 10,000."""
+def test_splits_are_those_that_papers_use() -> None:
+    """torch-fidelity's default, after the paper of IS."""
     from torch_fidelity.defaults import DEFAULTS
 
     assert DEFAULTS["isc_splits"] == fidelity.IS_SPLITS
-    assert (DEFAULTS["kid_subsets"], DEFAULTS["kid_subset_size"]) == (fidelity.KID_SUBSETS, fidelity.KID_SUBSET_SIZE)
-    assert len(references.fixed_draw(20_000, references.KID_REFERENCE)) == 10_000
+
+
+@pytest.mark.parametrize(("width", "kept"), [(2048, 30), (WIDTH, 40)], ids=["many features", "few"])
+def test_features_are_kept_of_so_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, kept: int
+) -> None:
+    monkeypatch.setattr(references, "KEPT", 30)
+    monkeypatch.setattr(references, "KEPT_NUMBERS", 40 * WIDTH)
+    extractor, images = dataclasses.replace(_linear(Calls()), feature_width=width), _noise(60)
+    made = reference(images, "data", extractor, tmp_path)
+    assert made.features.equal(extractor.features(images)[0][made.drawn])
+    assert len(made.features) == kept

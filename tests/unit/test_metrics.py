@@ -34,12 +34,13 @@ def test_what_is_tested_or_compared_can_be_better_or_is_a_cost():
 
 def test_which_way_is_better():
     lower = {
-        "fid", "fid_infinity", "fid_avg", "kid_mean", "class_tv", "bits_per_dim", "test_loss", "validation_area",
+        "fid", "fid_infinity", "fid_avg_excess", "kid_mean", "class_tv", "bits_per_dim", "test_loss", "validation_area",
         "validation_roughness", "train_roughness", "rounds_to_centralized", "samples_to_centralized",
         "megabytes_to_centralized", "epsilon",
     }  # fmt: skip
     assert {metric.key for metric in METRICS.values() if metric.better == -1} == lower
-    assert {metric.key for metric in METRICS.values() if metric.better == 1} == {"is_mean", "label_accuracy"}
+    higher = {"is_mean", "label_accuracy", "recall", "coverage"}
+    assert {metric.key for metric in METRICS.values() if metric.better == 1} == higher
 
 
 def test_totals_are_sums_of_what_cells_record():

@@ -42,6 +42,9 @@ ABOUT = {
     "fid_images_low": "lower end of the 95 % interval of the FID over resampled images",
     "fid_images_high": "upper end of the 95 % interval of the FID over resampled images",
     "n_reference": "number of real images that they are held against",
+    "floor_n_images": "number of real images in a draw of the floor",
+    "floor_n_pool": "number of real images that draws of the floor are from",
+    "floor_n_draws": "number of draws that the floor is a mean of",
     "sample_seconds": "seconds of drawing the samples",
     "evaluate_seconds": "seconds of scoring and pictures",
     "likelihood_seconds": "seconds of the bits/dim",
@@ -86,7 +89,8 @@ def columns(files: Mapping[str, Sequence[str]]) -> str:
     """columns.md: for each file what its columns are, from the list of metrics."""
     parts = []
     for name, keys in files.items():
-        spreads = [key for key in keys if key.rpartition("_")[0] in keys and key.endswith(tuple(ENDS))]
+        over_seeds = [key for key in keys if not key.startswith("floor_") and key.endswith(tuple(ENDS))]
+        spreads = [key for key in over_seeds if key.rpartition("_")[0] in keys]
         lines = [f"- `{key}`: {about(key)}\n" for key in keys if key not in spreads]
         lines += [f"- `METRIC{end}`: {text.format('METRIC')}\n" for end, text in ENDS.items() if spreads]
         parts.append(f"## {name}.csv\n\n{''.join(lines)}")
@@ -97,6 +101,8 @@ def about(key: str) -> str:
     """What a column is."""
     if key in ABOUT:
         return ABOUT[key]
+    if key.startswith("floor_") and key.endswith("_sd"):
+        return f"standard deviation over draws of {key.removesuffix('_sd')}"
     if key.startswith("floor_"):
         return f"the same score of other real images: {about(key.removeprefix('floor_'))}"
     metric = METRICS.get(key)
