@@ -23,9 +23,9 @@ from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedule import timesteps
 from bench.federation.mixture import judged
 from bench.fidelity.extractors import Array, Extractor
-from bench.fidelity.floor import RealImages, client_floors, real_floor
+from bench.fidelity.floor import RealImages, client_floors, client_mix_floors, real_floor
 from bench.fidelity.references import Reference, class_moments, fixed_draw, reference
-from bench.fidelity.scores import client_fids, evaluate, fid_spread, score
+from bench.fidelity.scores import client_fids, evaluate, fid_of_mix, fid_spread, score
 from bench.seeds import numpy_stream
 from bench.store.cell_folder import CURVE, Heartbeat
 from bench.store.files import write_json
@@ -120,13 +120,22 @@ def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extr
 
 
 def _judge_clients(setting: Setting, shown: Shown, extractor: Extractor) -> tuple[dict[int, float], dict[str, float]]:
-    """FIDs to the judged clients' images by client, and FID-avg with its spread, floor and excess over that; nothing
-    for centralized training.
+    """FIDs to the judged clients' images by client; FID-avg with its spread and floor, and FID at clients' mixes, where
+    the extractor knows the classes. Nothing for centralized training.
     """
-    references = _client_references(setting, extractor)
-    fids = client_fids(shown.features, shown.samples.by_client, references, extractor, setting.device)
-    floors = client_floors(shown.real, len(shown.features), references, setting.data.class_shares)
-    return fids, fid_spread(list(fids.values()), list(floors.values()))
+    references, shares, n = _client_references(setting, extractor), setting.data.class_shares, len(shown.features)
+    own = shown.samples.by_client
+    seen = {
+        i: extractor.features(own[i], setting.device) if own else (shown.features, shown.logits) for i in references
+    }
+    fids, floors = client_fids(seen, references), client_floors(shown.real, n, references, shares)
+    spread = fid_spread(list(fids.values()), list(floors.values()))
+    if references and extractor.classes == setting.data.n_classes:
+        mixes = {i: setting.mixes[i].astype(float) for i in references}
+        found = [fid_of_mix(seen[i], mixes[i], reference) for i, reference in references.items()]
+        real = client_mix_floors(shown.real, n, references, shares, mixes)
+        spread |= {"fid_mix": float(np.mean(found)), "fid_mix_floor": float(np.mean(list(real.values())))}
+    return fids, spread
 
 
 def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tuple[Array, Array]]:

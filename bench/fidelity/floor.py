@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.fidelity.bootstrap import Distances
 from bench.fidelity.extractors import Array, Extractor
 from bench.fidelity.references import Reference, fixed_draw
-from bench.fidelity.scores import expected_bias, image_scores
+from bench.fidelity.scores import expected_bias, fid_of_mix, image_scores
 from bench.seeds import numpy_stream
 
 DRAWS = 20
@@ -82,6 +82,25 @@ def client_floors(
         distances = Distances.to(features, *moments)
         found[client] = float(np.mean([distances.of(chosen) for chosen in draws]))
     return found
+
+
+def client_mix_floors(
+    real: RealImages,
+    n: int,
+    references: Mapping[int, tuple[Array, Array]],
+    shares: Array,
+    mixes: Mapping[int, Array],
+) -> dict[int, float]:
+    """Mean of `bench.fidelity.scores.fid_of_mix` of the same draws, by client.
+
+    Args:
+        mixes: counts of each client's classes (K,).
+    """
+    seen = [(real.features[chosen], real.logits[chosen]) for chosen in iid_draws(real.labels, shares, n)]
+    return {
+        i: float(np.mean([fid_of_mix(each, mixes[i], reference) for each in seen]))
+        for i, reference in references.items()
+    }
 
 
 def iid_draws(labels: Tensor, shares: Array, n: int) -> Iterator[NDArray[np.int64]]:

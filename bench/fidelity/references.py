@@ -69,12 +69,13 @@ def class_moments(
             return ClassMoments(*(cached[key].numpy() for key in ("counts", "mean", "second")))
     except (KeyError, ValueError) as error:
         warnings.warn(f"{path} is damaged ({error}); the classes' statistics are computed anew", stacklevel=2)
-    moments = _moments(extractor.features(images, device)[0].double(), labels, n_classes)
+    moments = moments_by_class(extractor.features(images, device)[0].double(), labels, n_classes)
     write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(moments).items()})
     return moments
 
 
-def _moments(features: Tensor, labels: Tensor, n_classes: int) -> ClassMoments:
+def moments_by_class(features: Tensor, labels: Tensor, n_classes: int) -> ClassMoments:
+    """Moments of features (N, D), float64, of images with classes (N,)."""
     D = features.shape[1]
     counts, mean, second = np.zeros(n_classes), np.zeros((n_classes, D)), np.zeros((n_classes, D, D))
     for k in range(n_classes):

@@ -16,7 +16,7 @@ import bench.data.torchvision_compat  # noqa: F401 - before torch_fidelity
 from bench.fidelity.bootstrap import fid_uncertainty
 from bench.fidelity.extractors import Array, Extractor
 from bench.fidelity.neighbours import manifold_scores
-from bench.fidelity.references import ROWS, Reference, kernel, statistics
+from bench.fidelity.references import ROWS, Reference, kernel, moments_by_class, statistics
 from bench.seeds import derive
 
 IS_SPLITS = 10
@@ -181,34 +181,43 @@ def _short(seed: int) -> int:
     return seed % 2**32
 
 
-def client_fids(
-    features: Tensor,
-    by_client: Mapping[int, Tensor],
-    references: Mapping[int, tuple[Array, Array]],
-    extractor: Extractor,
-    device: str,
-) -> dict[int, float]:
-    """FID to each client's reference: of the global model's samples, or of the client's own images in `by_client`.
+Seen = tuple[Tensor, Tensor]  # features (N, D) and logits (N, K') of images
+
+
+def client_fids(seen: Mapping[int, Seen], references: Mapping[int, tuple[Array, Array]]) -> dict[int, float]:
+    """FID of all images that are held against a client to its reference, by client.
 
     Args:
-        features: (N, D) of the samples.
-        references: mean and covariance by client, for those that are judged.
+        seen: the global model's samples, the same for every client, or those of the client's own model.
+        references: mean (D,) and covariance (D, D) of the clients that are judged.
     """
-    shared = None if by_client else statistics(features)
-    fids = {}
-    for number, reference in references.items():
-        own = shared or statistics(extractor.features(by_client[number], device)[0])
-        fids[number] = frechet_distance(own, reference)
-    return fids
+    return {i: frechet_distance(statistics(seen[i][0]), reference) for i, reference in references.items()}
+
+
+def fid_of_mix(seen: Seen, mix: Array, reference: tuple[Array, Array]) -> float:
+    """FID to a client's reference of the images of its classes, weighted to its shares of them.
+
+    So a client of few classes is served by a generator of all of them; of classes that were not generated at all, the
+    client's others take the weight, and all images if it has no other. Classes are the ones that the classifier finds.
+
+    Args:
+        seen: features (N, D) and logits (N, K).
+        mix: counts or shares of the client's classes (K,).
+        reference: mean (D,) and covariance (D, D) of images of that mix.
+    """
+    features, logits = seen
+    moments = moments_by_class(features.double(), logits.argmax(1), len(mix))
+    generated = np.where(moments.counts > 0, mix, 0.0)
+    own = moments.of_mix(generated) if generated.any() else None
+    return frechet_distance(own or statistics(features), reference)
 
 
 def fid_spread(fids: Sequence[float], floors: Sequence[float]) -> dict[str, float]:
     """FID-avg, its spread over clients, which are no sample of others, and its excess over what real images score on
     the same split; nothing where no client has a FID.
 
-    FID-avg itself compares within one split alone: the more clients differ, the farther from each are even real images
-    of all classes. The excess is what generation adds. It is below 0 where clients' own models fit their clients better
-    than images of all data do.
+    It does not rank generators: the more clients differ, the farther from each are even real images of all classes, and
+    under strong skew poor images, whose classes differ less, score below real ones. `fid_of_mix` does not.
 
     Args:
         floors: of `bench.fidelity.floor.client_floors`, of the same clients.

@@ -91,12 +91,12 @@ _ALL = (
         "finite reference", better=-1, like="fid", table="own",
     ),
     Metric(
-        "fid_avg_excess", "FID-avg excess", "FID avg\nexcess",
-        "mean of FIDs to each client's images, minus what real images score on the same split", better=-1, like="fid",
-        signed=True, table="summary", spread="written",
+        "fid_mix", "FID-mix", "FID\nmix",
+        "FID of the generated images of a client's classes, in its shares, to the client's images, mean over clients",
+        better=-1, like="fid", table="summary", spread="written",
     ),
     Metric(
-        "fid_avg", "FID-avg", "", "mean of FIDs to each client's images, which compares within one split only",
+        "fid_avg", "FID-avg", "", "mean of FIDs of all generated images to each client's, most of which is the split's",
         like="fid", table="own",
     ),
     Metric(
@@ -216,7 +216,9 @@ _ALL = (
             "precision": "share of generated images among the 5 nearest neighbours of real ones; junk can score high",
             "density": "mean number of real images' 5-neighbour balls that a generated one is in, over 5; junk can "
             "score high, and typical images above 1",
-            "fid_avg_floor": "mean of FIDs to each client's images of real test images",
+            "fid_mix_floor": "FID-mix of real test images on the same split",
+            "fid_avg_floor": "FID-avg of real test images on the same split",
+            "fid_avg_excess": "FID-avg minus that of real images; under skew poor images can score below zero",
             "copies_features": "share of near-copies by the extractor's features",
             "authenticity_pixels": "share of generated images farther, in pixels, from their nearest training image "
             "than that is from any other; about a half without copies",

@@ -12,8 +12,8 @@ from bench.cell.diagnostics import DRAWS, diagnose, validation_by_group
 from bench.federation import mixture
 from bench.federation.mixture import Personal
 from bench.federation.tasks import mean_error
-from bench.fidelity.references import _moments, statistics
-from bench.fidelity.scores import client_fids, fid_spread, frechet_distance
+from bench.fidelity.references import moments_by_class, statistics
+from bench.fidelity.scores import client_fids, fid_of_mix, fid_spread, frechet_distance
 from strategies.fedavg import FedAvg
 from strategies.local_only import LocalOnly
 from tests.laws.conftest import SIZES, finish, small_net
@@ -132,7 +132,7 @@ def features_of(seed, count=400, width=5):
 
 def test_moments_of_the_datas_own_mix_are_its_mean_and_covariance():
     features, labels = features_of(0), torch.arange(400) % 3
-    mean, covariance = _moments(features, labels, 3).of_mix(np.bincount(labels.numpy()).astype(float))
+    mean, covariance = moments_by_class(features, labels, 3).of_mix(np.bincount(labels.numpy()).astype(float))
     wanted = statistics(features)
     np.testing.assert_allclose(mean, wanted[0], atol=1e-12)
     np.testing.assert_allclose(covariance, wanted[1], atol=1e-12)
@@ -140,7 +140,7 @@ def test_moments_of_the_datas_own_mix_are_its_mean_and_covariance():
 
 def test_moments_of_one_class_are_those_of_its_images():
     features, labels = features_of(1), torch.arange(400) % 4
-    mean, covariance = _moments(features, labels, 5).of_mix(np.array([0, 0, 7.0, 0, 0]))
+    mean, covariance = moments_by_class(features, labels, 5).of_mix(np.array([0, 0, 7.0, 0, 0]))
     own = statistics(features[labels == 2])
     np.testing.assert_allclose(mean, own[0], atol=1e-12)
     np.testing.assert_allclose(covariance, own[1], atol=1e-12)
@@ -148,7 +148,7 @@ def test_moments_of_one_class_are_those_of_its_images():
 
 def test_moments_of_a_mix_are_those_of_images_repeated_in_its_shares():
     features, labels = features_of(2, 200), torch.arange(200) % 2
-    mean, covariance = _moments(features, labels, 2).of_mix(np.array([3.0, 1.0]))
+    mean, covariance = moments_by_class(features, labels, 2).of_mix(np.array([3.0, 1.0]))
     repeated = torch.cat([features[labels == 0].repeat(3, 1), features[labels == 1]])
     np.testing.assert_allclose(mean, repeated.mean(0), atol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(repeated.T.numpy(), ddof=0), rtol=0.02)
@@ -156,25 +156,38 @@ def test_moments_of_a_mix_are_those_of_images_repeated_in_its_shares():
 
 def test_a_mix_with_a_class_nobody_has_is_refused():
     with pytest.raises(ValueError, match="without any training image"):
-        _moments(features_of(0), torch.zeros(400, dtype=torch.long), 2).of_mix(np.array([1.0, 1.0]))
-
-
-class Raw:
-    """An extractor whose features are the pixels."""
-
-    def features(self, images, device):
-        return images.flatten(1).float(), torch.zeros(len(images), 1)
+        moments_by_class(features_of(0), torch.zeros(400, dtype=torch.long), 2).of_mix(np.array([1.0, 1.0]))
 
 
 def test_clients_are_compared_with_shared_samples_or_with_their_own():
-    shared, own = features_of(3, 300, 4).float(), features_of(4, 300, 4).reshape(-1, 1, 2, 2)
+    shared, own = features_of(3, 300, 4).float(), features_of(4, 300, 4).float()
+    logits = torch.zeros(300, 2)
     references = {0: statistics(features_of(5, 300, 4)), 2: statistics(1 + features_of(6, 300, 4))}
-    by_shared = client_fids(shared, {}, references, Raw(), "cpu")
+    by_shared = client_fids(dict.fromkeys(references, (shared, logits)), references)
     assert by_shared == {i: frechet_distance(statistics(shared), reference) for i, reference in references.items()}
     assert by_shared[2] > 3.5 > by_shared[0]
-    by_own = client_fids(shared, {0: own, 2: own + 1}, references, Raw(), "cpu")
+    by_own = client_fids({0: (own, logits), 2: (own + 1, logits)}, references)
     assert by_own[2] < 0.2
     told = fid_spread([1.0, 3.0], [0.5, 1.0])
     spread = {"fid_client_sd": 1.0, "fid_client_max": 3.0}
     assert told == {"fid_avg": 2.0, "fid_avg_floor": 0.75, "fid_avg_excess": 1.25} | spread
     assert fid_spread([], []) == {}
+
+
+def test_images_of_a_clients_classes_are_weighted_to_its_shares():
+    """Two classes far apart: a generator of both serves clients of either, and lacks what it does not draw."""
+    classes = torch.arange(400) % 2
+    features = features_of(7, 400, 3) + 5 * classes[:, None]
+    logits = torch.nn.functional.one_hot(classes, 3).float()
+    moments = moments_by_class(features.double(), classes, 3)
+
+    def score(chosen, *mix):
+        return fid_of_mix((features[chosen], logits[chosen]), np.array(mix), moments.of_mix(np.array(mix)))
+
+    all_images = torch.ones(400, dtype=torch.bool)
+    for mix in ((1.0, 0, 0), (3.0, 1, 0), (1.0, 1, 0)):
+        assert score(all_images, *mix) == pytest.approx(0, abs=1e-6)
+    assert score(classes == 0, 1.0, 0, 0) == pytest.approx(0, abs=1e-6)
+    lost, half = score(classes == 0, 0, 1.0, 0), score(classes == 0, 1.0, 1.0, 0)
+    assert lost == pytest.approx(3 * 25, rel=0.1)  # all images, of the other class
+    assert 0 < half < lost

@@ -34,7 +34,7 @@ def test_what_is_tested_or_compared_can_be_better_or_is_a_cost():
 
 def test_which_way_is_better():
     lower = {
-        "fid", "fid_infinity", "fid_avg_excess", "kid_mean", "class_tv", "bits_per_dim", "test_loss", "validation_area",
+        "fid", "fid_infinity", "fid_mix", "kid_mean", "class_tv", "bits_per_dim", "test_loss", "validation_area",
         "validation_roughness", "train_roughness", "rounds_to_centralized", "samples_to_centralized",
         "megabytes_to_centralized", "epsilon",
     }  # fmt: skip
