@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import partitions
 from bench.data.config import DataConfig
 from bench.data.sets import Dataset, load_dataset
 from bench.fidelity.copying import Nearest, data_copying
 from bench.fidelity.extractors import Extractor, load_extractor
-from bench.fidelity.floor import RealImages, real_floor
-from bench.fidelity.references import KEPT, Reference, fixed_draw, statistics
-from bench.fidelity.scores import evaluate
+from bench.fidelity.floor import RealImages, client_floors, client_mix_floors, real_floor
+from bench.fidelity.references import KEPT, ClassMoments, Reference, fixed_draw, moments_by_class, statistics
+from bench.fidelity.scores import client_fids, evaluate, fid_of_mix, fid_spread
 from bench.seeds import numpy_stream, torch_stream
 
 N = 500  # images of each kind
@@ -27,6 +28,8 @@ KINDS = (
     "250 twice", "100 five times", "most typical", "low contrast", "junk", "copies", "copies, noise of 5",
     "copies, noise of 15", "a fifth copies",
 )  # fmt: skip
+OF_CLIENTS = ("real", "1 class missing", "3 classes missing", "noise of 25", "blurred", "most typical", "copies")
+BETAS = (100.0, 1.0, 0.1)
 NOISE, MISSING = (0, 20, 25, 28, 31, 34, 50, 80), (0, 1, 3, 5)
 COLUMNS = {
     "fid": ("FID", 1, 2), "kid_mean": ("KID·10³", 1e3, 0), "is_mean": ("IS", 1, 2), "recognised": ("recognised", 1, 2),
@@ -148,6 +151,36 @@ def calibration(sd: float, choices: int = 3) -> Iterator[tuple[float, float]]:
         yield float(recognised), float(variation)
 
 
+@cache
+def client_scores(kind: str, beta: float) -> tuple[float, float]:
+    """FID-avg's excess over real images and FID-mix, of five clients of a Dirichlet split.
+
+    Args:
+        kind: one of `KINDS`, or "floor" for the mean of real images.
+    """
+    labels, shares = digits().train_labels.numpy(), digits().class_shares
+    parts = partitions.checked_split(
+        partitions.registry.load("dirichlet")(beta=beta), labels, 5, numpy_stream(0, "partition", beta)
+    )
+    mixes = {i: np.bincount(labels[part], minlength=10).astype(float) for i, part in enumerate(parts)}
+    references = {i: _moments().of_mix(mix) for i, mix in mixes.items()}
+    floors = client_floors(real(), N, references, shares)
+    if kind == "floor":
+        mixed = client_mix_floors(real(), N, references, shares, mixes)
+        return float(np.mean(list(floors.values()))), float(np.mean(list(mixed.values())))
+    seen = extractor().features(images_of(kind))
+    fids = client_fids(dict.fromkeys(mixes, seen), references)
+    mixed_fids = [fid_of_mix(seen, mix, references[i]) for i, mix in mixes.items()]
+    spread = fid_spread(list(fids.values()), list(floors.values()))
+    return spread["fid_avg_excess"], float(np.mean(mixed_fids))
+
+
+@cache
+def _moments() -> ClassMoments:
+    features, _ = extractor().features(digits().train_images)
+    return moments_by_class(features.double(), digits().train_labels, 10)
+
+
 def _number(value: float | None, scale: float, digits_shown: int) -> str:
     return "" if value is None else f"{value * scale:.{digits_shown}f}"
 
@@ -155,6 +188,12 @@ def _number(value: float | None, scale: float, digits_shown: int) -> str:
 def _rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [names, ["---"] + ["---:"] * (len(names) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _client_rows() -> list[list[str]]:
+    kinds = ["floor", *(kind for kind in KINDS if kind in OF_CLIENTS)]
+    told = {kind: [client_scores(kind, beta) for beta in BETAS] for kind in kinds}
+    return [[kind, *(f"{excess:.1f}, {mix:.1f}" for excess, mix in found)] for kind, found in told.items()]
 
 
 def main() -> None:
@@ -165,6 +204,8 @@ def main() -> None:
     print(_rows(["500 images", *(name for name, *_ in COLUMNS.values())], rows))
     print()
     heads = ["noise", *("all classes" if missing == 0 else f"{missing} missing" for missing in MISSING)]
+    print(_rows(["FID-avg's excess, FID-mix", *(f"beta = {beta:g}" for beta in BETAS)], _client_rows()))
+    print()
     print(_rows(heads, [[str(sd), *(f"{r:.2f}: {tv:.2f}" for r, tv in calibration(sd))] for sd in NOISE]))
 
 

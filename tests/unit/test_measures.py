@@ -258,6 +258,23 @@ def test_exact_shares_score_below_the_floor_which_is_no_bound() -> None:
     assert exact["kid_std"] == pytest.approx(floor["kid_mean_sd"], rel=0.5)
 
 
+@pytest.mark.parametrize("beta", [100.0, 0.1])
+def test_fid_at_clients_mixes_ranks_alike_at_every_split(beta: float) -> None:
+    kinds = ("floor", "real", "1 class missing", "noise of 25", "blurred")
+    floor, real, lost, noise, blurred = (digits.client_scores(kind, beta)[1] for kind in kinds)
+    assert real < 1.5 * floor < 1.5
+    assert lost > 4  # and more where a client has little but what is lost
+    assert noise == pytest.approx(digits.scores("noise of 25")["fid"], rel=0.25)
+    assert blurred > 25
+
+
+def test_fid_avg_takes_poor_images_for_better_than_real_ones_under_skew() -> None:
+    excess, _ = zip(*(digits.client_scores("noise of 25", beta) for beta in (100.0, 0.1)), strict=True)
+    assert excess[1] < 5 < 10 < excess[0]
+    split = [digits.client_scores("floor", beta)[0] for beta in (100.0, 0.1)]
+    assert split[0] < 1 < 30 < split[1]  # FID-avg of real images
+
+
 @pytest.mark.parametrize("sd", [28, 50])
 def test_class_tv_follows_lost_classes_where_it_is_defined(sd: int) -> None:
     found = list(digits.calibration(sd, choices=1))
