@@ -167,3 +167,189 @@ def test_seeds_for_holm_refuses_what_means_nothing():
         stats.seeds_for_holm(0)
     with pytest.raises(ValueError, match="got 3 and 0"):
         stats.seeds_for_holm(3, alpha=0)
+
+
+# ------------------------------------------------------------------------------------------------- pairs
+
+pairs = st.lists(st.tuples(numbers, numbers), min_size=3, max_size=8)
+positive = st.floats(0.5, 50).map(lambda value: round(value, 6))
+
+
+@given(pairs)
+def test_everything_of_pairs_is_scipys(values):
+    a, b = np.array(values).T
+    found = stats.paired(a, b)
+    assert (found.n, found.reference_mean) == (len(a), pytest.approx(b.mean()))
+    assert found[1:5] == stats.paired_interval(a, b)[:4]
+    assert found.p_sign == stats.sign_flip_p(a - b)
+    if spread_out(a - b):
+        assert found.p_t == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue, rel=1e-6, abs=1e-12)
+    if spread_out(a) and spread_out(b):
+        assert found.correlation == pytest.approx(scipy.stats.pearsonr(a, b).statistic, abs=1e-6)
+
+
+@given(pairs)
+def test_what_pairing_brings_follows_from_the_correlation(values):
+    """Squared: 1 - 2 r s t / (s^2 + t^2) of standard deviations s and t, that is 1 - r of equal ones."""
+    a, b = np.array(values).T
+    found = stats.paired(a, b)
+    if spread_out(a) and spread_out(b):
+        s, t = np.std(a), np.std(b)
+        assert found.pairing**2 == pytest.approx(1 - 2 * found.correlation * s * t / (s**2 + t**2), abs=1e-6)
+        unpaired = math.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / len(a))
+        assert found.sd / math.sqrt(len(a)) == pytest.approx(found.pairing * unpaired, abs=1e-6)
+
+
+def test_seeds_that_move_both_halves_alike_are_paired_away():
+    seeds = np.array([1.0, 5.0, 9.0])
+    found = stats.paired(seeds + 0.5, seeds)
+    assert (found.mean, found.sd, found.correlation, found.pairing, found.p_t) == (0.5, 0.0, 1.0, 0.0, 0.0)
+    against = stats.paired(-seeds, seeds)
+    assert (against.correlation, against.pairing) == (-1.0, pytest.approx(math.sqrt(2)))
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=2, max_size=8))
+def test_a_relative_difference_is_fiellers(values):
+    """An end is the ratio whose own difference, a - ratio b, has a t interval that begins or ends at zero."""
+    a, b = np.array(values).T
+    found = stats.paired(a, b)
+    assert found.relative == pytest.approx(a.mean() / b.mean() - 1)
+    if math.isnan(found.relative_low) or not (spread_out(a - b) and found.relative_high < 1e3):
+        return
+    for end in (found.relative_low, found.relative_high):
+        interval = stats.t_interval(a - (1 + end) * b)
+        assert min(abs(interval.low), abs(interval.high)) < 1e-5 * (abs(end) + 1) * b.max()
+    assert found.relative_low <= found.relative <= found.relative_high
+    apart = found.low > 1e-6 or found.high < -1e-6
+    assert (
+        apart == (found.relative_low > 0 or found.relative_high < 0) or abs(min(found.low, found.high, key=abs)) < 1e-5
+    )
+
+
+def test_a_relative_difference_needs_numbers_with_a_zero_and_a_mean_that_can_be_told_from_it():
+    assert np.isnan(stats.paired([1.0, -2.0, 3.0], [1.0, 2.0, 3.0])[6:9]).all()
+    found = stats.paired([2.0, 3.0], [1.0, 100.0])  # with one degree of freedom the mean 50.5 may be 0
+    assert found.relative == pytest.approx(2.5 / 50.5 - 1)
+    assert np.isnan([found.relative_low, found.relative_high]).all()
+
+
+def test_what_few_pairs_leave_open():
+    alone = stats.paired([3.0, math.nan], [2.0, 5.0])
+    assert (alone.n, alone.mean, alone.relative, alone.p_sign) == (1, 1.0, 0.5, 1.0)
+    assert np.isnan([alone.low, alone.relative_low, alone.p_t, alone.correlation, alone.pairing]).all()
+    none = stats.paired([], [])
+    assert (none.n, len(none)) == (0, 13)
+    assert np.isnan(none[1:]).all()
+    equal = stats.paired([4.0, 4.1, 4.3], [4.0, 4.1, 4.3])
+    assert (equal.mean, equal.p_sign, equal.p_t, equal.relative_low, equal.relative_high) == (0.0, 1.0, 1.0, 0.0, 0.0)
+    assert math.isnan(stats.paired([1.0] * 3, [2.0] * 3).correlation)
+    assert np.isnan(stats.paired([1.0, 2.0], [3.0, 5.0])[-2:]).all()
+
+
+# ------------------------------------------------------------------------------------------------- the best
+
+
+def test_range_quantiles_are_tukeys():
+    """Table of upper 5 % points of the studentized range; for two means it is Student's, times the root of 2."""
+    table = {(3, 10): 3.877, (5, 20): 4.232, (10, 30): 4.824, (20, 60): 5.241}
+    assert [stats.range_quantile(*key) for key in table] == pytest.approx(list(table.values()), abs=6e-4)
+    assert stats.range_quantile(2, 4) == pytest.approx(math.sqrt(2) * scipy.stats.t.ppf(0.975, 4))
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=6))
+def test_of_two_rows_the_worse_is_found_by_the_paired_t_test(values):
+    table = np.array(values)
+    if not spread_out(table[:, 0] - table[:, 1]):
+        return
+    oracle = scipy.stats.ttest_rel(*table.T)
+    wanted = [bool(oracle.pvalue < 0.05 and oracle.statistic * sign > 0) for sign in (1, -1)]
+    if abs(oracle.pvalue - 0.05) > 1e-6:
+        assert stats.worse_than_best(table).tolist() == wanted
+
+
+def stepped_down(table: np.ndarray) -> list[bool]:
+    """The rule as it is told, with the spread of a regression on rows and seeds and SciPy's p."""
+    seeds, left, worse = len(table), list(range(table.shape[1])), set()
+    best = min(left, key=lambda k: table[:, k].mean())
+    while len(left) > 1:
+        design = np.array([[float(s == t) for t in range(seeds)] + [float(k == m) for m in left]
+                           for s in range(seeds) for k in left])  # fmt: skip
+        y = table[:, left].ravel()
+        residual = y - design @ np.linalg.lstsq(design, y)[0]
+        df = (seeds - 1) * (len(left) - 1)
+        found = []
+        for k in left:
+            gap = table[:, k].mean() - table[:, best].mean()
+            p = scipy.stats.studentized_range.sf(gap / math.sqrt(residual @ residual / df / seeds), len(left), df)
+            own = k != best and scipy.stats.ttest_rel(table[:, k], table[:, best]).confidence_interval().low > 0
+            found += [k] if p < 0.05 and own else []
+        if not found:
+            break
+        worse |= set(found)
+        left = [k for k in left if k not in worse]
+    return [k in worse for k in range(table.shape[1])]
+
+
+def test_the_rule_step_by_step():
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for _ in range(15):
+        table = rng.normal(size=(3, 6)) + np.array([0, 2, 5, 8, 12, 60]) + rng.normal(size=(3, 1)) * 9
+        table[:, 5] *= 1 + rng.random()
+        found = stats.worse_than_best(table)
+        assert found.tolist() == stepped_down(table)
+        sizes.add(int(found.sum()))
+    assert len(sizes) > 2
+
+
+@given(st.integers(2, 5), st.integers(3, 5), st.integers(0, 999), st.floats(0.1, 10))
+def test_what_is_worse_depends_neither_on_the_seeds_effect_nor_on_unit_or_order(rows, seeds, number, scale):
+    rng = np.random.default_rng(number)
+    table = rng.normal(size=(seeds, rows)) + 3 * np.arange(rows)
+    found = stats.worse_than_best(table)
+    assert (stats.worse_than_best(table * scale + rng.normal(size=(seeds, 1))) == found).all()
+    order = rng.permutation(rows)
+    assert (stats.worse_than_best(table[:, order]) == found[order]).all()
+    assert not found[table.mean(axis=0).argmin()]
+
+
+def share_of_tables(shifts: np.ndarray, tables: int = 2000, seeds: int = 3) -> tuple[float, float]:
+    """Of tables of normal noise, with an effect of each seed: how many find a row of the best mean worse, and the share
+    of the other rows that are found."""
+    rng = np.random.default_rng(15)
+    best = shifts == shifts.min()
+    wrong, right = 0, 0
+    for _ in range(tables):
+        found = stats.worse_than_best(rng.normal(size=(seeds, len(shifts))) + shifts + 5 * rng.normal(size=(seeds, 1)))
+        wrong, right = wrong + bool(found[best].any()), right + int(found[~best].sum())
+    return wrong / tables, right / tables / max(int((~best).sum()), 1)
+
+
+def test_of_22_equal_rows_any_is_found_worse_in_at_most_5_percent_of_tables():
+    """2,000 tables tell a share near 5 % to within one percentage point, two of its standard errors; found are 2 to 3."""
+    wrong, _ = share_of_tables(np.zeros(22))
+    assert 0.005 < wrong <= 0.05
+
+
+def test_beside_rows_that_are_much_worse_equal_rows_are_kept_and_those_are_found():
+    wrong, right = share_of_tables(np.repeat([0.0, 12.0], 11), tables=500)
+    assert wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)  # two standard errors of a share
+    assert right > 0.99
+
+
+def test_a_row_that_varies_wildly_does_not_hide_that_another_is_worse():
+    rng = np.random.default_rng(1)
+    table = 0.1 * rng.normal(size=(3, 6)) + np.array([0, 0, 0, 0, 4, 0])
+    table[:, 5] = [60.0, 90.0, 70.0]
+    assert stats.worse_than_best(table).tolist() == [False] * 4 + [True, True]
+
+
+def test_rows_that_never_vary_are_told_apart_where_they_differ():
+    assert stats.worse_than_best([[1.0, 1.0, 2.0]] * 3).tolist() == [False, False, True]
+    assert stats.worse_than_best([[1.0], [2.0]]).tolist() == [False]
+
+
+@pytest.mark.parametrize("table", [[[1.0, 2.0]], [[1.0, math.nan], [1.0, 2.0]]])
+def test_the_best_needs_whole_tables(table):
+    with pytest.raises(ValueError, match="needs two seeds or more, and every row's value of each"):
+        stats.worse_than_best(table)
