@@ -24,10 +24,16 @@ MARGIN = 0.05  # of the centralized loss, within which it is reached
 ROUNDS = "training.rounds"
 CLAIMED_ROUNDS = 50  # of claim 5
 LEAST = 4  # values of a curve whose ups and downs are judged; fewer hardly show any
+UNDECIDED = "undecided"
+SATURATED = "not measurable: 0 in every seed"
 COLUMNS = ("claim", "statement", "measure", "quantity", "value", "low", "high", "n", "verdict")
 ALL = "all"  # the block of a claim's pooled answer
 MEASURES = ("paper", "fair")
 _LOSS = {"paper": "running training loss", "fair": "validation loss"}
+CONFOUNDED = (
+    "not answered: the learning rate falls within each run, whose end is smoother by that alone; "
+    "two values of training.rounds or client.lr_schedule = constant would tell"
+)
 STATEMENTS = {
     1: "FedAvg's loss falls more slowly than centralized training's at first",
     2: "FedAvg's loss curve is less smooth than centralized training's",
@@ -48,6 +54,7 @@ class Run:
     Attributes:
         axes: seed, n_clients, beta and further axes.
         rounds: how many it trained.
+        constant: whether its learning rate was.
         numbers: by name, NaN where there is none; those of curves begin with the measure.
         why: there is none, by the same names.
         partner: its centralized training, if that is finished.
@@ -55,6 +62,7 @@ class Run:
 
     axes: dict[str, Any]
     rounds: int
+    constant: bool
     numbers: dict[str, float]
     why: dict[str, str]
     partner: "Run | None" = None
@@ -81,23 +89,29 @@ class Part:
         quantity: what the number is.
         values: by seed (rows) and block (columns).
         sign: 1 if the claim is that it is above the threshold, -1 if below.
-        strict: whether a number that is the threshold in every seed refutes the claim; if not it agrees with it.
         scope: of what the verdict is, where that is not what is claimed.
+        control: what it is where it says how far skewed labels are the reason; then it is no part of the claim, but
+            has a verdict of its own that stands beside the claim's, after these words.
     """
 
     quantity: str
     values: pd.DataFrame
     sign: int = 1
     threshold: float = 0.0
-    strict: bool = True
     scope: str = ""
+    control: str = ""
 
     def side(self, interval: stats.Interval) -> int:
         """1 where the whole interval agrees with the claim, -1 where it refutes it, else 0."""
         ends = sorted(self.sign * (end - self.threshold) for end in (interval.low, interval.high))
-        if ends == [0.0, 0.0]:
-            return -1 if self.strict else 1
         return 1 if ends[0] > 0 else -1 if ends[1] < 0 else 0
+
+    def saturated(self, interval: stats.Interval) -> bool:
+        """Whether the number is the threshold in every seed, so that it could not have told anything."""
+        return interval.n > 0 and interval.mean == self.threshold and not interval.sd > 0
+
+
+Values = Sequence[tuple[tuple[Run, ...], float]]  # each of one or two runs
 
 
 def pooled(answers: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +129,8 @@ def claims(results: Results) -> pd.DataFrame:
         `COLUMNS` and, after measure, block ("all" or its text): claim (1 to 5), statement, measure ("paper" or "fair"),
         quantity (what number is given), value, low, high (95 %), n (seeds), verdict: "holds" or "does not hold" where
         the interval lies on one side of the threshold, "undecided at n seeds" where it does not or there is one seed,
-        with its scope where that is not the claim's; or why there is no answer, with NaN.
+        with its scope where that is not the claim's, `SATURATED` where a number is the threshold in every seed, and
+        beside it the verdict on a control; or why there is no answer, with NaN.
     """
     evidence = _evidence(results)
     rows = [row for claim in STATEMENTS for measure in MEASURES for row in _rows(evidence, claim, measure)]
@@ -130,10 +145,11 @@ def _rows(evidence: Evidence, claim: int, measure: str) -> list[dict[str, Any]]:
         pooled = _answer(parts, *zip(*(_pooled(part.values) for part in parts), strict=True))
     except Unanswered as why:
         return [asked | nothing | {"verdict": str(why)}]
-    blocks = [block for block in parts[0].values if all(block in part.values for part in parts)]
-    single = [
-        {"block": block} | _answer(parts, [part.values[block] for part in parts], [""] * len(parts)) for block in blocks
-    ]
+    single = []
+    for block in parts[0].values:
+        known = [part for part in parts if block in part.values]
+        if all(part in known for part in parts if not part.control):
+            single.append({"block": block} | _answer(known, [part.values[block] for part in known], [""] * len(known)))
     return [asked | row for row in ({"block": ALL} | pooled, *single)]
 
 
@@ -158,7 +174,7 @@ def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[
         "value": first.mean,
         "low": first.low,
         "high": first.high,
-        "n": min(interval.n for interval in intervals),
+        "n": min(interval.n for part, interval in zip(parts, intervals, strict=True) if not part.control),
         "verdict": _verdict(parts, intervals),
     }
 
@@ -171,12 +187,22 @@ def interval_text(value: float, low: float, high: float) -> str:
 
 
 def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:
-    """All parts must hold; one that does not is enough for the claim not to."""
-    sides = [part.side(interval) for part, interval in zip(parts, intervals, strict=True)]
-    n = min(interval.n for interval in intervals)
-    undecided = f"undecided at {n} seed{'' if n == 1 else 's'}"
-    verdict = "does not hold" if -1 in sides else "holds" if set(sides) == {1} else undecided
-    return " ".join([verdict, *dict.fromkeys(part.scope for part in parts if part.scope)])
+    """Of the claim's own parts, and of each control beside it."""
+    judged = list(zip(parts, intervals, strict=True))
+    own = [pair for pair in judged if not pair[0].control]
+    verdict, n = _judge(own), min(interval.n for _, interval in own)
+    at = [f"at {n} seed{'' if n == 1 else 's'}"] if verdict == UNDECIDED else []
+    scopes = dict.fromkeys(part.scope for part in parts if part.scope)
+    controls = [f"{part.control}: {_judge([(part, interval)])}" for part, interval in judged if part.control]
+    return " ".join([verdict, *at, *scopes, *([f"({'; '.join(controls)})"] if controls else [])])
+
+
+def _judge(judged: Sequence[tuple[Part, stats.Interval]]) -> str:
+    """All parts must hold; one that does not is enough for the claim not to, and each must be measurable."""
+    if any(part.saturated(interval) for part, interval in judged):
+        return SATURATED
+    sides = [part.side(interval) for part, interval in judged]
+    return "does not hold" if -1 in sides else "holds" if set(sides) == {1} else UNDECIDED
 
 
 # ----------------------------------------------------------------------------------------------------- the claims
@@ -184,18 +210,19 @@ def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:
 
 def _slower(evidence: Evidence, measure: str) -> list[Part]:
     quantity = f"mean {_LOSS[measure]} over the first fifth of the run, FedAvg minus centralized"
-    return [Part(quantity, _against_centralized(evidence, f"{measure} early"))]
+    name = f"{measure} early"
+    return [Part(quantity, _table(evidence, _against_centralized(evidence, name), name))]
 
 
 def _rougher(evidence: Evidence, measure: str) -> list[Part]:
-    values = _against_centralized(evidence, f"{measure} roughness")
-    return [_roughness(measure, "FedAvg minus centralized", values)]
+    name = f"{measure} roughness"
+    return _beside_control(evidence, measure, "FedAvg minus centralized", _against_centralized(evidence, name))
 
 
 def _rougher_with_clients(evidence: Evidence, measure: str) -> list[Part]:
     few, many = _ends(evidence, "n_clients")
     values = _contrast(evidence, "n_clients", f"{measure} roughness")
-    return [_roughness(measure, f"{many:g} clients minus {few:g}", values)]
+    return _beside_control(evidence, measure, f"{many:g} clients minus {few:g}", values, "n_clients")
 
 
 def _reaches(evidence: Evidence, measure: str) -> list[Part]:
@@ -204,14 +231,17 @@ def _reaches(evidence: Evidence, measure: str) -> list[Part]:
         "fair": "validation loss after the last round",
     }[measure]
     quantity = f"{last}, FedAvg over centralized, minus 1 (reached below {MARGIN:+g})"
-    values = _against_centralized(
-        evidence, f"{measure} end", lambda ours, theirs: ours / theirs - 1 if theirs else math.nan
-    )
-    return [Part(quantity, values, sign=-1, threshold=MARGIN)]
+    name = f"{measure} end"
+    values = _against_centralized(evidence, name, lambda ours, theirs: ours / theirs - 1 if theirs else math.nan)
+    return [Part(quantity, _table(evidence, values, name), sign=-1, threshold=MARGIN)]
 
 
 def _longer(evidence: Evidence, measure: str) -> list[Part]:
-    """Long runs against short ones where there are both, else the second half of runs against their first."""
+    """Long runs against short ones where there are both, else the second half of runs against their first.
+
+    That only at a constant learning rate: where the rate falls to 0 within a run its end is smooth and its images are
+    better, whatever its length.
+    """
     lengths = sorted({run.rounds for run in evidence.runs})
     rounds = "/".join(map(str, lengths)) + " rounds"
     short = not lengths or lengths[-1] < CLAIMED_ROUNDS
@@ -219,15 +249,17 @@ def _longer(evidence: Evidence, measure: str) -> list[Part]:
     if len({run.axes.get(ROUNDS) for run in evidence.runs}) > 1:
         few, many = _ends(evidence, ROUNDS)
         which = f"{many:g} rounds minus {few:g}"
-        smooth = _roughness(measure, which, _contrast(evidence, ROUNDS, f"{measure} roughness"))
-        better = _contrast(evidence, ROUNDS, "fid")
-        return [replace(smooth, sign=-1, strict=False, scope=scope), Part(f"FID, {which}", better, -1)]
+        name = f"{measure} roughness"
+        smooth = _table(evidence, _contrast(evidence, ROUNDS, name), name, ROUNDS)
+        better = _table(evidence, _contrast(evidence, ROUNDS, "fid"), "fid", ROUNDS)
+        return [Part(_roughness(measure, which), smooth, -1, scope=scope), Part(f"FID, {which}", better, -1)]
+    if evidence.runs and not any(run.constant for run in evidence.runs):
+        raise Unanswered(CONFOUNDED)
+    steady = replace(evidence, runs=[run for run in evidence.runs if run.constant])
     quantity = f"ups and downs of the {_LOSS[measure]} over its fall, last half of {rounds} minus first"
-    calmer = _within(evidence, f"{measure} unrest")
-    better = _within(evidence, "drawn fid")
     return [
-        Part(quantity, calmer, -1, strict=False, scope=scope),
-        Part("FID of the last images drawn along training minus the first", better, -1),
+        Part(quantity, _within(steady, f"{measure} unrest"), -1, scope=scope),
+        Part("FID of the last images drawn along training minus the first", _within(steady, "drawn fid"), -1),
     ]
 
 
@@ -240,8 +272,32 @@ _QUESTIONS: dict[int, Callable[[Evidence, str], list[Part]]] = {
 }
 
 
-def _roughness(measure: str, which: str, values: pd.DataFrame) -> Part:
-    return Part(f"roughness (total variation over fall) of the {_LOSS[measure]}, {which}", values)
+def _roughness(measure: str, which: str) -> str:
+    return f"roughness (total variation over fall) of the {_LOSS[measure]}, {which}"
+
+
+def _beside_control(evidence: Evidence, measure: str, which: str, values: Values, without: str = "") -> list[Part]:
+    """A roughness where labels are skewed, and beside it that at the largest beta, the control, and how they differ.
+
+    Clients that begin from the server's weights make a saw-tooth of the curve whatever their labels: what skew adds to
+    it is the difference alone. Without a control the number of all runs.
+    """
+    name, quantity = f"{measure} roughness", _roughness(measure, which)
+    betas = {run.axes["beta"] for (run, *_), _ in values} - {None}
+    largest = max(betas, default=None)
+    controls = {_others(runs[0], "beta"): found for runs, found in values if runs[0].axes["beta"] == largest}
+    skewed = [(runs, found, controls.get(_others(runs[0], "beta"), math.nan))
+              for runs, found in values if runs[0].axes["beta"] != largest]  # fmt: skip
+    beside = [(runs, control) for runs, _, control in skewed if math.isfinite(control)]
+    if len(betas) < 2 or not beside:
+        return [Part(quantity, _table(evidence, values, name, without))]
+    added = [(runs, found - control) for runs, found, control in skewed]
+    control, at = _table(evidence, beside, name, without), f"β = {largest:g}"
+    return [
+        Part(quantity, _table(evidence, [(runs, found) for runs, found, _ in skewed], name, without)),
+        Part(f"the same at {at}", control, control=at),
+        Part("of it by skew alone", _table(evidence, added, name, without), control="by skew alone"),
+    ]
 
 
 # ----------------------------------------------------------------------------------------- numbers by seed and block
@@ -249,18 +305,18 @@ def _roughness(measure: str, which: str, values: pd.DataFrame) -> Part:
 
 def _against_centralized(
     evidence: Evidence, name: str, compare: Callable[[float, float], float] = lambda ours, theirs: ours - theirs
-) -> pd.DataFrame:
+) -> Values:
     pairs = [(run, run.partner) for run in evidence.runs if run.partner is not None]
     if evidence.runs and not pairs:
         raise Unanswered("no centralized training of the same seed is finished")
-    return _table(evidence, [(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs], name)
+    return [(pair, compare(*(run.numbers[name] for run in pair))) for pair in pairs]
 
 
 def _within(evidence: Evidence, name: str) -> pd.DataFrame:
     return _table(evidence, [((run,), run.numbers[name]) for run in evidence.runs], name)
 
 
-def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
+def _contrast(evidence: Evidence, axis: str, name: str) -> Values:
     """The runs of the axis's largest value minus those of its smallest that are like them but for it."""
     low, high = _ends(evidence, axis)
     others = {_others(run, axis): run for run in evidence.runs if run.axes[axis] == low}
@@ -269,7 +325,7 @@ def _contrast(evidence: Evidence, axis: str, name: str) -> pd.DataFrame:
     if not pairs:
         results = evidence.results
         raise Unanswered(f"no two finished cells of {results.title(STRATEGY)} differ in {results.heading(axis)} alone")
-    return _table(evidence, [(pair, pair[0].numbers[name] - pair[1].numbers[name]) for pair in pairs], name, axis)
+    return [(pair, pair[0].numbers[name] - pair[1].numbers[name]) for pair in pairs]
 
 
 def _ends(evidence: Evidence, axis: str) -> tuple[float, float]:
@@ -285,10 +341,8 @@ def _others(run: Run, axis: str) -> tuple[Any, ...]:
     return tuple(value for key, value in run.axes.items() if key != axis)
 
 
-def _table(
-    evidence: Evidence, values: Sequence[tuple[tuple[Run, ...], float]], name: str, without: str = ""
-) -> pd.DataFrame:
-    """Values, each of one or two runs, by seed (rows) and block (columns) of the first."""
+def _table(evidence: Evidence, values: Values, name: str, without: str = "") -> pd.DataFrame:
+    """Values by seed (rows) and block (columns) of their first run, but for an axis that is no part of its name."""
     if not values:
         raise evidence.nothing
     columns: dict[str, dict[Any, float]] = {}
@@ -323,7 +377,8 @@ def _run(cell: Cell, extra_axes: Sequence[str], partner: Run | None = None) -> R
     axes = {axis: hashable(cell.labels[axis]) for axis in ("n_clients", "beta", *extra_axes, "seed")}
     numbers = _numbers(cell)
     why = {name: _why_none(name, bool(cell.steps)) for name, number in numbers.items() if math.isnan(number)}
-    return Run(axes, cell.config["training"]["rounds"], numbers, why, partner)
+    constant = cell.config["client"]["lr_schedule"] == "constant"
+    return Run(axes, cell.config["training"]["rounds"], constant, numbers, why, partner)
 
 
 _WHATS = ("early", "roughness", "unrest", "end")

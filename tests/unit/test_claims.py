@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.claims import COLUMNS, STATEMENTS, claims
+from bench.report.claims import COLUMNS, CONFOUNDED, SATURATED, STATEMENTS, claims
 from bench.report.results import Results
 from bench.store.files import read_lines, write_json
 from bench.store.grid_folder import Store
@@ -43,10 +43,12 @@ def planted(
     drawn: Callable[[Labels], list[float]] = lambda labels: [90.0, 20.0],
     fid: Callable[[Labels], float] = lambda labels: 20.0,
     missing: tuple[int, ...] = (),
+    schedule: str = "constant",
 ) -> Store:
     """A grid whose losses are `loss` with the effects of a cell's labels, those of training and of validation alike."""
     training = fake_store.SETTINGS["training"] | {"rounds": ROUNDS}
-    store = fake_store.planned_store(results, AXES | (axes or {}), training=training)
+    client = fake_store.SETTINGS["client"] | {"lr_schedule": schedule}
+    store = fake_store.planned_store(results, AXES | (axes or {}), training=training, client=client)
     for number, cell in enumerate(store.planned()):
         if number in missing:
             continue
@@ -179,7 +181,13 @@ def test_a_seed_counts_with_its_mean_over_blocks(tmp_path):
 
 
 def test_one_seed_decides_nothing(tmp_path):
-    table = reports.answers(planted(tmp_path, lambda labels: {"slow": 3, "rough": 0.05, "level": 2.0}, {"seed": [0]}))
+    table = reports.answers(
+        planted(
+            tmp_path,
+            lambda labels: {"slow": 3, "rough": 0.01 * (labels["n_clients"] or 0), "level": 2.0},
+            {"seed": [0]},
+        )
+    )
     assert {found.removesuffix(SHORT) for found in table["verdict"]} == {"undecided at 1 seed"}
     assert table["value"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
@@ -233,20 +241,20 @@ def test_a_block_whose_curve_does_not_fall_is_named(tmp_path):
     assert found["quantity"].endswith("(1 of 2 blocks: too few seeds for n = 5, β = 0.1)")
 
 
-def test_curves_that_only_fall_are_equally_smooth_whatever_their_rounding(tmp_path):
-    """Roughness is exactly 1 in both: not less smooth, and no noise of the last digit earns a verdict."""
+def test_of_curves_that_only_fall_roughness_is_not_measurable_whatever_their_rounding(tmp_path):
+    """It is exactly 1 in both: it could not have told anything, and no noise of the last digit earns a verdict."""
     table = reports.answers(planted(tmp_path, lambda labels: {"slow": 0.3 + 0.1 * labels["seed"], "level": 0.013}))
     for claim in (2, 3):
         found = row(table, claim, "fair")
         assert (found["value"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
-        assert found["verdict"] == "does not hold"
-    assert row(table, 5, "fair")["verdict"] == "holds" + SHORT  # smooth from the start, and better images
+        assert found["verdict"] == SATURATED
+    assert row(table, 5, "fair")["verdict"] == SATURATED + SHORT  # smooth from the start
 
 
 TOO_SHORT = "the validation loss does not fall, or has fewer than four values"
 
 
-@pytest.mark.parametrize(("rounds", "verdict"), [(2, TOO_SHORT), (3, TOO_SHORT), (4, "does not hold")])
+@pytest.mark.parametrize(("rounds", "verdict"), [(2, TOO_SHORT), (3, TOO_SHORT), (4, SATURATED)])
 def test_a_few_rounds_do_not_show_how_smooth_a_curve_is(tmp_path, rounds, verdict):
     table = reports.answers(planted(tmp_path, axes={"training.rounds": [rounds]}))
     assert [row(table, claim, "fair")["verdict"] for claim in (2, 3)] == [verdict] * 2
@@ -300,6 +308,92 @@ def test_long_runs_are_compared_with_short_ones_where_there_are_both(tmp_path):
     assert "validation loss, 50 rounds minus 10; FID, 50 rounds minus 10: -3.8" in quantity
     assert row(table, 5, "fair")["value"] < 0
     assert verdicts(table, 5) == {"holds"}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_rate_that_falls_within_every_run_leaves_claim_5_without_an_answer(tmp_path, schedule):
+    calmer = lambda labels: {"rough": 0.05, "until": 0.5}  # noqa: E731
+    drawn = lambda labels: [90.0, 20.0 + labels["seed"]]  # noqa: E731
+    table = reports.answers(planted(tmp_path, calmer, drawn=drawn, schedule=schedule))
+    assert verdicts(table, 5) == {CONFOUNDED if schedule == "cosine" else "holds" + SHORT}
+    assert not any("not answered" in verdict for claim in (1, 2, 3, 4) for verdict in verdicts(table, claim))
+
+
+def test_of_both_schedules_claim_5_is_answered_by_the_constant_rate(tmp_path):
+    effects = lambda labels: {"rough": 0.05, "until": 0.5 if labels["client.lr_schedule"] == "cosine" else 1.0}  # noqa: E731
+    table = claims(reports.read(planted(tmp_path, effects, {"client.lr_schedule": ["cosine", "constant"]})))
+    blocks = table.loc[(table["claim"] == 5) & (table["measure"] == "fair"), "block"]
+    assert len(blocks) == 3
+    assert all("client.lr_schedule = constant" in block for block in blocks if block != "all")
+
+
+def test_at_a_falling_rate_two_lengths_answer_claim_5(tmp_path):
+    effects = lambda labels: {"rough": 0.05 if labels["training.rounds"] == 10 else 0.001}  # noqa: E731
+    lengths = {"training.rounds": [10, 50], "n_clients": [3]}
+    fid = lambda labels: 30.0 - labels["training.rounds"] / 10 + 0.1 * labels["seed"] * labels["training.rounds"] / 50  # noqa: E731
+    assert verdicts(reports.answers(planted(tmp_path, effects, lengths, fid=fid, schedule="cosine")), 5) == {"holds"}
+
+
+# ------------------------------------------------------------------------------------------------------- controls
+
+SKEW = {"beta": [0.1, 1.0, 100.0]}
+
+
+def sawtooth(of_skew: float) -> Callable[[Labels], dict[str, float]]:
+    """Ups and downs of every federated curve, and more of them the more labels are skewed."""
+
+    def effects(labels: Labels) -> dict[str, float]:
+        skew = {0.1: 1.0, 1.0: 0.5}.get(labels["beta"], 0.0)
+        return {"rough": 0.05 + of_skew * skew + 0.002 * labels["seed"]}
+
+    return effects
+
+
+@pytest.mark.parametrize(
+    ("of_skew", "told"), [(0.0, "not measurable: 0 in every seed"), (0.04, "holds"), (-0.04, "does not hold")]
+)
+def test_beside_a_curve_that_is_less_smooth_stands_what_skew_adds(tmp_path, of_skew, told):
+    table = reports.answers(planted(tmp_path, sawtooth(of_skew), SKEW))
+    found = row(table, 2, "fair")
+    assert found["verdict"] == f"holds (β = 100: holds; by skew alone: {told})"
+    assert "FedAvg minus centralized; the same at β = 100: +" in found["quantity"]
+    assert found["n"] == 3
+
+
+def test_numbers_of_skew_and_of_its_control_are_those_of_their_blocks(tmp_path):
+    store = planted(tmp_path, sawtooth(0.04), SKEW)
+    rows = reports.rows_of(store).frame
+    fed, base = rows[rows["n_clients"].notna()], rows[rows["n_clients"].isna()]["validation_roughness"].mean()
+    means = fed.groupby("beta")["validation_roughness"].mean()
+    table = claims(reports.read(store))
+    found = table[(table["claim"] == 2) & (table["measure"] == "fair")].set_index("block")
+    assert list(found.index) == ["all", *(f"n = {n}, β = {beta}" for n in (3, 5) for beta in ("0.1", "1.0"))]
+    assert found.loc["all", "value"] == pytest.approx((means[0.1] + means[1.0]) / 2 - base)
+    beside = [text.split(": ")[1].split(" ")[0] for text in found.loc["all", "quantity"].split("; ")[1:]]
+    wanted = [means[100.0] - base, (means[0.1] + means[1.0]) / 2 - means[100.0]]
+    assert [float(text) for text in beside] == pytest.approx(wanted, rel=1e-2)
+    assert found.loc["n = 3, β = 1.0", "verdict"] == "holds (β = 100: holds; by skew alone: holds)"
+
+
+def test_with_more_clients_the_control_is_of_the_same_clients(tmp_path):
+    """Ups and downs grow with n alike at every beta."""
+    grow = lambda labels: {"rough": 0.01 * (labels["n_clients"] or 0) * (1 + 0.01 * labels["seed"])}  # noqa: E731
+    table = reports.answers(planted(tmp_path, grow, SKEW))
+    for measure in ("paper", "fair"):
+        assert (
+            row(table, 3, measure)["verdict"]
+            == "holds (β = 100: holds; by skew alone: not measurable: 0 in every seed)"
+        )
+
+
+def test_a_control_that_is_not_finished_is_none(tmp_path):
+    plan = fake_store.planned_store(tmp_path / "plan", AXES | SKEW).planned()
+    gone = tuple(k for k, cell in enumerate(plan) if cell.labels["beta"] == 100.0)
+    assert row(reports.answers(planted(tmp_path, sawtooth(0.0), SKEW, missing=gone)), 2, "fair")["verdict"] == (
+        "holds (β = 1: holds; by skew alone: not measurable: 0 in every seed)"
+    )
+    one = row(reports.answers(planted(tmp_path / "one", sawtooth(0.0))), 2, "fair")
+    assert (one["verdict"], "β" in one["quantity"]) == ("holds", False)
 
 
 # ----------------------------------------------------------------------------------------------------- no answers
