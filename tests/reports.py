@@ -57,6 +57,10 @@ def claim_lines(store: Store) -> list[str]:
     return terminal.claim_lines(contents_of(store))
 
 
+def contrast_lines(store: Store) -> list[str]:
+    return terminal.contrast_lines(contents_of(store))
+
+
 def answers(store: Store) -> pd.DataFrame:
     return claims.pooled(claims.claims(read(store)))[list(claims.COLUMNS)].reset_index(drop=True)
 
@@ -67,3 +71,16 @@ def setting_of(store: Store) -> dict[str, str]:
 
 def warnings_of(store: Store) -> list[str]:
     return caption.row_warnings(read(store))
+
+
+def table_of_cells(numbers: dict[tuple, list[float | None]], metric: str = "fid", **more: str) -> pd.DataFrame:
+    """Rows of cells by (strategy, n_clients, beta), a value a seed; None: that cell has failed."""
+    made = [
+        {
+            "cell_id": f"{strategy}-{n}-{beta}-{seed}", "state": "failed" if value is None else "done",
+            "strategy": strategy, "n_clients": n, "beta": beta, "seed": seed, metric: value, **more,
+        }
+        for (strategy, n, beta), values in numbers.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(made).astype({"n_clients": "Int64", metric: float})

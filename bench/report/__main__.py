@@ -43,6 +43,7 @@ def work(options: argparse.Namespace) -> int:
 
         wishes = Wishes(
             baseline=options.baseline,
+            references=dict(options.reference),
             metrics=options.metrics,
             width=options.width,
             siunitx=options.siunitx,
@@ -92,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
         help='what the others\' differences are to, e.g. fedavg or "fedprox(mu=0.1)" (default: centralized)',
     )  # fmt: skip
     p.add_argument(
+        "--reference", type=axis_and_value, action="append", default=[], metavar="AXIS=VALUE",
+        help="what contrasts along an axis are to, e.g. beta=0.1 (fedavg, the least n_clients, the largest beta)",
+    )  # fmt: skip
+    p.add_argument(
         "--metrics", type=metric_keys, default=(), metavar="KEY,KEY", help="columns of tables, e.g. fid,test_loss"
     )
     p.add_argument(
@@ -118,6 +123,14 @@ def metric_keys(text: str) -> tuple[str, ...]:
 
     keys = {name: key for key, metric in METRICS.items() for name in (metric.file, key)}
     return tuple(dict.fromkeys(keys[name] for name in several("metric", keys)(text)))
+
+
+def axis_and_value(text: str) -> tuple[str, str]:
+    """For argparse, an axis and a value of it."""
+    axis, sign, value = text.partition("=")
+    if not (axis and sign and value):
+        raise argparse.ArgumentTypeError(f"got {text!r}; it is an axis and one of its values, e.g. beta=0.1")
+    return axis, value
 
 
 def figure_names(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Metric:
             summary.csv alone.
         spread: where the table of all metrics shows the standard deviation, too; a metric's own table always does.
         minus: key of the metric whose difference to centralized training it is.
-        tested: whether the table of differences shows it.
+        tested: whether the tables of differences and contrasts show it.
         compared: whether `bench.compare` sets it side by side.
         goal: one of `COSTS` where it is that cost of reaching centralized training, which not all do.
         curve: whether it is computed from a finished cell's logs.
@@ -105,7 +105,7 @@ _ALL = (
     ),
     Metric(
         "kid_mean", "KID·10³", "KID\n·10³", "kernel inception distance", better=-1, scale=1e3, table="summary",
-        spread="written", tested=True, compared=True, image=True,
+        spread="written", compared=True, image=True,
     ),
     Metric(
         "is_mean", "IS", "IS", "inception score", better=1, digits=2, table="summary", spread="written", compared=True,
@@ -113,7 +113,8 @@ _ALL = (
     ),
     Metric(
         "class_tv", "TV", "class\nTV", "total variation between the class shares of generated and of real images",
-        better=-1, digits=3, table="summary", spread="written", compared=True, image=True, first=True,
+        better=-1, digits=3, table="summary", spread="written", tested=True, compared=True, image=True,
+        first=True,
     ),
     Metric(
         "recognised", "recognised", "recog-\nnised",

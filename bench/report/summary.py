@@ -1,8 +1,8 @@
-"""A grid's results as numbers: a row a cell, means over seeds, differences, ranks."""
+"""A grid's results as numbers: a row a cell, means over seeds, ranks, which rows are the best."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from bench.config.names import AXES, CENTRALIZED, hashable, shared_key
-from bench.fidelity.bootstrap import bootstrap_interval
 from bench.report import curves, stats
 from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS, Metric
 from bench.report.results import Cell, Results
@@ -100,20 +99,6 @@ def _curve_numbers(cell: Cell, partner: Cell | None) -> dict[str, float]:
     } | {key: curves.first_reach(paid[cost], loss, target) for key, cost in GOALS.items()}
 
 
-def fid_replicates(results: Results) -> dict[str, list[float | None]]:
-    """The bootstrap's FIDs of every finished cell that has them, by cell id."""
-    return {
-        cell.cell_id: cell.result.bootstrap["fid"]
-        for cell in results.cells
-        if cell.result and "fid" in cell.result.bootstrap
-    }
-
-
-def baselines(results: Results) -> list[str]:
-    """What differences may be to: centralized training, whether or not it was run, and the plan's strategies."""
-    return list(dict.fromkeys([CENTRALIZED, *(cell.strategy for cell in results.cells)]))
-
-
 # ------------------------------------------------------------------------------------------------ means over seeds
 
 
@@ -181,107 +166,7 @@ def _with_differences(rows: Rows) -> Rows:
     return replace(rows, frame=rows.frame.assign(**{PAIRED[metric]: found[metric] for metric in metrics}))
 
 
-# ----------------------------------------------------------------------------------------------------- comparisons
-
-
-def differences(
-    rows: Rows,
-    metrics: Sequence[str],
-    baseline: str = CENTRALIZED,
-    replicates: Mapping[str, Sequence[float | None]] | None = None,
-) -> pd.DataFrame:
-    """Differences to a baseline, paired by seed: a row a metric and (strategy, n_clients, beta, further axes).
-
-    A row's partner is the baseline's of the same seed, n_clients, beta and further axes; centralized training's has the
-    same seed and those further axes that mean something to it. Metrics that no cell has are left out, and what it costs
-    to reach centralized training, which only those have that reach it. The family of
-    Holm's adjustment are all comparisons of one metric that have a pair.
-
-    Args:
-        baseline: "centralized" or a strategy's label.
-        replicates: of `fid_replicates`.
-    Returns:
-        The axes, metric, baseline, n (pairs), mean, sd, low, high (95 % t interval), p (exact two-sided sign-flip
-        test), p_holm (None where no p that n pairs can give would be at most 0.05 after the adjustment), note (why
-        there is none), and for FID images_low and images_high: what the images alone leave open, from the bootstrap
-        over images paired between the two cells, the mean over seeds of each replicate; NaN without replicates.
-    Raises:
-        ValueError: for a baseline that is none of the rows' strategies, nor centralized training.
-    """
-    rows = replace(rows, frame=rows.frame.reset_index(drop=True))
-    frame = rows.frame
-    _check_baseline(frame, baseline)
-    metrics = [m for m in metrics if m in frame and frame[m].notna().any() and m not in GOALS]
-    deltas = _minus_partners(rows, metrics, baseline).to_numpy()
-    pairs = list(zip(frame["cell_id"], frame["cell_id"].reindex(_partners(rows, baseline)), strict=True))
-    groups = [
-        (axes, places) for axes, places in _groups(rows, rows.axes) if axes["strategy"] not in (CENTRALIZED, baseline)
-    ]
-    families: list[dict[str, Any]] = []
-    for metric, column in zip(metrics, deltas.T, strict=True):
-        told, given = {"metric": metric, "baseline": baseline}, replicates if metric == "fid" else None
-        families += _adjusted([axes | told | _comparison(column, pairs, places, given) for axes, places in groups])
-    columns = [*rows.axes, "metric", "baseline", "n", "mean", "sd", "low", "high", "p", "p_holm", "note"]
-    table = pd.DataFrame(families, columns=[*columns, "images_low", "images_high"])
-    adjusted = table["p_holm"].astype(object).where(table["p_holm"].notna(), None)
-    return table.assign(n_clients=table["n_clients"].astype("Int64"), p_holm=adjusted)
-
-
-def _check_baseline(frame: pd.DataFrame, baseline: str) -> None:
-    known = list(dict.fromkeys([CENTRALIZED, *frame["strategy"]]))
-    if baseline not in known:
-        raise ValueError(f"baseline: got {baseline!r}; there are {', '.join(known)}")
-
-
-def _comparison(
-    deltas: np.ndarray,
-    pairs: Sequence[tuple[str, str]],
-    places: np.ndarray,
-    replicates: Mapping[str, Sequence[float | None]] | None,
-) -> dict[str, Any]:
-    """What the differences at `places`, of the pairs of cells there, say; what is no number is left out."""
-    places = places[np.isfinite(deltas[places])]
-    found = stats.t_interval(deltas[places])
-    images = _image_interval([pairs[place] for place in places], replicates or {}, found.mean)
-    return found._asdict() | {"p": stats.sign_flip_p(deltas[places])} | images
-
-
-def _adjusted(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Comparisons of one family with `p_holm` and `note`.
-
-    The adjusted p grows with every p of the family, so what the smallest p that there can be are adjusted to is the
-    least that a comparison can reach.
-    """
-    m = sum(row["n"] > 0 for row in family)
-    least = stats.holm([stats.smallest_p(row["n"]) for row in family])
-    adjusted = stats.holm([row["p"] for row in family])
-    told = []
-    for row, p, reachable in zip(family, adjusted.tolist(), least <= stats.ALPHA, strict=True):
-        note = "" if reachable else _why_no_p(row["n"], m)
-        told.append(row | {"p_holm": p if reachable else None, "note": note})
-    return told
-
-
-def _why_no_p(n: int, comparisons: int) -> str:
-    if n == 0:
-        return "no seed has this number on both sides"
-    needed = stats.seeds_for_holm(comparisons)
-    seeds = "1 seed" if n == 1 else f"{n} seeds"
-    need = "1 comparison needs" if comparisons == 1 else f"{comparisons} comparisons need"
-    return f"{seeds}: the smallest p is {stats.smallest_p(n):.2g}; {need} {needed} seeds"
-
-
-def _image_interval(
-    pairs: Sequence[tuple[str, str]], replicates: Mapping[str, Sequence[float | None]], value: float
-) -> dict[str, float]:
-    """Of the mean difference `value` of pairs of cells; NaN unless each of them has the same number of replicates."""
-    low, high = math.nan, math.nan
-    if pairs and all(cell in replicates for pair in pairs for cell in pair):
-        cells = [np.asarray(replicates[cell], dtype=float) for pair in pairs for cell in pair]
-        if len({len(fids) for fids in cells}) == 1:
-            ours, theirs = np.mean(cells[::2], axis=0), np.mean(cells[1::2], axis=0)
-            low, high = bootstrap_interval(ours - theirs, value)
-    return {"images_low": low, "images_high": high}
+# ---------------------------------------------------------------------------------------------------- ranks, the best
 
 
 def ranks(rows: Rows, metric: str, better: int) -> pd.DataFrame:
@@ -293,46 +178,60 @@ def ranks(rows: Rows, metric: str, better: int) -> pd.DataFrame:
     Args:
         better: -1 if lower is better, 1 if higher is.
     Returns:
-        strategy, blocks (that count), mean_rank (1 is best, ties share; NaN without a block), wins (blocks in which no
-        other is better).
+        strategy, blocks (that count), seeds (the fewest that one of them has), mean_rank (1 is best, ties share; NaN
+        without a block), wins (blocks in which no other is better).
     """
     tables = [block for _, block in _blocks(rows, metric)]
     names = list(dict.fromkeys(name for block in tables for name in block.columns[block.notna().any()]))
     names = names if len(names) > 1 else []
     common = [block.reindex(columns=names).dropna() for block in tables]
-    means = [block.mean() for block in common if names and len(block)]
+    counted = [block for block in common if names and len(block)]
+    means, seeds = [block.mean() for block in counted], min(map(len, counted), default=0)
     table = pd.DataFrame(means, columns=names, dtype=float).rank(axis=1, ascending=better < 0)
     first = table.eq(table.min(axis=1), axis=0)
-    ranked = {"strategy": names, "blocks": len(table), "mean_rank": table.mean().array, "wins": first.sum().array}
+    ranked = {"strategy": names, "blocks": len(table), "seeds": seeds}
+    ranked |= {"mean_rank": table.mean().array, "wins": first.sum().array}
     return pd.DataFrame(ranked).sort_values("mean_rank", kind="stable", ignore_index=True)
 
 
 def marks(rows: Rows, means: pd.DataFrame, metric: Metric, digits: int) -> list[str]:
     """How each row of `summarise` stands in its block, the federated rows of one n_clients, beta and further axes.
 
-    "best": no other row shows a better number, with so many `digits`; "tied": the 95 % t interval of the differences
-    to a best one, paired by seed, includes 0; "untested": it shares fewer than two seeds with each of the best; ""
-    otherwise, for centralized training, where fewer than two rows have the number, and where neither way is better.
+    "best": no other row that is compared shows a better number, with so many `digits`; "tied": it is not worse than the
+    best by `stats.worse_than_best`; "untested": it is of fewer than `stats.LEAST_SEEDS` finished seeds, or the rows
+    that are not have fewer in common, and then none of them is marked; "" otherwise, for centralized training, where
+    fewer than two rows have the number, and where neither way is better.
     """
     found: dict[tuple[Any, ...], str] = {}
     for axes, block in _blocks(rows, metric.key) if metric.better else []:
-        shown = (block.mean() * metric.scale).dropna().map(lambda mean: float(f"{mean:.{digits}f}")) * metric.better
-        top = block[shown.index[shown == shown.max()]] if len(shown) > 1 else block.iloc[:, :0]
-        for name in shown.index:
-            pairs = [stats.paired_interval(block[name], top[best]) for best in top]
-            tested = [pair for pair in pairs if pair.n > 1]
-            tied = any(pair.low <= 0 <= pair.high for pair in tested)
-            mark = "best" if name in top else "tied" if tied else "" if tested or not pairs else "untested"
+        for name, mark in _block_marks(block.dropna(axis=1, how="all") * metric.better, metric.scale, digits).items():
             found[(name, *axes.values())] = mark
     plain = Rows(means, rows.extra_axes).plain
     keys = plain[rows.axes].astype(object).itertuples(index=False, name=None)
     return [found.get(key, "") for key in keys]
 
 
+def _block_marks(block: pd.DataFrame, scale: float, digits: int) -> dict[str, str]:
+    """Marks of a block's strategies (columns), of whose values by seed (rows) higher ones are better."""
+    if block.shape[1] < 2:
+        return {}
+    told = dict.fromkeys(block.columns, "untested")
+    compared = block.loc[:, block.notna().sum() >= stats.LEAST_SEEDS]
+    common = compared.dropna()
+    if compared.shape[1] < 2 or len(common) < stats.LEAST_SEEDS:
+        return told
+    shown = (compared.mean() * scale).map(lambda mean: float(f"{mean:.{digits}f}"))
+    worse = stats.worse_than_best(-common.to_numpy())
+    return told | {
+        name: "best" if number == shown.max() else "" if lost else "tied"
+        for (name, number), lost in zip(shown.items(), worse, strict=True)
+    }
+
+
 # --------------------------------------------------------------------------------------------------- pairs, blocks
 
 
-def _groups(rows: Rows, axes: Sequence[str]) -> list[tuple[dict[str, Any], np.ndarray]]:
+def groups(rows: Rows, axes: Sequence[str]) -> list[tuple[dict[str, Any], np.ndarray]]:
     """The values of `axes` and the positions of the rows that have them, in the order of `summarise`."""
     frame = rows.plain
     number = frame.groupby([*axes], dropna=False, sort=False).ngroup()
@@ -350,7 +249,7 @@ def _blocks(rows: Rows, metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]
     federated = replace(rows, frame=rows.frame[rows.frame["n_clients"].notna()])
     values = federated.frame.reindex(columns=["seed", "strategy", "state", metric]).astype({metric: float})
     made = []
-    for found, places in _groups(federated, ["n_clients", "beta", *rows.extra_axes]):
+    for found, places in groups(federated, ["n_clients", "beta", *rows.extra_axes]):
         block = values.iloc[places]
         if metric in GOALS:
             never = block[metric].isna() & (block["state"] == "done")
@@ -362,14 +261,19 @@ def _blocks(rows: Rows, metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]
 def _minus_partners(rows: Rows, metrics: Sequence[str], baseline: str) -> pd.DataFrame:
     """Federated rows' metrics minus those of their partners; NaN where either is not finished."""
     values = rows.frame[[*metrics]].astype(float)
-    base = values.reindex(_partners(rows, baseline)).set_axis(rows.frame.index)
+    base = values.reindex(partners(rows, baseline)).set_axis(rows.frame.index)
     return (values - base).where(rows.frame["n_clients"].notna())
 
 
-def _partners(rows: Rows, baseline: str) -> pd.Series:
+def partners(rows: Rows, baseline: str) -> pd.Series:
     """Index of the baseline's finished row that each row is to be compared with; NaN where there is none."""
     frame = rows.frame
     labels = frame[[*rows.axes, "seed"]].astype(object).to_dict("records")
     keys = pd.Series([shared_key(told, rows.extra_axes, baseline) for told in labels], index=frame.index)
-    chosen = (frame["strategy"] == baseline) & (frame["state"] == "done")
+    return finished(keys, frame, frame["strategy"] == baseline)
+
+
+def finished(keys: pd.Series, frame: pd.DataFrame, chosen: pd.Series) -> pd.Series:
+    """Index of the chosen finished row that has each row's key, which no two of those share; NaN where none has."""
+    chosen = chosen & (frame["state"] == "done")
     return keys.map(dict(zip(keys[chosen], frame.index[chosen], strict=True)))

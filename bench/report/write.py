@@ -7,23 +7,24 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
 
 from bench.command import print_whole, terminal_text
 from bench.config.errors import ConfigError
-from bench.config.names import CENTRALIZED
+from bench.config.names import CENTRALIZED, value_text
 from bench.plugins import allowed
+from bench.report.contrasts import baselines
 from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.every import draw_all
 from bench.report.figures.layout import read_style
 from bench.report.page.write import write_page
 from bench.report.results import Results
-from bench.report.summary import baselines
 from bench.report.tables.caption import row_warnings
 from bench.report.tables.contents import Contents, contents
-from bench.report.tables.terminal import claim_lines, terminal_table
+from bench.report.tables.terminal import claim_lines, contrast_lines, terminal_table
 from bench.report.tables.write import write_tables
 from bench.store.files import Damaged, read_json, remove, write_json
 
@@ -61,6 +62,7 @@ class Wishes:
 
     Attributes:
         baseline: label of the strategy that the others' differences are to.
+        references: texts of the values that contrasts are to, by axis; the usual ones for other axes.
         metrics: keys of those that tables show, in this order; () for all that there are.
         width: a key of `bench.report.tables.latex.WIDTHS`.
         siunitx: whether LaTeX tables have that package's columns.
@@ -73,6 +75,7 @@ class Wishes:
     """
 
     baseline: str = CENTRALIZED
+    references: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     width: str = "text"
     siunitx: bool = False
@@ -90,7 +93,7 @@ def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], No
     Args:
         tell: called with each figure before it is drawn.
     Raises:
-        ConfigError: if no cell uses the baseline, or the style sheet is none; nothing is written then.
+        ConfigError: if no cell uses the baseline or a reference, or the style sheet is none; nothing is written then.
         Damaged: if grid.json is.
         OSError: if the folder cannot be written.
     """
@@ -99,7 +102,8 @@ def write_report(root: Path, wishes: Wishes = Wishes(), tell: Callable[[str], No
         results = Results.read(root, wishes.titles)
         baseline = find_baseline(results, wishes.baseline)
         style = read_style(wishes.style) if wishes.style else {}
-        tables = contents(results, baseline, wishes.metrics, wishes.claims or results.claims)
+        references = find_references(results, wishes.references)
+        tables = contents(results, baseline, wishes.metrics, wishes.claims or results.claims, references)
         files = write_tables(tables, root / TABLES, wishes.width, wishes.siunitx)
         left_out: list[str] = []
         if wishes.pictures:
@@ -125,6 +129,25 @@ def find_baseline(results: Results, name: str) -> str:
     return by_name[name]
 
 
+def find_references(results: Results, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Values of axes by their texts or titles.
+
+    Raises:
+        ConfigError: for an axis that the grid does not have, or a value that no cell has there, naming the nearest.
+    """
+    found = {}
+    for axis, text in asked.items():
+        if axis not in results.axes:
+            raise ConfigError(f"--reference {axis}={text}: there is no axis {axis}{allowed(axis, results.axes)}")
+        cells = [cell for cell in results.cells if not (axis == "strategy" and cell.central)]
+        values = {value_text(cell.labels[axis]): cell.labels[axis] for cell in cells if cell.labels[axis] is not None}
+        by_name = {results.title(name): value for name, value in values.items()} | values
+        if text not in by_name:
+            raise ConfigError(f"--reference {axis}={text}: no cell is of it{allowed(text, values)}")
+        found[axis] = by_name[text]
+    return found
+
+
 def _forget_others(root: Path, files: Iterable[Path]) -> None:
     """Remove files of the last report that this one does not write: what they show may not be so any more."""
     names = [str(path.relative_to(root)) for path in files]
@@ -140,9 +163,9 @@ def _forget_others(root: Path, files: Iterable[Path]) -> None:
 
 
 def show(report: Report, console: Console, warn: Callable[[str], None]) -> None:
-    """Print the summary, the verdicts on claims, what differences are against, and where everything lies."""
+    """Print the summary, contrasts, the verdicts on claims, what differences are against, and where everything lies."""
     print_whole(console, terminal_table(report.contents))
-    for line in claim_lines(report.contents):
+    for line in [*contrast_lines(report.contents), *claim_lines(report.contents)]:
         console.print(terminal_text(line))
     for warning in report.warnings:
         warn(warning)

@@ -204,6 +204,17 @@ def test_a_cell_that_stopped_is_left_out_of_its_mean_and_named(open_page, tmp_pa
     assert troubles.none(), troubles
 
 
+def test_contrasts_are_a_table_to_sort(page):
+    shown = rows(page, "contrasts-table")
+    assert [row[:3] for row in shown[:2]] == [
+        ["fedprox(mu=0.1) − fedavg", "3", "0.1"],
+        ["fedprox(mu=0.1) − fedavg", "5", "0.1"],
+    ]
+    page.locator("#contrasts-table").get_by_role("button", name="FID Δ").click()
+    assert sorted(map(str, rows(page, "contrasts-table"))) == sorted(map(str, shown))
+    expect(page.locator("#contrasts")).to_contain_text("Δ: mean difference with its 95 % t interval; %: of what is")
+
+
 def test_settings_of_two_cells_show_what_differs(page):
     page.locator("#differences-a").select_option(label=FEDAVG)
     page.locator("#differences-b").select_option(label=FEDPROX)

@@ -32,16 +32,16 @@ from bench.store.states import write_tensors
 from tests import fake_store, reports
 
 GOLDEN = Path(__file__).parent / "tables"
-COMPARED = ("summary", "differences", "ranks", "claims")
+COMPARED = ("summary", "differences", "contrasts", "ranks", "claims")
 METRICS = (
     "fid", "fid_infinity", "kid", "is", "class_tv", "test_loss", "train_loss", "validation_area", "validation_roughness",
     "train_roughness", "rounds_to_centralized", "samples_to_centralized", "megabytes_to_centralized", "megabytes",
     "seconds",
 )  # fmt: skip
 TABLES = {f"{name}.csv" for name in ("cells", "curves", *COMPARED)}
-BODIES = {*COMPARED, *METRICS}
+BODIES = {*COMPARED, *METRICS, "contrasts_2"}
 TEXTS = {f"{name}{end}.tex" for name in BODIES for end in ("", "_caption")} | {
-    "summary.md", "claims.md", "setup.md", "setup.tex", "columns.md",
+    "summary.md", "contrasts.md", "claims.md", "setup.md", "setup.tex", "columns.md",
 }  # fmt: skip
 WITH_SIUNITX = ("summary.tex", "fid.tex", "differences.tex")
 
@@ -202,7 +202,7 @@ def test_differences_are_within_one_value_of_a_further_axis(tmp_path):
     table = table_of(store)
     assert list(table["sampler.steps"]) == [5, 10, 5, 5, 10, 10]
     assert list(table["fid_minus_centralized"])[2:] == [3.0] * 4
-    assert latex(store, "fid.tex").count(r"\textbf") == 4
+    assert latex(store, "fid.tex").count(r"103.0") == 2
     assert "steps 5 / 10," in reports.setting_of(store)["Sampling"]
 
 
@@ -226,17 +226,34 @@ def test_axes_of_lists_and_plugins(tmp_path):
 # ------------------------------------------------------------------------------------------ best, digits
 
 
-def test_the_best_of_each_split_is_bold(store):
-    bold = [line for line in (store.root / "tables" / "summary.tex").read_text().splitlines() if r"\textbf" in line]
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three seeds, from which on the best is marked; with three clients they disagree on which it is."""
+    store = fake_store.finished_store(tmp_path_factory.mktemp("marked"), {"seed": [0, 1, 2]}, name="marked")
+    change_score(store, store.planned()[11], fid=9.0)
+    return store
+
+
+def test_the_best_of_each_split_is_bold(marked):
+    bold = [line for line in latex(marked).splitlines() if r"\textbf" in line]
     assert [re.match(r"(\S+) & (\S+) & (\S+)", line).groups() for line in bold] == [
+        ("fedavg", "3", "0.1"),  # by FID alone
         ("fedprox(mu=0.1)", "3", "0.1"),
-        ("fedprox(mu=0.1)", "3", "1"),
-        ("fedprox(mu=0.1)", "5", "1"),  # n = 5 and beta = 0.1 has one finished strategy: none is best
+        ("fedprox(mu=0.1)", "5", "0.1"),
         ("fedprox(mu=0.1)", "3", "0.1"),  # further metrics below
-        ("fedprox(mu=0.1)", "3", "1"),
-        ("fedprox(mu=0.1)", "5", "1"),
+        ("fedprox(mu=0.1)", "5", "0.1"),
     ]
-    assert [line.count(r"\textbf") for line in bold] == [2, 2, 2, 3, 3, 3]
+    assert [line.count(r"\textbf") for line in bold] == [1, 1, 2, 3, 3]
+
+
+def test_below_three_seeds_nothing_is_bold_nor_underlined(store):
+    """Neither in a file nor on the terminal; the page has the same marks."""
+    assert all(mark in ("", "untested") for marks in reports.contents_of(store).marks.values() for mark in marks)
+    for name in ("summary.tex", "fid.tex", "ranks.tex", "summary.md"):
+        text = (store.root / "tables" / name).read_text()
+        assert not any(mark in text for mark in (r"\textbf", r"\underline", "<ins>", "| **"))
+    told = reports.page_data(store)["results"]
+    assert {place[3] for row in told["means"] for place in row} <= {"", "state"}
 
 
 @pytest.mark.parametrize(
@@ -244,16 +261,15 @@ def test_the_best_of_each_split_is_bold(store):
     [(-1, 2, "bb-"), (-1, 3, "b--"), (1, 2, "--b"), (0, 2, "---")],
 )
 def test_higher_is_better_for_some_and_what_shows_equal_ties(better, digits, found):
-    """Of one seed nothing is tested."""
-    frame = pd.DataFrame(
+    means = pd.DataFrame(
         {
             "strategy": ["centralized", "a", "b", "c"], "n_clients": pd.array([None, 3, 3, 3], dtype="Int64"),
-            "beta": [None, 1.0, 1.0, 1.0], "seed": 0, "state": "done", "m": [0.0, 1.001, 1.002, 2.0],
+            "beta": [None, 1.0, 1.0, 1.0], "m": [0.0, 1.001, 1.002, 2.0],
         }
     )  # fmt: skip
-    names = {"b": "best", "-": "untested" if better else ""}
-    made = marks(Rows(frame), frame, Metric("m", "m", "m", better=better), digits)
-    assert made == ["", *(names[letter] for letter in found)]
+    frame = pd.concat([means.assign(seed=seed, state="done") for seed in range(3)], ignore_index=True)
+    made = marks(Rows(frame), means, Metric("m", "m", "m", better=better), digits)
+    assert made == ["", *({"b": "best", "-": ""}[letter] for letter in found)]
 
 
 @pytest.mark.parametrize(("shift", "mark"), [(0.05, "tied"), (2.0, "")])
@@ -292,20 +308,33 @@ def test_the_terminal_table_fits(tmp_path, seeds):
     assert any(re.match(r"100 real images +1\.25 +0\.40 +3\.90 +0\.050", line) for line in lines)
 
 
-def test_the_terminal_marks_best_and_tied_and_says_so(store):
+def test_the_terminal_marks_best_and_tied_and_says_so(store, marked):
     console = Console(width=120, file=(out := io.StringIO()), force_terminal=True, color_system="standard", _environ={})
-    console.print(reports.terminal_table(store))
-    assert "\x1b[1m18.22\x1b[0m±5.54" in out.getvalue()
-    assert "\x1b[4m18.49\x1b[0m±2.70" in out.getvalue()
+    console.print(reports.terminal_table(marked))
+    assert "\x1b[1m18.71\x1b[0m±1.27" in out.getvalue()
+    assert "\x1b[4m19.27\x1b[0m±6.34" in out.getvalue()
     assert "\x1b[4munderlined\x1b[0m: not distinguishable from it" in out.getvalue()
-    assert "Where a row shares fewer than two seeds with the best, their difference" in " ".join(out.getvalue().split())
+    assert "fewer than 3 seeds" not in out.getvalue()
+    assert "Nothing is marked as the best by fewer than 3 seeds." in "".join(printed(store, 120))
     assert "underlined" not in "".join(printed(fake_store.planned_store(store.root / "empty"), 120))
+
+
+def test_contrasts_are_a_line_an_axis_on_the_terminal(marked, tmp_path):
+    lines = reports.contrast_lines(marked)
+    assert [line.split(", paired by seed: ")[0] for line in lines] == ["strategy against fedavg", "n against 3"]
+    assert all(line.count(" of 2 told apart") == 3 for line in lines)
+    assert "test loss −6.0 % to −5.3 %, 2 of 2 told apart" in lines[0]
+    single = reports.contrast_lines(one_seed(tmp_path))
+    assert single == [
+        "strategy against fedavg, paired by seed: FID −14.0 %, untested; TV −14.8 %, untested; test loss −5.4 %, untested"
+    ]
+    assert reports.contrast_lines(one_seed(tmp_path / "alone", strategy=["centralized", "fedavg"])) == []
 
 
 def test_the_claims_are_a_line_each_on_the_terminal(store):
     lines = reports.claim_lines(store)
     assert [line.split(",")[0] for line in lines] == [f"claim {number}" for number in (1, 2, 3, 4, 5)]
-    assert all("(paper)" in line and "(fair)" in line for line in lines)
+    assert all("(paper" in line and "fair)" in line for line in lines)
     assert lines[0].startswith("claim 1, FedAvg's loss falls more slowly than centralized training's at first: ")
 
 
@@ -372,21 +401,21 @@ def test_markdown_has_a_row_for_each_of_the_summary(store):
     assert rows[5][3:6] == ["0/2", "failed", "--"]
 
 
-def test_markdown_marks_best_and_tied(store):
-    lines = (store.root / "tables" / "summary.md").read_text().splitlines()
-    assert any("| **18.22** ± 5.54 |" in line for line in lines)
-    assert any("| <ins>18.49</ins> ± 2.70 |" in line for line in lines)
+def test_markdown_marks_best_and_tied(marked):
+    lines = latex(marked, "summary.md").splitlines()
+    assert any("| **18.71** ± 1.27 |" in line for line in lines)
+    assert any("| <ins>19.27</ins> ± 6.34 |" in line for line in lines)
 
 
 # ------------------------------------------------------------------------------------------ caption
 
 
-def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(store):
-    text = (store.root / "tables" / "fid_caption.tex").read_text()
+def test_a_caption_says_what_of_which_data_and_seeds_and_what_marks_are(marked):
+    text = latex(marked, "fid_caption.tex")
     assert text == (
-        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 2 seeds (mean $\\pm$ sd). "
+        "\\caption{FID, lower is better. mnist5k at 16$\\times$16, 100 samples, 3 seeds (mean $\\pm$ sd). "
         "Bold: best federated strategy of its split; underlined: not distinguishable from it.}\n"
-        "\\label{tab:fake-fid}\n"
+        "\\label{tab:marked-fid}\n"
     )
 
 
@@ -588,9 +617,9 @@ def test_columns_stand_where_any_row_has_a_number(store, recipes):
         block = made.means[(made.means["recipe"] == recipe) & made.means["n_clients"].notna()]
         assert block[key].notna().all()
         wanted = block[key].idxmin() if key == "bits_per_dim" else block[key].idxmax()
-        assert [index for index, mark in enumerate(made.marks[key]) if mark == "best"] == [wanted]
+        assert made.marks[key][wanted] == "untested"
         assert made.means[key].notna().sum() == 3
-    assert "best" not in made.marks["reconstruction_fid"]
+    assert set(made.marks["reconstruction_fid"]) == {""}
     assert (made.digits["bits_per_dim"], made.digits["label_accuracy"]) == (3, 3)
 
 
@@ -618,7 +647,6 @@ def test_names_of_recipes_are_escaped(recipes):
     text = latex(recipes)
     assert r"cosine\_hybrid &" in text
     assert r"strategy & n & $\beta$ & recipe & seeds" in text
-    assert r"A split is one combination of (n, $\beta$, recipe);" in latex(recipes, "setup.tex")
 
 
 def test_bold_is_not_announced_where_nothing_is_compared(tmp_path):

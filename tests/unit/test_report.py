@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.config.errors import ConfigError
 from bench.config.grid_file import load_grid
 from bench.report.__main__ import main
 from bench.report.results import Results
-from bench.report.write import FIGURES, PAGE, TABLES, Wishes, find_baseline, write_report
+from bench.report.write import FIGURES, PAGE, TABLES, Wishes, find_baseline, find_references, write_report
 from bench.run.plan import make_plan
 from bench.store.files import write_bytes
 from bench.store.grid_folder import Store
@@ -195,7 +196,9 @@ def test_every_column_of_the_csvs_is_explained(store):
     parts = dict(part.split(".csv\n", 1) for part in text.split("## ")[1:])
     files = [path for path in made.files if path.suffix == ".csv"]
     assert (
-        {path.stem for path in files} == set(parts) == {"cells", "curves", "summary", "differences", "ranks", "claims"}
+        {path.stem for path in files}
+        == set(parts)
+        == {"cells", "curves", "summary", "differences", "contrasts", "ranks", "claims"}
     )
     for path in files:
         lines = [line for line in parts[path.stem].splitlines() if line.startswith("- `")]
@@ -216,6 +219,22 @@ def test_differences_are_to_the_baseline_asked_for(store):
     assert "fedavg" not in set(table["strategy"])
 
 
+def test_contrasts_are_to_the_references_and_the_baseline_asked_for(store):
+    def references(wishes: Wishes) -> dict[str, str]:
+        write_report(store.root, wishes)
+        table = pd.read_csv(store.root / TABLES / "contrasts.csv", dtype=str)
+        return dict(zip(table["axis"], table["reference"], strict=True))
+
+    usual = {"strategy": "fedavg", "n_clients": "3"}
+    assert references(Wishes(pictures=False)) == usual
+    assert references(Wishes("fedprox(mu=0.1)", pictures=False)) == usual | {"strategy": "fedprox(mu=0.1)"}
+    assert references(Wishes(references={"n_clients": "5"}, pictures=False)) == usual | {"n_clients": "5"}
+    titled = replace(Results.read(store.root), titles={"fedavg": "FedAvg"})
+    assert find_references(titled, {"strategy": "FedAvg"}) == {"strategy": "fedavg"}
+    with pytest.raises(ConfigError, match="no cell is of it"):
+        find_references(titled, {"strategy": "centralized"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -224,6 +243,12 @@ def test_differences_are_to_the_baseline_asked_for(store):
             ["--grid", "fake", "--baseline", "fedsgd"],
             "--baseline fedsgd: no cell is of it (did you mean 'fedavg'?); allowed: centralized, fedavg",
         ),
+        (
+            ["--grid", "fake", "--reference", "betta=1"],
+            "--reference betta=1: there is no axis betta (did you mean 'beta'?)",
+        ),
+        (["--grid", "fake", "--reference", "n_clients=4"], "--reference n_clients=4: no cell is of it; allowed: 3, 5"),
+        (["--grid", "fake", "--reference", "beta"], "got 'beta'; it is an axis and one of its values, e.g. beta=0.1"),
         (["--grid", "fake", "--baseline", "fedprox"], "no cell is of it (did you mean 'fedprox(mu=0.1)'?); allowed: "),
         (["--grid", "fake", "--metrics", "FID"], "no metric 'FID' (did you mean 'fid'?); allowed: "),
         (["--grid", "fake\0"], "holds no results"),

@@ -193,22 +193,24 @@ def test_the_best_is_bold_and_what_the_seeds_cannot_tell_from_it_is_underlined(d
     assert "<ins>16.77</ins> ± " in (disputed.root / "tables" / "summary.md").read_text()
 
 
-SHARED = "Where a row shares fewer than two seeds with the best, their difference cannot be tested."
+TOO_FEW = "Nothing is marked as the best by fewer than 3 seeds."
 
 
-def test_where_seeds_are_too_few_to_tell_the_best_from_others_it_is_said(disputed, golden, tmp_path):
-    single = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0]}, name="single")
-    assert "With one seed no difference can be tested." in "".join(lines_of(single, "fid_caption.tex"))
-    assert "With one seed no difference" in (single.root / "tables" / "setup.md").read_text()
-    assert SHARED in (golden / "setup.tex").read_text()  # fedavg with n = 3 and β = 0.1 has one of two seeds
+def test_where_seeds_are_too_few_nothing_is_marked_and_it_is_said(disputed, golden):
+    assert TOO_FEW in (golden / "setup.tex").read_text()
+    for path in golden.iterdir():
+        assert not any(mark in path.read_text() for mark in (r"\textbf", r"\underline", r"\bfseries", "<ins>")), path
     text = "".join(lines_of(disputed, "setup.tex"))
     assert "strategies are compared within it" in text
-    assert "cannot be tested" not in text
+    assert "Tukey's range test over all of the split's strategies, with seeds as blocks" in text
+    assert TOO_FEW not in text
 
 
-def test_two_rows_that_share_no_seed_are_not_told_apart(tmp_path):
-    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2, 3]}, missing=[4, 5, 10, 11])
-    assert SHARED in "".join(lines_of(store, "setup.tex"))
+def test_rows_that_share_too_few_seeds_are_not_told_apart(tmp_path):
+    store = fake_store.finished_store(tmp_path, {"n_clients": [3], "seed": [0, 1, 2, 3, 4]}, missing=[5, 6, 13, 14])
+    text = "".join(lines_of(store, "setup.tex"))
+    assert TOO_FEW in text
+    assert "Tukey" not in text
 
 
 def test_bias_of_fid_is_told_by_the_closed_form_and_by_the_bootstrap(golden):
@@ -220,7 +222,6 @@ def test_bias_of_fid_is_told_by_the_closed_form_and_by_the_bootstrap(golden):
     text = (golden / "setup.tex").read_text()
     assert told in text
     assert told in (golden / "setup.md").read_text().replace("\\", "")
-    assert "bootstrap interval over images of the difference between the models' expected FIDs" in text
     assert "with the bias of the finite reference" in text
 
 
@@ -270,25 +271,44 @@ def test_a_p_stands_where_the_seeds_can_reach_it_and_else_a_mark_of_the_reason(t
     few, enough = ([line for line in lines if line.startswith(f"fedavg & 3 & {beta} ")] for beta in ("0.1", "1"))
     assert "".join(few).count(r"\textsuperscript{a}") == 3
     assert "".join(enough).count("& 0.016") == 3
-    why = "(a) No p: 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds."
+    why = "(a) No p of sign flips: 2 seeds: the smallest p is 0.5; 2 comparisons need 7 seeds."
     assert any(why in line for line in lines)
-    assert "p is of a two-sided sign-flip test, with Holm's" in (store.root / "tables" / "setup.tex").read_text()
+    assert "p (flips): exact, by sign flips" in "".join(lines)
+    assert "p (flips) is the exact one of all sign flips" in (store.root / "tables" / "setup.tex").read_text()
 
 
-def test_where_no_p_can_be_reached_there_is_no_column_but_letters_of_the_reasons(golden):
+def test_where_no_p_of_sign_flips_can_be_reached_there_is_no_column_but_the_reasons(golden):
     text = (golden / "differences.tex").read_text()
-    assert "& p " not in text
-    assert "Holm" not in text
+    assert "flips)" not in text
     assert (
-        "(a) No p: 1 seed: the smallest p is 1; 7 comparisons need 9 seeds. "
-        "(b) No p: 2 seeds: the smallest p is 0.5; 7 comparisons need 9 seeds. "
-        "(c) No p: no seed has this number on both sides."
+        "No p of sign flips: 1 seed: the smallest p is 1; 7 comparisons need 9 seeds. "
+        "No p of sign flips: 2 seeds: the smallest p is 0.5; 7 comparisons need 9 seeds. "
+        "No p of sign flips: no seed has this number on both sides."
     ) in text
+    assert "p: paired t test, after Holm over all comparisons of a metric." in text
     rows = [line.removesuffix(r" \\") for line in text.splitlines() if line.startswith("fed")]
-    letters = [re.findall(r"\\textsuperscript\{(\w)\}", row) for row in rows]
-    once = ["a", *"bbb", "c", *"bbb"]  # of FID; KID and the test loss stand below
-    assert letters == [[letter] for letter in once] + [[letter] * 2 for letter in once]
-    assert r" & +10.40 & \,{\scriptsize {[}+5.118, +15.690{]}}\textsuperscript{b} & " in rows[1]
+    assert r" & +10.40 & \,{\scriptsize {[}+5.118, +15.690{]}} & +199.1 & 0.153" in rows[1]
+    assert rows[0].endswith("& +12.43 &  & +248.7 & --")
+
+
+def test_contrasts_are_a_block_an_axis_and_columns_of_a_metric_stay_together(disputed):
+    lines = lines_of(disputed, "contrasts.tex")
+    heads = [line for line in lines if line.startswith("strategy")]
+    assert len(heads) == 3
+    assert {head.split("pairs & ")[1] for head in heads} == {r"\multicolumn{2}{c}{$\Delta$} & \% & p & r \\"}
+    assert sum("addlinespace" in line for line in lines) == 0  # strategies alone are contrasted
+    assert [line.split(" &")[0] for line in lines if line.startswith("fedprox")] == [
+        "fedprox(mu=0.1) $-$ fedavg", "fedprox(mu=1.0) $-$ fedavg",
+    ] * 3  # fmt: skip
+    text = (disputed.root / "tables" / "contrasts.md").read_text()
+    assert "| fedprox(mu=0.1) − fedavg | 3 | 0.1 | 3 | -2.44 " in text.replace("\\", "")
+    assert "Standard errors over those of unpaired seeds: " in text
+    assert "after Holm over the comparisons of a metric along an axis" in text
+
+
+def test_a_small_p_is_no_number_to_be_set(disputed):
+    for siunitx in (False, True):
+        assert r"\textless{}0.001" in "".join(lines_of(disputed, "contrasts.tex", siunitx=siunitx))
 
 
 def test_what_compares_is_told_only_where_it_stands(golden, tmp_path):
@@ -296,7 +316,8 @@ def test_what_compares_is_told_only_where_it_stands(golden, tmp_path):
     assert "t intervals" not in told["Comparisons"].split("Claims")[0]
     text = (golden / "setup.tex").read_text()
     assert "Differences are means over seeds with 95 \\% t intervals." in text
-    assert "Holm" not in text
+    assert "p is of the paired t test, with Holm's adjustment over all comparisons of a metric" in text
+    assert "flips" not in text
 
 
 def test_differences_are_to_the_baseline_asked_for(disputed):
@@ -335,10 +356,11 @@ def test_of_seeds_without_centralized_training_nobody_knows_whether_they_reach_i
     assert told in (store.root / "tables" / "setup.tex").read_text()
 
 
-def test_ranks_say_how_many_blocks_are_won(golden):
+def test_ranks_say_how_many_blocks_are_won(golden, disputed):
     lines = (golden / "ranks.tex").read_text().splitlines()
-    assert row_of(lines, "fedprox(mu=0.1)")[1:3] == [r"\textbf{1.00}", r"\,{\scriptsize (3/3)}"]
+    assert row_of(lines, "fedprox(mu=0.1)")[1:3] == ["1.00", r"\,{\scriptsize (3/3)}"]  # two seeds: no bold
     assert row_of(lines, "fedavg")[1:3] == ["2.00", r"\,{\scriptsize (0/3)}"]
+    assert row_of(lines_of(disputed, "ranks.tex"), "fedprox(mu=0.1)")[1] == r"\textbf{1.00}"
 
 
 def test_one_strategy_is_not_ranked_and_an_earlier_table_of_ranks_does_not_stay(tmp_path):
@@ -350,7 +372,7 @@ def test_one_strategy_is_not_ranked_and_an_earlier_table_of_ranks_does_not_stay(
     assert "Nothing to show." in text
     assert "fedavg" not in text
     assert "In parentheses" not in text
-    assert (store.root / "tables" / "ranks.csv").read_text() == "metric,strategy,blocks,mean_rank,wins\n"
+    assert (store.root / "tables" / "ranks.csv").read_text() == "metric,strategy,blocks,seeds,mean_rank,wins\n"
 
 
 def test_claims_say_that_their_intervals_are_not_adjusted_for_their_number(golden):
@@ -387,7 +409,7 @@ def test_a_long_table_goes_on_in_files_that_fit_a_page(folders):
 def test_what_is_too_wide_goes_below(folders):
     text = (folders["text", False][1] / "fid.tex").read_text()
     assert text.count(r"\begin{tabular}") == 2
-    assert [text.count(f"n = {n}") for n in (2, 3, 5)] == [1, 2, 1]
+    assert [text.count(f"n = {n}") for n in (2, 3, 5)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from bench.report.curves import column, running_loss
 from bench.report.page.sheets import sheet
 from bench.report.results import Cell, Results
 from bench.report.tables.caption import floor_note, row_warnings, setup
+from bench.report.tables.compared import contrasts
 from bench.report.tables.contents import Contents
 from bench.report.tables.means import page_cells, page_means
 
@@ -31,6 +32,7 @@ _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "x")
 def page_data(results: Results, contents: Contents) -> dict[str, Any]:
     """Everything that the page shows of a grid, see the keys."""
     environments, partitions = Distinct(), Distinct()
+    compared = contrasts(contents)
     cells = [cell_data(cell, len(results.cells), environments, partitions) for cell in results.cells]
     return {
         "name": results.name,
@@ -44,6 +46,7 @@ def page_data(results: Results, contents: Contents) -> dict[str, Any]:
         "looks": looks(results.cells),
         "cells": cells,
         "results": main_table(contents),
+        "contrasts": compared.as_json() | {"notes": compared.notes},
         "claims": [] if contents.answers is None else pooled(contents.answers)[list(COLUMNS)].to_dict("records"),
         "environments": environments.values,
         "partitions": partitions.values,

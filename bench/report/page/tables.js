@@ -106,6 +106,13 @@ const count = (n, what, all) => `${n} of ${all} ${what}`;
   build();
 })();
 
+(function contrasts() {
+  const { columns, rows } = page.contrasts;
+  if (!rows.length) return;
+  const kinds = (kind) => (["number", "seeds"].includes(kind) ? "number" : "text");
+  sortable(byId("contrasts-table"), columns.map((column) => ({ ...column, kind: kinds(column.kind) }))).show(rows);
+})();
+
 (function claims() {
   if (!page.claims.length) return;
   const order = ["claim", "statement", "measure", "verdict", "value", "low", "high", "n"];

@@ -10,6 +10,7 @@ from bench.config.names import value_text
 from bench.report.claims import MEASURES, STATEMENTS
 from bench.report.metrics import METRICS
 from bench.report.results import Results
+from bench.report.stats import LEAST_SEEDS
 from bench.report.tables.contents import Contents
 from bench.report.tables.setting import setting
 from bench.report.tables.table import Mark, Table
@@ -62,8 +63,7 @@ def caption(contents: Contents, table: Table) -> str:
         return f"{table.title}. No cell is finished."
     spread = any("±" in place.beside for row in table.rows for place in row.places)
     marks = "; ".join(f"{LOOKS[mark]}: {text}" for mark, text in legend(table))
-    single = [ONE_SEED] if marks and not contents.results.repeated else []
-    notes = [f"{facts}{' (mean ± sd)' if spread else ''}.", *([f"{_capital(marks)}."] if marks else []), *single]
+    notes = [f"{facts}{' (mean ± sd)' if spread else ''}.", *([f"{_capital(marks)}."] if marks else [])]
     return " ".join([f"{table.title}.", *notes])
 
 
@@ -89,7 +89,7 @@ def of_what(results: Results, samples: bool = True) -> str:
 
 
 LOOKS: dict[Mark, str] = {"best": "bold", "tied": "underlined"}
-ONE_SEED = "With one seed no difference can be tested."
+TOO_FEW = f"Nothing is marked as the best by fewer than {LEAST_SEEDS} seeds."
 
 
 def legend(table: Table) -> list[tuple[Mark, str]]:
@@ -130,8 +130,9 @@ def _numbers(contents: Contents) -> list[str]:
         notes.append(f"A split is one combination of ({axes}); strategies are compared within it.")
     if "tied" in marks:
         notes.append(
-            "A strategy counts as distinguishable from the best of its split where the 95 % t interval of the "
-            "differences, paired by seed, excludes 0."
+            "A strategy counts as distinguishable from the best of its split where Tukey's range test over all of the "
+            "split's strategies, with seeds as blocks, tells it apart at 5 %, and the 95 % t interval of its "
+            "differences to the best, paired by seed, excludes 0."
         )
     notes += untested_note(contents)
     if any(metric.goal for metric in contents.metrics):
@@ -143,12 +144,8 @@ def _numbers(contents: Contents) -> list[str]:
 
 
 def untested_note(contents: Contents) -> list[str]:
-    """Where too few seeds are shared to tell the best from others."""
-    if not any("untested" in marks for marks in contents.marks.values()):
-        return []
-    if not contents.results.repeated:
-        return [ONE_SEED]
-    return ["Where a row shares fewer than two seeds with the best, their difference cannot be tested."]
+    """Why rows have no mark that have too few seeds for one."""
+    return [TOO_FEW] if any("untested" in marks for marks in contents.marks.values()) else []
 
 
 def _of_images(contents: Contents) -> list[str]:
@@ -156,11 +153,12 @@ def _of_images(contents: Contents) -> list[str]:
     if not any(metric.key == "fid" for metric in contents.metrics):
         return []
     keys = [key for key in ("fid_bias", "fid_images_bias", "fid_images_sd") if key in contents.means]
-    texts = [f"{METRICS[key].about} ({span})" for key in keys if (span := _span(contents.means[key]))]
+    found = {METRICS[key].about: span(contents.means[key]) for key in keys}
+    texts = [f"{about} ({ends})" for about, ends in found.items() if ends]
     return [f"At this number of images: {', '.join(texts)}."] if texts else []
 
 
-def _span(values: Iterable[float]) -> str:
+def span(values: Iterable[float]) -> str:
     """The least and the greatest of the values that there are; "" without any."""
     known = [value for value in values if not math.isnan(value)]
     return " to ".join(dict.fromkeys(f"{value:.2g}" for value in (min(known), max(known)))) if known else ""
@@ -184,13 +182,13 @@ def _comparisons(contents: Contents) -> list[str]:
     """How rows were compared."""
     table = contents.differences
     notes = ["Differences are means over seeds with 95 % t intervals."] if table["low"].notna().any() else []
-    if table["p_holm"].notna().any():
-        notes.append("p is of a two-sided sign-flip test, with Holm's adjustment over all comparisons of a metric.")
-    if table["images_low"].notna().any():
+    if table["p_t_holm"].notna().any():
         notes.append(
-            "The interval “of images” is the 95 % bootstrap interval over images of the difference between the "
-            "models' expected FIDs at this number of images."
+            "p is of the paired t test, with Holm's adjustment over all comparisons of a metric, or, of contrasts, "
+            "over those along one axis."
         )
+    if table["p_sign_holm"].notna().any():
+        notes.append("p (flips) is the exact one of all sign flips of the differences, adjusted alike.")
     notes += [CLAIMS] if contents.answers is not None else []
     return notes + _caveats(contents.results)
 

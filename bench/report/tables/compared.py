@@ -1,4 +1,4 @@
-"""Tables that compare a grid's rows: differences to a baseline, ranks, and the claims' answers."""
+"""Tables that compare a grid's rows: with a baseline, along every axis, by ranks, and the claims' answers."""
 
 import math
 import re
@@ -9,38 +9,83 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.names import value_text
 from bench.report.claims import PAPER, interval_text, pooled
 from bench.report.metrics import Metric
+from bench.report.stats import LEAST_SEEDS
+from bench.report.tables.caption import span
 from bench.report.tables.contents import Contents, number
 from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
 
 Key = tuple[str, ...]  # the texts of a row's axes
-Comparison = Mapping[str, Any]  # a row of differences
+Comparison = Mapping[str, Any]  # a row of `bench.report.contrasts`
+FROM = " − "  # between the two values of an axis that is contrasted
+COLUMNS = {  # of each metric, and what they are
+    "Δ": "mean difference with its 95 % t interval",
+    "%": "of what is subtracted",
+    "p": "paired t test, after Holm over {family}",
+    "p (flips)": "exact, by sign flips, after Holm",
+    "r": "correlation of the pairs",
+}
 
 
 def differences(contents: Contents) -> Table:
-    """Differences to the baseline with intervals and adjusted p, or a letter for the reason why there is no p."""
-    of_tested = {metric: _by_key(contents, metric) for metric in contents.metrics if metric.tested}
+    """Differences to the baseline."""
+    title = f"Differences to {contents.text('strategy', contents.baseline)}, paired by seed"
+    return _table(contents, contents.differences, "differences", title, "all comparisons of a metric")
+
+
+def contrasts(contents: Contents) -> Table:
+    """Each value of an axis minus the one it is compared with, a block an axis."""
+    title = "Contrasts along every axis, paired by seed"
+    return _table(contents, contents.contrasts, "contrasts", title, "the comparisons of a metric along an axis")
+
+
+def _table(contents: Contents, compared: pd.DataFrame, name: str, title: str, family: str) -> Table:
+    """Comparisons in rows, and of each metric the columns of `_columns`.
+
+    A letter stands where the sign flips have no p, for the reason; it needs a column of them, or else no letter but
+    the reasons alone, since all comparisons lack it.
+    """
+    of_tested = {metric: _by_key(contents, compared, metric) for metric in contents.metrics if metric.tested}
     by_metric = {metric: rows for metric, rows in of_tested.items() if rows}
     reasons = dict.fromkeys(row["note"] for rows in by_metric.values() for row in rows.values())
-    marks, tested = _letters(reasons), "" in reasons
+    marks, flips = _letters(reasons), "" in reasons
     axes = [Head(contents.heading(axis), "axis", key=axis) for axis in contents.axes]
-    columns = [_columns(contents, metric, rows, marks, tested) for metric, rows in by_metric.items()]
+    columns = [_columns(contents, metric, rows, marks if flips else None) for metric, rows in by_metric.items()]
     heads = [*axes, Head("pairs", "seeds", key="n"), *(head for part, _ in columns for head in part)]
+    known: dict[Key, Comparison] = {key: row for rows in by_metric.values() for key, row in rows.items()}
     blocks = [
         tuple(_row(contents, key, by_metric, [places for _, places in columns]) for key in keys)
-        for _, keys in groupby(next(iter(by_metric.values()), ()), key=lambda key: key[1:])
+        for _, keys in groupby(known, key=lambda key: known[key].get("axis", key[1:]))
     ]
-    several = contents.differences["low"].notna().any()
-    intervals = ", with 95 % intervals over seeds" if several else ""
-    title = f"Differences to {contents.text('strategy', contents.baseline)}, paired by seed{intervals}"
-    notes = tuple(f"({mark}) No p: {note}." for note, mark in marks.items() if mark)
-    return Table("differences", title, tuple(heads), tuple(blocks), leads=len(axes) + 1, notes=notes)
+    shown = {head.text: COLUMNS[head.text] for head in heads if head.text in COLUMNS}
+    notes = ["; ".join(f"{head}: {text}" for head, text in shown.items()).format(family=family) + "."] if shown else []
+    notes += _pairing(compared, by_metric)
+    notes += [f"{f'({mark}) ' * flips}No p of sign flips: {note}." for note, mark in marks.items() if mark]
+    return Table(name, title, tuple(heads), tuple(blocks), leads=len(axes) + 1, notes=tuple(notes))
 
 
-def _by_key(contents: Contents, metric: Metric) -> dict[Key, Comparison]:
-    part = contents.differences[contents.differences["metric"] == metric.key]
-    return {contents.axis_texts(row): row for row in part.to_dict("records")}
+def _pairing(compared: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
+    """How pairing changed the standard errors, where pairs tell."""
+    of_metric = compared.groupby("metric")["pairing"]
+    spans = {metric.name: span(of_metric.get_group(metric.key)) for metric in metrics}
+    texts = [f"{found} ({name})" for name, found in spans.items() if found]
+    return [f"Standard errors over those of unpaired seeds: {', '.join(texts)}."] if texts else []
+
+
+def _by_key(contents: Contents, compared: pd.DataFrame, metric: Metric) -> dict[Key, Comparison]:
+    part = compared[compared["metric"] == metric.key]
+    return {_key(contents, row): row for row in part.to_dict("records")}
+
+
+def _key(contents: Contents, row: Comparison) -> Key:
+    """The texts of a row's axes; of the one that is contrasted both values."""
+    texts = dict(zip(contents.axes, contents.axis_texts(row), strict=True))
+    if axis := row.get("axis"):
+        ours, theirs = (contents.results.title(text) for text in (texts[axis], value_text(row["reference"])))
+        texts[axis] = f"{ours}{FROM}{theirs}"
+    return tuple(texts.values())
 
 
 def _letters(reasons: Iterable[str]) -> dict[str, str]:
@@ -61,42 +106,56 @@ def _row(
 
 
 def _columns(
-    contents: Contents, metric: Metric, rows: Mapping[Key, Comparison], marks: Mapping[str, str], tested: bool
+    contents: Contents, metric: Metric, rows: Mapping[Key, Comparison], marks: Mapping[str, str] | None
 ) -> tuple[list[Head], dict[Key, list[Place]]]:
-    """The difference with its interval, p where any comparison has one, and what the images leave open of FID's."""
+    """Of a metric the difference with its interval, and, where any comparison has them, the relative difference, p of
+    the t test and of sign flips, and the pairs' correlation.
+
+    Args:
+        marks: letters of the reasons why there is no p of sign flips; None where no comparison has one.
+    """
     digits = contents.digits[metric.key]
-    images = {key: _interval(row, "images_low", "images_high", metric, digits + 1) for key, row in rows.items()}
-    heads = [Head(f"Δ{metric.name}", key=metric.key)]
-    heads += [Head("p", "text", key="p_holm")] if tested else []
-    heads += [Head("of images", "text", key="images_low")] if any(images.values()) else []
-    places = {}
-    for key, row in rows.items():
-        places[key] = [_difference(row, metric, digits, "" if tested else marks[row["note"]])]
-        places[key] += [_p(row, marks)] if tested else []
-        places[key] += [Place(images[key]) if images[key] else NOTHING] if any(images.values()) else []
-    return heads, places
+    found = {
+        key: [_difference(row, metric, digits), _percent(row), _p(row["p_t_holm"]), _flips(row, marks), _r(row)]
+        for key, row in rows.items()
+    }
+    keys = (metric.key, "relative", "p_t_holm", "p_sign_holm", "correlation")
+    heads = [Head(text, group=metric.name, key=key) for text, key in zip(COLUMNS, keys, strict=True)]
+    shown = [k for k in range(len(heads)) if k == 0 or any(places[k] != NOTHING for places in found.values())]
+    return [heads[k] for k in shown], {key: [places[k] for k in shown] for key, places in found.items()}
 
 
-def _difference(row: Comparison, metric: Metric, digits: int, mark: str) -> Place:
+def _difference(row: Comparison, metric: Metric, digits: int) -> Place:
     if math.isnan(row["mean"]):
-        return Place(NOTHING.text, raised=mark)
+        return NOTHING
     value = row["mean"] * metric.scale
-    ends = _interval(row, "low", "high", metric, digits + 1)  # with a digit more an end near 0 keeps its side
-    return Place(number(value, digits, signed=True), value, ends, mark)
+    if math.isnan(row["low"]):
+        return Place(number(value, digits, signed=True), value)
+    # With a digit more an end near 0 keeps its side.
+    ends = (number(row[end] * metric.scale, digits + 1, signed=True) for end in ("low", "high"))
+    return Place(number(value, digits, signed=True), value, minus(f"[{', '.join(ends)}]"))
 
 
-def _interval(row: Comparison, low: str, high: str, metric: Metric, digits: int) -> str:
-    """Low and high in brackets, "" without them."""
-    if math.isnan(row[low]):
-        return ""
-    ends = (number(row[end] * metric.scale, digits, signed=True) for end in (low, high))
-    return minus(f"[{', '.join(ends)}]")
+def _percent(row: Comparison) -> Place:
+    value = 100 * row["relative"]
+    return NOTHING if math.isnan(value) else Place(number(value, 1, signed=True), value)
 
 
-def _p(row: Comparison, marks: Mapping[str, str]) -> Place:
-    if row["note"]:
-        return Place(raised=marks[row["note"]])
-    return Place(f"{row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "<0.001")
+def _p(value: float) -> Place:
+    if math.isnan(value):
+        return NOTHING
+    return Place(f"{value:.3f}", value) if value >= 0.001 else Place("<0.001", "0")  # no number to set, but to sort by
+
+
+def _flips(row: Comparison, marks: Mapping[str, str] | None) -> Place:
+    if marks is None:
+        return NOTHING
+    return Place(raised=marks[row["note"]]) if row["note"] else _p(row["p_sign_holm"])
+
+
+def _r(row: Comparison) -> Place:
+    value = row["correlation"]
+    return NOTHING if math.isnan(value) else Place(number(value, 2), value)
 
 
 # --------------------------------------------------------------------------------------------------------------- ranks
@@ -128,7 +187,7 @@ def _ranked(part: pd.DataFrame) -> dict[str, Place]:
             f"{row['mean_rank']:.2f}",
             row["mean_rank"],
             f"({row['wins']}/{row['blocks']})",
-            mark="best" if row["mean_rank"] == top else "",
+            mark="best" if row["mean_rank"] == top and row["seeds"] >= LEAST_SEEDS else "",
         )
         for row in part.to_dict("records")
     }

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -12,9 +13,10 @@ import pandas as pd
 from bench.config.errors import ConfigError
 from bench.config.names import CENTRALIZED, MISSING, axis_value, value_text
 from bench.report.claims import claims
+from bench.report.contrasts import contrasts, differences, fid_replicates
 from bench.report.metrics import METRICS, SHOWN, Metric
 from bench.report.results import Results
-from bench.report.summary import Rows, cell_rows, differences, fid_replicates, marks, ranks, summarise
+from bench.report.summary import Rows, cell_rows, marks, ranks, summarise
 from bench.report.tables.table import NOTHING, Place
 from bench.store.records import FAILURES
 
@@ -31,7 +33,8 @@ class Contents:
         chosen: whether somebody chose them.
         digits: after the point, by metric.
         marks: of `bench.report.summary.marks` by metric, a mark a row of `means`.
-        differences, ranks: see `bench.report.summary`.
+        differences, contrasts: see `bench.report.contrasts`.
+        ranks: see `bench.report.summary`.
         answers: of `bench.report.claims.claims`; None where nobody asks for them.
     """
 
@@ -44,6 +47,7 @@ class Contents:
     digits: dict[str, int]
     marks: dict[str, list[str]]
     differences: pd.DataFrame
+    contrasts: pd.DataFrame
     ranks: pd.DataFrame
     answers: pd.DataFrame | None
 
@@ -139,13 +143,18 @@ class Contents:
 
 
 def contents(
-    results: Results, baseline: str = CENTRALIZED, chosen: Sequence[str] = (), with_claims: bool = True
+    results: Results,
+    baseline: str = CENTRALIZED,
+    chosen: Sequence[str] = (),
+    with_claims: bool = True,
+    references: Mapping[str, Any] = MappingProxyType({}),
 ) -> Contents:
     """What the tables of these results say.
 
     Args:
         chosen: keys of the metrics that are shown, in this order; () for all that any row has, and FID always.
         with_claims: whether the paper's claims are answered.
+        references: values that contrasts are to, by axis; the strategies' is the baseline where nothing else is said.
     Raises:
         ValueError: for a baseline that the grid does not have.
         ConfigError: for a chosen metric that no finished cell has.
@@ -158,6 +167,9 @@ def contents(
         raise ConfigError(f"--metrics: no finished cell has {' or '.join(missing)}")
     digits = {metric.key: digits_of(means, metric) for metric in metrics}
     compared = [metric for metric in metrics if metric.better]
+    keys, replicates = [metric.key for metric in compared], fid_replicates(results)
+    federated = any(cell.strategy == baseline for cell in results.cells if not cell.central)
+    references = ({"strategy": baseline} if federated else {}) | dict(references)
     return Contents(
         results,
         baseline,
@@ -167,7 +179,8 @@ def contents(
         bool(chosen),
         digits,
         {metric.key: marks(rows, means, metric, digits[metric.key]) for metric in metrics},
-        differences(rows, [metric.key for metric in compared], baseline, fid_replicates(results)),
+        differences(rows, keys, baseline, replicates),
+        contrasts(rows, keys, references, replicates),
         _ranks(rows, compared),
         claims(results) if with_claims else None,
     )
@@ -175,7 +188,7 @@ def contents(
 
 def _ranks(rows: Rows, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Ranks by every metric of which some block has the numbers of all strategies, two or more."""
-    columns = ["metric", "strategy", "blocks", "mean_rank", "wins"]
+    columns = ["metric", "strategy", "blocks", "seeds", "mean_rank", "wins"]
     found = [ranks(rows, metric.key, metric.better).assign(metric=metric.key)[columns] for metric in metrics]
     ranked = [table for table in found if len(table) > 1 and table["blocks"].iloc[0]]
     return pd.concat(ranked, ignore_index=True) if ranked else pd.DataFrame(columns=columns)

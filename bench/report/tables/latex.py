@@ -24,6 +24,7 @@ MOST_LINES = 40  # of a body
 TURNED_LINES = 24  # of one that is turned
 # Points of a letter 1 point wide: in \footnotesize, and in \scriptsize, whose letters are wide for their size.
 _SIZE, _SMALL = 8.5, 8.0
+_NOTES, _LINE = 7.5, 8.0  # a letter of notes with its blanks, and a line of them
 _GAP = 4.0  # points on each side of a column
 _LONG, _LEAST = 100.0, 80.0  # points from which on a text may be broken, and that it keeps
 _BOLD = 1.15  # bold against upright
@@ -93,22 +94,30 @@ def bodies(table: Table, width: float, siunitx: bool = False) -> list[str]:
         return [_body([], ["Nothing to show."], False, False)]
     panels = _panels(_Part(table, width))
     turned = any(panel.width > width for panel in panels)
-    panels = _panels(_Part(table, TURNED)) if turned else panels
-    most = TURNED_LINES if turned else MOST_LINES
+    notes = math.ceil(_points(" ".join(table.notes), _NOTES) / width)  # lines, below what is turned and what is not
+    panels = _panels(_Part(table, TURNED - notes * _LINE)) if turned else panels
+    most = TURNED_LINES if turned else max(MOST_LINES - notes, MOST_LINES // 2)
     parts = [panel.page(page) for panel in panels for page in pages(panel.table.blocks, most, panel.lines)]
-    heights = [sum(map(part.lines, part.table.rows)) + 3 for part in parts]
+    heads = 4 if any(head.group for head in table.heads) else 3
+    heights = [sum(map(part.lines, part.table.rows)) + heads for part in parts]
     together = [[place] for place in range(len(parts))] if turned else filled(heights, most)
     return [_body([parts[place] for place in run], table.notes, turned, siunitx) for run in together]
 
 
 def _panels(whole: "_Part") -> list["_Part"]:
-    """The table in parts below one another, each with the leading columns and some of the others, that are as wide."""
-    leads = whole.table.leads
+    """The table in parts below one another, each with the leading columns and some of the others, that are as wide.
+
+    Columns below one heading stay together as far as they fit.
+    """
+    leads, heads = whole.table.leads, whole.table.heads
     widths = [size + 2 * _GAP for size in whole.widths]
-    return [
-        whole.columns([*range(leads), *(leads + place for place in run)])
-        for run in evened(widths[leads:], whole.room - sum(widths[:leads]))
-    ]
+    room = whole.room - sum(widths[:leads])
+    wholes = [unit for unit in whole.groups if unit[0] >= leads]
+    units = [[unit[k] for k in run] for unit in wholes for run in evened([widths[k] for k in unit], room)]
+    least = [_points(heads[unit[0]].group, _SIZE) + 2 * _GAP for unit in units]
+    sizes = [max(sum(widths[k] for k in unit), size) for unit, size in zip(units, least, strict=True)]
+    runs = evened(sizes, room)
+    return [whole.columns([*range(leads), *(k for place in run for k in units[place])]) for run in runs]
 
 
 def pages(blocks: Iterable[Block], most: int, lines: Callable[[Row], int]) -> list[tuple[Block, ...]]:
@@ -144,7 +153,16 @@ class _Part:
             share = left * sizes[k] / sum(sizes[other] for other in long[place:])
             sizes[k] = max(_LEAST, self._longest_word(k), min(sizes[k], share))
             left -= sizes[k]
+        for run in self.groups:
+            shared = _points(heads[run[0]].group, _SIZE) - sum(sizes[k] for k in run) - 2 * _GAP * (len(run) - 1)
+            sizes[run[-1]] += max(shared, 0.0)
         return sizes
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Places of columns below one heading; of others each its own."""
+        heads = enumerate(self.table.heads)
+        return [[k for k, _ in run] for _, run in groupby(heads, key=lambda head: head[1].group or head[0])]
 
     def _longest_word(self, number: int) -> float:
         """Points of the longest part of a column's texts that TeX does not break."""

@@ -94,7 +94,10 @@ class Table:
 
     def as_json(self) -> dict[str, Any]:
         """Columns, and rows of [value, text, note, mark], as the page shows them; of a table without a spanning row."""
-        columns = [{"key": head.key, "head": head.text, "kind": head.kind, "about": head.about} for head in self.heads]
+        columns = [
+            {"key": head.key, "head": f"{head.group} {head.text}".strip(), "kind": head.kind, "about": head.about}
+            for head in self.heads
+        ]
         rows = [[_field(place) for place in row.places] for row in self.rows]
         return {"columns": columns, "rows": rows}
 

@@ -1,5 +1,6 @@
 """Tables on a terminal."""
 
+import pandas as pd
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -7,7 +8,10 @@ from rich.text import Text
 from bench.command import terminal_text
 from bench.config.names import AXES
 from bench.report.claims import pooled
+from bench.report.metrics import Metric
+from bench.report.stats import ALPHA
 from bench.report.tables.caption import LOOKS, floor_of, legend, real_images, untested_note
+from bench.report.tables.compared import minus
 from bench.report.tables.contents import Contents, number
 from bench.report.tables.means import summary
 from bench.report.tables.table import Head, Place, Table
@@ -49,7 +53,7 @@ def _legend(contents: Contents, table: Table) -> Text | None:
     """What marks are, where there are any."""
     marks = [Text.assemble((LOOKS[mark], STYLES[mark]), f": {text}") for mark, text in legend(table)]
     notes = [Text("; ").join(marks), *map(Text, untested_note(contents))]
-    return Text(". ").join(notes) if marks else None
+    return Text(". ").join([note for note in notes if note]) or None
 
 
 def _add_floor(shown: RichTable, contents: Contents) -> None:
@@ -62,12 +66,40 @@ def _add_floor(shown: RichTable, contents: Contents) -> None:
     shown.add_row(real_images(floor), *[""] * (len(contents.axes) - len(AXES) + 3), *texts, style="dim")
 
 
+def contrast_lines(contents: Contents) -> list[str]:
+    """A line an axis: of each metric the least and the greatest of its contrasts, and how many differences are real."""
+    lines = []
+    for (axis, reference), rows in contents.contrasts.groupby(["axis", "reference"], sort=False):
+        tested = [metric for metric in contents.metrics if metric.tested and metric.key in set(rows["metric"])]
+        texts = [
+            f"{metric.name} {_contrast(metric, rows[rows['metric'] == metric.key], contents)}" for metric in tested
+        ]
+        against = f"{contents.heading(axis)} against {contents.text(axis, reference)}"
+        lines += [minus(f"{against}, paired by seed: {'; '.join(texts)}")] if texts else []
+    return lines
+
+
+def _contrast(metric: Metric, rows: pd.DataFrame, contents: Contents) -> str:
+    """E.g. "-1.2 % to +0.4 %, 0 of 4 told apart"; in the metric's own unit where there is no share of a mean."""
+    known, tested = rows[rows["n"] > 0], rows["p_t_holm"].notna().sum()
+    if known.empty:
+        return "unknown"
+    if known["relative"].notna().all():
+        ends = [
+            f"{number(100 * share, 1, signed=True)} %" for share in (known["relative"].min(), known["relative"].max())
+        ]
+    else:
+        ends = [contents.number(metric, mean, signed=True) for mean in (known["mean"].min(), known["mean"].max())]
+    told = f"{(rows['p_t_holm'] <= ALPHA).sum()} of {tested} told apart" if tested else "untested"
+    return f"{' to '.join(dict.fromkeys(ends))}, {told}"
+
+
 def claim_lines(contents: Contents) -> list[str]:
-    """A line a claim: its verdicts by the paper's measure and by the fair one."""
+    """A line a claim: its verdicts by the paper's measure and by the fair one, or once if they are the same."""
     if contents.answers is None:
         return []
-    by_claim = pooled(contents.answers).groupby(["claim", "statement"], sort=False)
-    return [
-        f"claim {claim}, {statement}: {'; '.join(f'{row.verdict} ({row.measure})' for row in group.itertuples())}"
-        for (claim, statement), group in by_claim
-    ]
+    lines = []
+    for (claim, statement), group in pooled(contents.answers).groupby(["claim", "statement"], sort=False):
+        verdicts = group.groupby("verdict", sort=False)["measure"].agg(" and ".join)
+        lines.append(f"claim {claim}, {statement}: {'; '.join(f'{told} ({by})' for told, by in verdicts.items())}")
+    return lines

@@ -19,9 +19,9 @@ def write_tables(contents: Contents, folder: Path, width: str = "text", siunitx:
     """Write a grid's tables into a folder; returns the files' paths.
 
     cells.csv has a row a cell, curves.csv a row a cell, round and metric, summary.csv means over seeds, and there are
-    differences.csv, ranks.csv and claims.csv; columns.md says what each of their columns is. For papers each table is
-    a body, ``fid.tex``, and its caption, ``fid_caption.tex``; longer ones go on in ``fid_2.tex``. The whole setting
-    stands in setup.tex and setup.md, for an appendix.
+    differences.csv, contrasts.csv, ranks.csv and claims.csv; columns.md says what each of their columns is. For papers
+    each table is a body, ``fid.tex``, and its caption, ``fid_caption.tex``; longer ones go on in ``fid_2.tex``. The
+    whole setting stands in setup.tex and setup.md, for an appendix.
 
     Args:
         width: a key of `bench.report.tables.latex.WIDTHS`.
@@ -38,7 +38,8 @@ def tables(contents: Contents) -> list[Table]:
     """All tables of a paper: of all metrics, of each, and those that compare."""
     apart = [means.metric_table(contents, metric) for metric in contents.apart]
     claims = compared.claims(contents)
-    together = [compared.differences(contents), compared.ranks(contents), *([claims] if claims else [])]
+    pairs = [compared.differences(contents), compared.contrasts(contents)]
+    together = [*pairs, compared.ranks(contents), *([claims] if claims else [])]
     return [means.summary(contents), *apart, *together]
 
 
@@ -48,6 +49,7 @@ def _csv(contents: Contents) -> dict[str, str]:
         "curves": curves(contents.results),
         "summary": contents.means,
         "differences": contents.differences,
+        "contrasts": contents.contrasts,
         "ranks": contents.ranks,
     }
     if contents.answers is not None:
@@ -69,6 +71,6 @@ def _latex(
 
 
 def _markdown(contents: Contents, tables: Iterable[Table], appendix: Appendix) -> dict[str, str]:
-    chosen = [table for table in tables if table.name in ("summary", "claims")]
+    chosen = [table for table in tables if table.name in ("summary", "contrasts", "claims")]
     files = {f"{table.name}.md": markdown.markdown(table, caption(contents, table)) for table in chosen}
     return files | {"setup.md": markdown.paragraphs(appendix)}
