@@ -94,7 +94,8 @@ def _shown(setting: Setting, samples: Generated, extractor: Extractor) -> Shown:
     features, logits = extractor.features(samples.images, device)
     labels = data.validation_labels if part == "test" else data.test_labels
     real = RealImages.of(setting.other_real, labels, len(samples.images), extractor, device)
-    return Shown(samples, features, logits, _statistics(setting, setting.reference[0], setting.reference_name, extractor), real)
+    statistics = _statistics(setting, setting.reference[0], setting.reference_name, extractor)
+    return Shown(samples, features, logits, statistics, real)
 
 
 def _statistics(setting: Setting, images: Tensor, name: str, extractor: Extractor) -> Reference:
