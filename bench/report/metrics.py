@@ -127,7 +127,7 @@ _ALL = (
     ),
     Metric(
         "coverage", "coverage", "cover-\nage", "share of real images with a generated one among their 5 nearest",
-        better=1, digits=2, table="summary", spread="written", compared=True, image=True,
+        better=1, digits=2, table="summary", spread="written", tested=True, compared=True, image=True,
     ),
     Metric(
         "copies_pixels", "copies", "",

@@ -88,7 +88,8 @@ class Paired(NamedTuple):
         reference_mean: of the halves that are subtracted.
         relative, relative_low, relative_high: ratio of the halves' means, minus 1, and its interval, see `ratio`.
         p_sign: exact, see `sign_flip_p`.
-        p_t: two-sided, of the paired t test; NaN below two pairs, 1 where all differences are zero.
+        p_t: two-sided, of the paired t test; 1 where all differences are zero; NaN below two pairs, and where all are
+            the same number, as those of counts and shares may be: they say nothing of how far seeds spread.
         correlation: Pearson's, between the halves; NaN below three pairs (of two it is always 1 or -1).
         pairing: standard error of the mean difference over what it would be if the halves were independent, below 1
             where pairing helps; NaN below three pairs, and where no half varies.
@@ -149,10 +150,16 @@ def ratio(a: Array, b: Array, level: float = LEVEL) -> tuple[float, float, float
 
 
 def _t_test_p(found: Interval) -> float:
-    if found.n < 2 or found.mean == 0:
-        return math.nan if found.n < 2 else 1.0
-    error = found.sd / math.sqrt(found.n)
-    return float(2 * stdtr(found.n - 1, -abs(found.mean) / error)) if error else 0.0
+    if found.mean == 0 and found.n > 1:
+        return 1.0
+    if found.n < 2 or not spread(found.mean, found.sd):
+        return math.nan
+    return float(2 * stdtr(found.n - 1, -abs(found.mean) / (found.sd / math.sqrt(found.n))))
+
+
+def spread(mean: ArrayLike, sd: ArrayLike) -> NDArray[np.bool_]:
+    """Whether numbers of this mean differ by more than rounding."""
+    return np.asarray(np.asarray(sd) > 1e-9 * np.abs(mean))
 
 
 def _pairing(a: Array, b: Array) -> tuple[float, float]:
@@ -236,8 +243,8 @@ def worse_than_best(values: ArrayLike, alpha: float = ALPHA) -> NDArray[np.bool_
     lowest one: it counts all pairs of rows, since any of them may turn out the lowest, and takes the spread from all
     rows. Rows found so leave, and the others are tested among themselves, so that one that varies wildly hides nothing.
     And the t interval of its own differences to the best row lies above 0, so that a spread unlike the others' earns
-    no verdict. Of rows that are equal, and vary alike about their seeds' common effect, any is found in at most `alpha`
-    of the tables. With two rows this is the paired t test.
+    no verdict, nor do differences that are all the same number. Of rows that are equal, and vary alike about their
+    seeds' common effect, any is found in at most `alpha` of the tables. With two rows this is the paired t test.
 
     Hsu's intervals with the best, constrained as he gives them, promise less: that the best row is not excluded. Of
     equal rows one at least would be found in most tables of many rows.
@@ -251,7 +258,8 @@ def worse_than_best(values: ArrayLike, alpha: float = ALPHA) -> NDArray[np.bool_
         raise ValueError("needs two seeds or more, and every row's value of each")
     seeds, means = len(table), table.mean(axis=0)
     gaps = table - table[:, [means.argmin()]]
-    apart = gaps.mean(axis=0) > half_width(gaps.std(axis=0, ddof=1), seeds, 1 - alpha)
+    gap, sd = gaps.mean(axis=0), gaps.std(axis=0, ddof=1)
+    apart = (gap > half_width(sd, seeds, 1 - alpha)) & spread(gap, sd)
     left = np.arange(table.shape[1])
     while len(left) > 1:
         df = (seeds - 1) * (len(left) - 1)

@@ -295,7 +295,8 @@ def test_contrasts_are_a_block_an_axis_and_columns_of_a_metric_stay_together(dis
     lines = lines_of(disputed, "contrasts.tex")
     heads = [line for line in lines if line.startswith("strategy")]
     assert len(heads) == 3
-    assert {head.split("pairs & ")[1] for head in heads} == {r"\multicolumn{2}{c}{$\Delta$} & \% & p & r \\"}
+    columns = [head.split("pairs & ")[1] for head in heads]  # differences in TV and loss are the same in every seed
+    assert columns == [rf"\multicolumn{{2}}{{c}}{{$\Delta$}} & \% & {more}r \\" for more in ("p & ", "", "")]
     assert sum("addlinespace" in line for line in lines) == 0  # strategies alone are contrasted
     assert [line.split(" &")[0] for line in lines if line.startswith("fedprox")] == [
         "fedprox(mu=0.1) $-$ fedavg", "fedprox(mu=1.0) $-$ fedavg",
