@@ -337,7 +337,7 @@ def test_a_mean_carries_the_numbers_of_the_tables(seeds):
     table = summarise(reports.rows_of(seeds)).set_index("strategy")
     for run in means(seeds):
         row, metrics = table.loc[run.data.tags["strategy"]], run.data.metrics
-        for key in ("fid", "validation_loss", "train_loss", "is_mean", "fid_minus_centralized"):
+        for key in ("fid", "test_loss", "train_loss", "is_mean", "fid_minus_centralized"):
             told = [key, *(key + end for end in ("_sd", "_low", "_high") if key + end in row)]
             assert {name: metrics.get(name) for name in told} == {
                 name: None if math.isnan(row[name]) else pytest.approx(row[name]) for name in told
