@@ -32,7 +32,7 @@ def one(**changes) -> CellConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "cells"), [("smoke", 3), ("default", 9), ("mnist", 57), ("paper", 3), ("recipes", 28)]
+    ("name", "cells"), [("smoke", 3), ("default", 10), ("mnist", 57), ("paper", 3), ("recipes", 28)]
 )
 def test_shipped_grids_have_these_cells(name, cells):
     grid = load_grid(name)
@@ -41,10 +41,18 @@ def test_shipped_grids_have_these_cells(name, cells):
     assert grid.description
 
 
-def test_the_default_grid_compares_the_three_strategies_at_each_split():
-    seen = [(c.strategy.name, c.n_clients, c.beta) for c in load_grid("default").cells]
-    wanted = [(s, n, b) for s in ("fedavg", "fedprox") for n in (3, 5) for b in (0.1, 1.0)]
-    assert seen == [("centralized", None, None), *wanted]
+def test_the_default_grid_compares_the_strategies_at_each_split():
+    cells = load_grid("default").cells
+    seen = [(c.strategy.name, c.n_clients, c.beta) for c in cells]
+    wanted = [(s, n, b) for s in ("fedavg", "fedprox") for n in (2, 5) for b in (0.1, 100.0)]
+    assert seen == [("centralized", None, None), ("centralized-matched", None, None), *wanted]
+    assert [c.training.local_steps for c in cells] == [None, *[219] * 9]
+
+
+def test_centralized_training_of_the_default_grid_sees_as_many_images_as_its_most_clients():
+    training = next(c.training for c in load_grid("default").cells if c.n_clients == 5)
+    assert training.images_a_round(3500, 5) == 5 * 219 * 16
+    assert abs(training.local_epochs * 3500 / (5 * 219 * 16) - 1) < 0.01
 
 
 def test_centralized_cells_are_one_a_seed():
