@@ -135,7 +135,7 @@ def test_one_worker_or_two_give_the_same_numbers(recipes, tmp_path):
         assert one["diagnostics"] == two["diagnostics"]
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors", "diagnostics.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "autoencoder.safetensors", "validation.jsonl"])
 @pytest.mark.parametrize("damage", ["cut short", "missing"])
 def test_damage_to_what_training_left_is_found(recipes, tmp_path, name, damage):
     results = shutil.copytree(recipes[0], tmp_path / "results")

@@ -33,7 +33,7 @@ PERSONAL = ("local-only", 'feddiffuse(mode="udec")')
 FEDERATED = [
     'feddiffuse(mode="udec")' if name == "feddiffuse" else name
     for name in strategies.registry.names()
-    if name != "centralized"
+    if not strategies.load(name).centralized
 ]
 
 
@@ -69,6 +69,19 @@ def test_every_strategy_ends_with_scores(ran):
     federated = rows[rows["n_clients"].notna()]
     assert federated[["fid_avg", "fid_client_sd", "test_loss_client_sd", "update_cosine", "drift"]].notna().all().all()
     assert rows["weight_hash"].nunique() >= len(FEDERATED) - 3  # those that agree here are closer looked at below
+
+
+@pytest.mark.usefixtures("here")
+def test_a_federation_makes_no_more_steps_one_after_another_than_centralized_training_that_is_matched(tmp_path):
+    changes = {"strategy": "centralized,centralized-matched,fedavg", "n_clients": "3,5", "training.local_steps": 4}
+    assert main([*arguments(tmp_path / "r", **changes), "--no-mlflow", "--quiet", "--tables-only"]) == 0
+    rows = pd.read_csv(tmp_path / "r" / "smoke" / "tables" / "cells.csv").set_index(["strategy", "n_clients"])
+    assert len(rows) == 4
+    assert rows["test_loss"].notna().all()
+    per_round = rows["sequential_steps"] / 2
+    assert per_round.tolist() == [15, 4, 4, 4]  # an epoch of 120 images in batches of 8, else as asked
+    assert rows["gradient_steps"].tolist() == [30, 8, 3 * 8, 5 * 8]
+    assert rows["samples"].tolist() == [240, 64, 3 * 64, 5 * 64]
 
 
 def test_only_what_travels_is_counted(ran):
@@ -205,9 +218,7 @@ def test_combinations_without_sense_are_refused(tmp_path, capsys, sets, told):
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["partition.json", "curve.safetensors", "clients.jsonl", "validation.jsonl", "diagnostics.json"]
-)
+@pytest.mark.parametrize("name", ["partition.json", "curve.safetensors", "clients.jsonl", "validation.jsonl"])
 def test_what_is_missing_or_broken_of_a_training_is_found(ran, name):
     folder = by_strategy(ran)["fedavg"]
     path, whole = folder.path / name, (folder.path / name).read_bytes()
