@@ -44,7 +44,7 @@ def baselines(results: Results) -> list[str]:
 def differences(
     rows: Rows, metrics: Sequence[str], baseline: str = CENTRALIZED, replicates: Replicates | None = None
 ) -> pd.DataFrame:
-    """Differences of federated rows to a baseline.
+    """Differences of all other rows to a baseline, but for centralized training's.
 
     A row's partner is the baseline's of the same seed, n_clients, beta and further axes; centralized training's has the
     same seed and those further axes that mean something to it. Metrics that no cell has are left out, and what it costs

@@ -160,7 +160,7 @@ def _unfinished(states: Iterable[str]) -> str:
 
 
 def _with_differences(rows: Rows) -> Rows:
-    """Adds each federated row's differences to its centralized row; NaN where either is not finished."""
+    """Adds each row's differences to its centralized row; NaN where either is not finished."""
     metrics = [metric for metric in PAIRED if metric in rows.frame]
     found = _minus_partners(rows, metrics, CENTRALIZED)
     return replace(rows, frame=rows.frame.assign(**{PAIRED[metric]: found[metric] for metric in metrics}))
@@ -259,10 +259,10 @@ def _blocks(rows: Rows, metric: str) -> list[tuple[dict[str, Any], pd.DataFrame]
 
 
 def _minus_partners(rows: Rows, metrics: Sequence[str], baseline: str) -> pd.DataFrame:
-    """Federated rows' metrics minus those of their partners; NaN where either is not finished."""
+    """All rows' metrics but the baseline's minus those of their partners; NaN where either is not finished."""
     values = rows.frame[[*metrics]].astype(float)
     base = values.reindex(partners(rows, baseline)).set_axis(rows.frame.index)
-    return (values - base).where(rows.frame["n_clients"].notna())
+    return (values - base).where(rows.frame["strategy"] != baseline)
 
 
 def partners(rows: Rows, baseline: str) -> pd.Series:
