@@ -70,7 +70,7 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     shown = _shown(setting, samples, extractor)
     result = _judge_samples(setting, model, shown, extractor)
     fids, spread = _judge_clients(setting, shown, extractor)
-    train = _statistics(setting, setting.data.train_images, "train", extractor)
+    train = _statistics(setting, setting.data.train_images, setting.cached_as("train"), extractor)
     copies = judge_copies(setting, samples.images, shown.features, train, shown.real, extractor)
     if curve := _judge_curve(setting, extractor):
         write_json(folder / Curve.FILE, {"curve": curve})

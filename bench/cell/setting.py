@@ -184,10 +184,14 @@ class Setting:
             return data.test_images, data.test_labels
         return data.train_images, data.train_labels
 
+    def cached_as(self, part: str) -> str:
+        """What caches call the images of a part, "train", "validation" or "test": several may have as many of them."""
+        return f"{self.data.digest}-{part}"
+
     @property
     def reference_name(self) -> str:
-        """What caches call them: parts of the data may have the same number of images."""
-        return f"{self.data.digest}-{self.config.evaluation.reference}"
+        """What caches call them."""
+        return self.cached_as(self.config.evaluation.reference)
 
     @property
     def early_reference(self) -> Tensor:
@@ -198,7 +202,7 @@ class Setting:
     @property
     def early_reference_name(self) -> str:
         """What caches call those."""
-        return f"{self.data.digest}-{'validation' if self.config.evaluation.reference == 'test' else 'train'}"
+        return self.cached_as("validation" if self.config.evaluation.reference == "test" else "train")
 
     @property
     def other_real(self) -> Tensor:

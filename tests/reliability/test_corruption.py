@@ -24,9 +24,9 @@ from tests.shortcuts import blank_pictures, no_workers
 CELL = ["strategy=feddiffuse(mode=\"udec\")", "latent.mode=central", "latent.epochs=1", "latent.width=16",
         "evaluation.curve_every=2", "evaluation.curve_samples=10"]  # fmt: skip
 TRAINED = ("partition.json", "metrics.jsonl", "clients.jsonl", "steps.jsonl", "validation.jsonl", "autoencoder.safetensors",
-           "diagnostics.json", "curve.safetensors", "weights.safetensors", "personal/0.safetensors", "train.json")  # fmt: skip
+           "curve.safetensors", "weights.safetensors", "personal/0.safetensors", "train.json")  # fmt: skip
 JUDGED = ("samples.safetensors", "samples.png", "samples_viridis.png", "samples_clients.png", "film.gif", "reconstructions.png",
-          "partition.png", "diagnostics.png", "rounds.png", "curve.json", "cell.json", "result.json")  # fmt: skip
+          "partition.png", "diagnostics.json", "diagnostics.png", "rounds.png", "closest.png", "curve.json", "cell.json", "result.json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,9 @@ def test_the_command_line_tells_of_damage_and_mends_it(copy, capsys):
 def test_caches_are_mended(damage, copy, finished):
     folder = folder_of(copy)
     caches = list((folder.path.parents[1] / ".cache").rglob("*.safetensors"))
-    assert len(caches) == 3  # an autoencoder, and statistics of the real images, whole and by class
+    assert len(caches) == 3  # an autoencoder, and statistics of the training images, whole and by class
+    digest = read_json(folder.path / "result.json")["data"]["digest"]
+    assert all(path.name.startswith(f"{digest}-train-") for path in caches if path.parent.name == "references")
     for path in caches:
         DAMAGE[damage](path)
     for name in ("train.json", "result.json"):
