@@ -316,9 +316,9 @@ def test_an_interrupt_ends_within_seconds_and_keeps_what_is_done(tmp_path, numbe
     assert process.returncode == 130
     assert "interrupted: 1 of 2 cells are done and kept; the same command goes on with the others" in told
     assert "Traceback" not in told
+    assert gone(process.pid), "a worker is left"
     states = sorted(reports.rows_of(Store(tmp_path / "smoke")).frame["state"])
     assert states == ["done", "partial"]
-    assert gone(process.pid), "a worker is left"
 
 
 def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_path):
