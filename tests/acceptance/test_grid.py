@@ -105,6 +105,7 @@ def test_every_cell_leaves_its_files(smoke):
             "samples.safetensors",
             "samples.png",
             "samples_viridis.png",
+            "closest.png",
             "film.gif",
             "diagnostics.json",
             "diagnostics.png",
@@ -142,7 +143,8 @@ def test_results_hold_what_a_paper_needs(smoke):
         metrics = result["metrics"]
         assert metrics["fid"] > 0
         assert 1 <= metrics["is_mean"] <= 10
-        assert 0 <= metrics["class_tv"] <= 1
+        assert 0 <= metrics["recognised"] < 0.65
+        assert metrics["class_tv"] is None  # too few digits are recognised to say which classes are missing
         assert sum(result["class_histogram"]) == pytest.approx(1)
         assert metrics["samples"] == 400
         assert metrics["n_reference"] == 200
