@@ -48,8 +48,8 @@ def cell_rows(results: Results) -> Rows:
     frame = pd.DataFrame([_scalars(cell) for cell in results.cells])
     frame["n_clients"] = frame["n_clients"].astype("Int64")
     axes = ["cell_id", "state", "seed", "weight_hash", *results.axes]
-    for name in frame.columns.difference(axes):
-        frame[name] = pd.to_numeric(frame[name])
+    numeric = list(frame.columns.difference(axes, sort=False))
+    frame[numeric] = frame[numeric].apply(pd.to_numeric)
     for total in TOTALS:
         every, some = list(total.parts), list(total.optional_parts)
         known = frame.reindex(columns=[*every, *some]).astype(float)
