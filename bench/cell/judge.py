@@ -19,6 +19,7 @@ from bench.cell.sample import Generated
 from bench.cell.setting import Model, Setting
 from bench.config.ids import likelihood_id
 from bench.data.pixels import to_model_range
+from bench.data.sets import Part
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedule import timesteps
 from bench.federation.mixture import judged
@@ -70,7 +71,7 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     shown = _shown(setting, samples, extractor)
     result = _judge_samples(setting, model, shown, extractor)
     fids, spread = _judge_clients(setting, shown, extractor)
-    train = _statistics(setting, setting.data.train_images, setting.cached_as("train"), extractor)
+    train = _statistics(setting, "train", extractor)
     copies = judge_copies(setting, samples.images, shown.features, train, shown.real, extractor)
     if curve := _judge_curve(setting, extractor):
         write_json(folder / Curve.FILE, {"curve": curve})
@@ -90,17 +91,16 @@ def _diagnose(setting: Setting, model: Model) -> Diagnostics:
 
 def _shown(setting: Setting, samples: Generated, extractor: Extractor) -> Shown:
     """The samples as the extractor sees them, and the real images that they are held against."""
-    data, device, part = setting.data, setting.device, setting.config.evaluation.reference
-    features, logits = extractor.features(samples.images, device)
-    labels = data.validation_labels if part == "test" else data.test_labels
-    real = RealImages.of(setting.other_real, labels, len(samples.images), extractor, device)
-    statistics = _statistics(setting, setting.reference[0], setting.reference_name, extractor)
-    return Shown(samples, features, logits, statistics, real)
+    features, logits = extractor.features(samples.images, setting.device)
+    other = setting.data.part(setting.floor_part)
+    real = RealImages.of(*other, len(samples.images), extractor, setting.device)
+    return Shown(samples, features, logits, _statistics(setting, setting.config.evaluation.reference, extractor), real)
 
 
-def _statistics(setting: Setting, images: Tensor, name: str, extractor: Extractor) -> Reference:
-    """Statistics of the images of that name."""
-    return reference(images, name, extractor, setting.results / REFERENCES, setting.device)
+def _statistics(setting: Setting, part: Part, extractor: Extractor) -> Reference:
+    """Statistics of the images of that part of the data."""
+    images, _ = setting.data.part(part)
+    return reference(images, setting.cached_as(part), extractor, setting.results / REFERENCES, setting.device)
 
 
 def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extractor) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extr
     histogram, bootstrap = scores.pop("class_histogram"), scores.pop("bootstrap", {})
     if model.space is not None:
         _draw_reconstructions(setting, model)
-        originals = setting.other_real[fixed_draw(len(setting.other_real), n)]
+        originals = _originals(setting, n)
         decoded = model.reconstruct(originals, cell.data.range, device)
         scores["reconstruction_fid"] = evaluate(decoded, to, shares, extractor, device)["fid"]
         scores["reconstruction_mse"] = (decoded.double() - originals.double()).div(255).square().mean().item()
@@ -142,10 +142,11 @@ def _judge_clients(setting: Setting, shown: Shown, extractor: Extractor) -> tupl
 def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tuple[Array, Array]]:
     """Mean and covariance by judged client: of its mix of classes, with its noise where the partition gives it some."""
     data, device, mixes, levels = setting.data, setting.device, setting.mixes, setting.noise
-    real, labels = setting.reference
+    part = setting.config.evaluation.reference
+    real, labels = data.part(part)
     references = {}
     for number in judged(len(mixes)):
-        level, name, images = float(levels[number]), setting.reference_name, real
+        level, name, images = float(levels[number]), setting.cached_as(part), real
         if level:
             name = f"{name}-noise{level!r}"
             everyone = [np.arange(len(images))]
@@ -179,18 +180,24 @@ def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]
     drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    real = _statistics(setting, setting.early_reference, setting.early_reference_name, extractor)
+    real = _statistics(setting, setting.early_part, extractor)
     return [
         {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())
     ]
 
 
+def _originals(setting: Setting, count: int) -> Tensor:
+    """Some real images that the autoencoder was not trained on, by a fixed draw."""
+    images, _ = setting.data.part(setting.floor_part)
+    return images[fixed_draw(len(images), count)]
+
+
 def _draw_reconstructions(setting: Setting, model: Model) -> None:
     """Write reconstructions.png: real images and what the autoencoder makes of them."""
     from bench.pictures.sheets import pairs_sheet  # matplotlib: half a second
 
-    originals = setting.other_real[fixed_draw(len(setting.other_real), 16)]
+    originals = _originals(setting, 16)
     decoded = model.reconstruct(originals, setting.config.data.range, setting.device)
     pairs_sheet(originals, decoded, setting.folder.path / "reconstructions.png")
 

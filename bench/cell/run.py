@@ -41,11 +41,16 @@ def ended(job: CellJob) -> bool:
 
 
 def trained_rounds(folder: CellFolder) -> int:
-    """How many rounds the cell has been trained for; 0 where its log cannot be read: whoever runs the cell mends it."""
+    """How many rounds the cell has been trained for."""
+    return max((line.round for line in rounds_so_far(folder)), default=0)
+
+
+def rounds_so_far(folder: CellFolder) -> list[Round]:
+    """The rounds so far; none while what is there cannot be read: whoever runs the cell mends it."""
     try:
-        return max((line.round for line in Round.read_log(folder.path)), default=0)
+        return Round.read_log(folder.path)
     except Damaged:
-        return 0
+        return []
 
 
 def run_cell(job: CellJob) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import partitions
 from bench.config.cell import CellConfig
 from bench.data.pixels import to_model_range, to_uint8
-from bench.data.sets import Dataset, load_dataset
+from bench.data.sets import Dataset, Part, load_dataset
 from bench.diffusion import schedule
 from bench.diffusion.autoencoder import LatentSpace, latent_side
 from bench.diffusion.losses import LossSettings
@@ -177,38 +177,18 @@ class Setting:
         return dataclasses.replace(self.data, train_images=noisy)
 
     @property
-    def reference(self) -> tuple[Tensor, Tensor]:
-        """The real images that final scores compare with, and their labels."""
-        data = self.data
-        if self.config.evaluation.reference == "test":
-            return data.test_images, data.test_labels
-        return data.train_images, data.train_labels
+    def early_part(self) -> Part:
+        """The part of the data that images drawn along training are compared with: never the test images."""
+        return "validation" if self.config.evaluation.reference == "test" else "train"
 
-    def cached_as(self, part: str) -> str:
-        """What caches call the images of a part, "train", "validation" or "test": several may have as many of them."""
+    @property
+    def floor_part(self) -> Part:
+        """The part that is neither trained on nor the reference of final scores: its scores are the floor."""
+        return "validation" if self.config.evaluation.reference == "test" else "test"
+
+    def cached_as(self, part: Part) -> str:
+        """What caches call the images of a part: several parts may have as many of them."""
         return f"{self.data.digest}-{part}"
-
-    @property
-    def reference_name(self) -> str:
-        """What caches call them."""
-        return self.cached_as(self.config.evaluation.reference)
-
-    @property
-    def early_reference(self) -> Tensor:
-        """The real images that images drawn along training are compared with: never the test images."""
-        data = self.data
-        return data.validation_images if self.config.evaluation.reference == "test" else data.train_images
-
-    @property
-    def early_reference_name(self) -> str:
-        """What caches call those."""
-        return self.cached_as("validation" if self.config.evaluation.reference == "test" else "train")
-
-    @property
-    def other_real(self) -> Tensor:
-        """Real images that are neither trained on nor the reference: their scores are the floor."""
-        data = self.data
-        return data.validation_images if self.config.evaluation.reference == "test" else data.test_images
 
     @cached_property
     def space(self) -> LatentSpace | None:

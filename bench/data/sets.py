@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from bench.data.pixels import fit_images
 from bench.seeds import torch_stream
 
 Split = tuple[Tensor, Tensor]  # images and their labels
+Part = Literal["train", "validation", "test"]
 MOST_BYTES = 2**34  # of a data set's pixels in memory
 _DIGITS = tuple("0123456789")
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -66,6 +68,15 @@ class Dataset:
     class_names: tuple[str, ...]
     digest: str
     levels_intact: bool
+
+    def part(self, name: Part) -> Split:
+        """Images and labels of a part."""
+        parts: dict[Part, Split] = {
+            "train": (self.train_images, self.train_labels),
+            "validation": (self.validation_images, self.validation_labels),
+            "test": (self.test_images, self.test_labels),
+        }
+        return parts[name]
 
     @property
     def n_classes(self) -> int:

@@ -13,12 +13,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from bench import command
 from bench.cell.job import CellJob
-from bench.cell.run import ended
+from bench.cell.run import ended, rounds_so_far
 from bench.config.names import cell_name
 from bench.run import cost
 from bench.run.plan import Plan
-from bench.store.cell_folder import CellFolder
-from bench.store.files import Damaged
 from bench.store.records import FAILURES, Failure, Result, Round
 
 TRAINED = "trained"  # as far as the job asks for, see `bench.cell.job.How.until`
@@ -76,11 +74,11 @@ class Monitor:
         if job.how.until is not None and state not in ENDED and ended(job):
             state = TRAINED
         if state in ENDED:
-            rounds = _rounds(folder) if state == TRAINED else []
+            rounds = rounds_so_far(folder) if state == TRAINED else []
             last = rounds[-1] if rounds else folder.read(Result) if state == "done" else folder.read(Failure)
             self._ended[job.cell_id] = CellView(job, state, fraction=1.0, last=last)
             return self._ended[job.cell_id]
-        progress, rounds, passes = folder.read_progress(), _rounds(folder), self._passes[job.cell_id]
+        progress, rounds, passes = folder.read_progress(), rounds_so_far(folder), self._passes[job.cell_id]
         phase, order = progress.phase, list(passes)
         before = sum(passes.get(name, 0.0) for name in order[: order.index(phase)]) if phase in order else 0.0
         share = cost.share(job) if phase == "train" else 1.0  # the phase counts all rounds
@@ -101,14 +99,6 @@ class Monitor:
     def elapsed(self) -> float:
         """Seconds since this run began."""
         return time.monotonic() - self._started
-
-
-def _rounds(folder: CellFolder) -> list[Round]:
-    """The rounds so far; none while what is there cannot be read: whoever runs the cell mends it."""
-    try:
-        return Round.read_log(folder.path)
-    except Damaged:
-        return []
 
 
 class View:

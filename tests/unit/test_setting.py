@@ -27,27 +27,28 @@ def test_scores_compare_with_training_images_and_the_floor_is_of_test_images(mak
     setting = make()
     data = setting.data
     assert setting.config.evaluation.reference == "train"
-    assert setting.reference == (data.train_images, data.train_labels)
-    assert setting.early_reference is data.train_images
-    assert setting.other_real is data.test_images
+    assert data.part(setting.config.evaluation.reference) == (data.train_images, data.train_labels)
+    assert data.part(setting.early_part)[0] is data.train_images
+    assert data.part(setting.floor_part)[0] is data.test_images
 
 
 def test_where_scores_compare_with_test_images_the_others_are_validation_images(make):
     """The floor, and what images along training compare with, so that nothing before the scores sees test images."""
     setting = make("evaluation.reference=test")
     data = setting.data
-    assert setting.reference == (data.test_images, data.test_labels)
-    assert setting.early_reference is data.validation_images
-    assert setting.other_real is data.validation_images
+    assert data.part(setting.config.evaluation.reference) == (data.test_images, data.test_labels)
+    assert data.part(setting.early_part)[0] is data.validation_images
+    assert data.part(setting.floor_part)[0] is data.validation_images
 
 
 @pytest.mark.parametrize("chosen", ["train", "test"])
 def test_caches_tell_parts_of_the_data_apart(make, chosen):
     setting = make(f"evaluation.reference={chosen}")
-    assert setting.reference_name == f"{setting.data.digest}-{chosen}"
-    names = {setting.reference_name: setting.reference[0], setting.early_reference_name: setting.early_reference}
+    parts = [setting.config.evaluation.reference, setting.early_part]
+    assert setting.cached_as(parts[0]) == f"{setting.data.digest}-{chosen}"
+    names = {setting.cached_as(part): setting.data.part(part)[0] for part in parts}
     assert len(names) == len({id(images) for images in names.values()})
-    assert make("evaluation.reference=train").reference_name == make("evaluation.reference=train").early_reference_name
+    assert make("evaluation.reference=train").early_part == "train"
 
 
 def test_clients_train_on_training_images_and_their_curves_are_of_validation_images(make):
