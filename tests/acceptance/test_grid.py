@@ -223,7 +223,7 @@ def test_the_plan_runs_nothing_and_tells_states_and_times(smoke, capsys):
 def test_a_plan_of_a_new_folder_writes_nothing(tmp_path, capsys):
     assert main(["--grid", "default", "--results", str(tmp_path / "new"), "--plan"]) == 0
     assert not (tmp_path / "new").exists()
-    assert "9 todo; about" in capsys.readouterr().out
+    assert "10 todo; about" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------ plugins, failures
