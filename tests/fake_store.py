@@ -201,9 +201,9 @@ def tell_more(store: Store, lost: Sequence[str] = (), curve: bool = True) -> Non
             scores = [{"round": n, "fid": 90 / n + 2 * place, "n_generated": 100} for n in range(1, ROUNDS + 1)]
             write_json(folder.path / "curve.json", {"curve": scores})
         fid, n = result["metrics"]["fid"] + place, cell.labels["n_clients"] or 0
-        clients = [{"client": i, "n_samples": 26, "fid": fid + 1 + i, "test_loss": 0.2} for i in range(n)]
+        clients = [{"client": i, "n_samples": 26, "fid_mix": fid + 1 + i, "test_loss": 0.2} for i in range(n)]
         more = {"fid": fid, "test_loss": loss_on_test(fuller_record(cell, ROUNDS, place))} | (
-            {"fid_avg": fid + 1 + (n - 1) / 2} if n else {}
+            {"fid_mix": fid + 1 + (n - 1) / 2} if n else {}
         )
         metrics = result["metrics"] | fuller_record(cell, ROUNDS, place) | more
         write_json(folder.path / "result.json", result | {"clients": clients, "metrics": metrics})

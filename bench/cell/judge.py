@@ -70,7 +70,7 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     write_json(folder / Diagnostics.FILE, diagnostics.known())
     shown = _shown(setting, samples, extractor)
     result = _judge_samples(setting, model, shown, extractor)
-    fids, spread = _judge_clients(setting, shown, extractor)
+    fids, of_mixes, spread = _judge_clients(setting, shown, extractor)
     train = _statistics(setting, "train", extractor)
     copies = judge_copies(setting, samples.images, shown.features, train, shown.real, extractor)
     if curve := _judge_curve(setting, extractor):
@@ -78,7 +78,7 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     losses = {"test_loss": diagnostics.loss} | client_spread(diagnostics.client_loss)
     result["metrics"] |= losses | spread | copies.metrics
     result["floor"] |= copies.floor
-    clients = _clients(setting.mixes, fids, diagnostics.client_loss, copies.by_client)
+    clients = _clients(setting.mixes, fids, of_mixes, diagnostics.client_loss, copies.by_client)
     return result | {"clients": clients, "diagnostics": diagnostics.known()}
 
 
@@ -120,9 +120,12 @@ def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extr
     return {"metrics": scores, "floor": floor, "class_histogram": histogram, "bootstrap": bootstrap}
 
 
-def _judge_clients(setting: Setting, shown: Shown, extractor: Extractor) -> tuple[dict[int, float], dict[str, float]]:
-    """FIDs to the judged clients' images by client; FID-avg with its spread and floor, and FID at clients' mixes, where
-    the extractor knows the classes. Nothing for centralized training.
+def _judge_clients(
+    setting: Setting, shown: Shown, extractor: Extractor
+) -> tuple[dict[int, float], dict[int, float], dict[str, float]]:
+    """FIDs to the judged clients' images, of all samples and at their mixes of classes, by client, and the scores made
+    of them with their floors. Those at the mixes are known where the extractor knows the classes; of centralized
+    training there are none.
     """
     references, shares, n = _client_references(setting, extractor), setting.data.class_shares, len(shown.features)
     own = shown.samples.by_client
@@ -131,12 +134,14 @@ def _judge_clients(setting: Setting, shown: Shown, extractor: Extractor) -> tupl
     }
     fids, floors = client_fids(seen, references), client_floors(shown.real, n, references, shares)
     spread = fid_spread(list(fids.values()), list(floors.values()))
+    of_mixes: dict[int, float] = {}
     if references and extractor.classes == setting.data.n_classes:
         mixes = {i: setting.mixes[i].astype(float) for i in references}
-        found = [fid_of_mix(seen[i], mixes[i], reference) for i, reference in references.items()]
+        of_mixes = {i: fid_of_mix(seen[i], mixes[i], reference) for i, reference in references.items()}
         real = client_mix_floors(shown.real, n, references, shares, mixes)
-        spread |= {"fid_mix": float(np.mean(found)), "fid_mix_floor": float(np.mean(list(real.values())))}
-    return fids, spread
+        found, floor = list(of_mixes.values()), list(real.values())
+        spread |= {"fid_mix": float(np.mean(found)), "fid_mix_floor": float(np.mean(floor))}
+    return fids, of_mixes, spread
 
 
 def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tuple[Array, Array]]:
@@ -159,7 +164,11 @@ def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tupl
 
 
 def _clients(
-    mixes: np.ndarray, fids: Mapping[int, float], losses: Sequence[float | None], copies: Sequence[int]
+    mixes: np.ndarray,
+    fids: Mapping[int, float],
+    of_mixes: Mapping[int, float],
+    losses: Sequence[float | None],
+    copies: Sequence[int],
 ) -> list[dict[str, Any]]:
     """What is known of each judged client, from its mix of classes (n, K) and numbers by client."""
     return [
@@ -167,6 +176,7 @@ def _clients(
             "client": i,
             "n_samples": int(mixes[i].sum()),
             "fid": fids.get(i),
+            "fid_mix": of_mixes.get(i),
             "test_loss": losses[i],
             "copies": copies[i],
         }

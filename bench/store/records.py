@@ -139,13 +139,14 @@ class Diagnostics(Record):
 
 
 class Client(Record):
-    """What a result says of a client: its number of images, FID to its own images, loss on its mix of classes, and how
-    many samples are near-copies of its images.
+    """What a result says of a client: its number of images, FID of all generated images and of those of its mix of
+    classes to its own images, loss on that mix, and how many samples are near-copies of its images.
     """
 
     client: int
     n_samples: int | None = None
     fid: float | None = None
+    fid_mix: float | None = None
     test_loss: float | None = None
     copies: int | None = None
 

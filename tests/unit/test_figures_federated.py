@@ -306,18 +306,17 @@ def test_fids_to_all_and_to_clients(told):
     store, cells = told
     rewrite(
         cells[2],
-        metrics={"fid": 10.0, "fid_avg": 20.0},
-        clients=[{"client": 0, "fid": 15.0}, {"client": 1, "fid": 25.0}],
+        metrics={"fid": 10.0},
+        clients=[{"client": 0, "fid": 35.0, "fid_mix": 15.0}, {"client": 1, "fid_mix": 25.0}],
     )
     rewrite(
         cells[3],
-        metrics={"fid": 20.0, "fid_avg": 40.0},
-        clients=[{"client": 0, "fid": 40.0}, {"client": 1, "fid": None}],
+        metrics={"fid": 20.0},
+        clients=[{"client": 0, "fid_mix": 40.0}, {"client": 1, "fid_mix": None}],
     )
     centralized, fedavg = rows_of(store)
-    assert (fedavg.fid, fedavg.fid_avg) == (15.0, 30.0)
+    assert fedavg.fid == 15.0
     assert fedavg.client_fid.tolist() == [15.0, 25.0, 40.0]
-    assert math.isnan(centralized.fid_avg)
     assert centralized.client_fid.tolist() == []
 
 

@@ -1,4 +1,4 @@
-"""Test loss and FID of single clients, a row a strategy."""
+"""Test loss and FID-mix of single clients, a row a strategy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from bench.report.figures.rows import Row, read_rows
 from bench.report.results import Results
 
 _STEP, _AROUND = 0.135, 0.38  # inches of a row, and around the rows of a split
-_VALUES = {"test loss by client": "client_loss", "FID by client": "client_fid"}
+_VALUES = {"test loss by client": "client_loss", "FID-mix by client": "client_fid"}
 
 
 def client_spread(results: Results) -> list[Picture]:
-    """Test losses and FIDs of the clients of all seeds, with their mean and standard deviation, in every split.
+    """Test losses and FID-mixes of the clients of all seeds, with their mean and standard deviation, in every split.
 
     Raises:
         NotApplicable: if no finished cell tells of its clients.
@@ -33,7 +33,7 @@ def client_spread(results: Results) -> list[Picture]:
     heights = [_AROUND + _STEP * len(rows) for _, rows in blocks]
     names = [name for name, key in _VALUES.items() if any((getattr(row, key) > 0).any() for row in every)]
     if not names:
-        raise NotApplicable("no finished cell has losses or FIDs of its clients")
+        raise NotApplicable("no finished cell has losses or FID-mixes of its clients")
     scales = {name: panels.positive([getattr(row, _VALUES[name]) for row in every]) for name in names}
 
     def draw(part: Sequence[tuple[str, list[Row]]]) -> Figure:
@@ -49,7 +49,7 @@ def client_spread(results: Results) -> list[Picture]:
         return figure
 
     notes = [*_notes(every), shown.not_shown()]
-    caption = Caption("Test loss and FID of single clients", notes, "split", "FID by client" in names)
+    caption = Caption("Test loss and FID-mix of single clients", notes, "split", "FID-mix by client" in names)
     return paged(results, caption, blocks, stacked(blocks, heights, HIGHEST), draw)
 
 

@@ -22,8 +22,8 @@ class Row:
         share_gap: share of each class among the generated images minus that among the training images (K,).
         client_loss: test losses at the end of all seeds' clients (n * seeds,); of centralized training the losses
             that its one model would have on the clients' mixes of classes.
-        fid, fid_avg: to all images; mean over clients of the distance to each one's own.
-        client_fid: the latter client by client, of all seeds.
+        fid: to all images.
+        client_fid: at each client's mix of classes, to its own images, of all seeds' clients.
     """
 
     group: Group
@@ -33,7 +33,6 @@ class Row:
     share_gap: Array
     client_loss: Array
     fid: float
-    fid_avg: float
     client_fid: Array
 
 
@@ -59,8 +58,7 @@ def _row(group: Group, parts: dict[int, Partition]) -> Row:
         mean_known([_share_gap(cell, part) for cell, part in seeds]),
         _known(losses),
         _mean(group.scores("fid")),
-        _mean(group.scores("fid_avg")),
-        _known(client.fid for result in results for client in result.clients),
+        _known(client.fid_mix for result in results for client in result.clients),
     )
 
 

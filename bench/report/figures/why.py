@@ -27,7 +27,8 @@ _ABOUT = (
     "loss by class: of the global model on test images",
     "loss by client: a dot for each client and seed (range and middle half where there are many), a bar at their mean; "
     "for centralized training, the loss its model has on each client's mix of classes",
-    "FID: to all images (diamond), to the images of one client (dot), and the mean over clients (ring)",
+    "FID: of all generated images to all images (diamond), of those of a client's classes, in its shares, to its own "
+    "images (dot), and the mean over clients (ring)",
 )
 
 
@@ -52,7 +53,7 @@ def find_scales(rows: Sequence[Row]) -> Scales:
         panels.positive([row.class_loss for row in rows]),
         float(np.nanmax(gaps, initial=1e-3)),
         panels.positive([row.client_loss for row in rows]),
-        panels.positive([np.array([row.fid, row.fid_avg, *row.client_fid]) for row in rows]),
+        panels.positive([np.array([row.fid, *row.client_fid]) for row in rows]),
     )
 
 
@@ -60,8 +61,8 @@ def why(results: Results) -> list[Picture]:
     """Why federation hurts: for each split drift and cosine by round, then a row a strategy.
 
     A row has the last round's drift and cosine, test loss by class, generated classes minus the data's, clients'
-    test losses, and FID to all images beside the clients' own. All are means over seeds; of clients those of all
-    seeds are shown.
+    test losses, and FID to all images beside that at the clients' mixes. All are means over seeds; of clients those of
+    all seeds are shown.
 
     Raises:
         NotApplicable: if no cell is finished.
@@ -142,7 +143,8 @@ def _draw_rows(figure: SubFigure, rows: Sequence[Row], shown: Compared, scales: 
     _draw_dots(fid, [row.client_fid for row in rows], [style.colour for style in styles], scales.fid, mean=False)
     for number, (row, style) in enumerate(zip(rows, styles, strict=True)):
         if scales.fid:
-            fid.plot(row.fid_avg, number, "o", color=style.colour, markersize=4.6, mfc="white", mew=1.1)
+            if len(row.client_fid):
+                fid.plot(row.client_fid.mean(), number, "o", color=style.colour, markersize=4.6, mfc="white", mew=1.1)
             fid.plot(row.fid, number, "D", color=style.colour, markersize=4, mew=0)
 
 
