@@ -87,19 +87,21 @@ class Trials:
         return [self._loss(job, rounds) for job in self.jobs[trial]]
 
     def _loss(self, job: CellJob, rounds: int) -> float:
+        """What its log says, whatever became of the cell in later rounds: the same at every reading."""
         folder, name = self.plan.store.cell(job.cell_id), cell_name(job.labels)
-        if (failure := folder.read(Failure)) is not None:
-            if failure.status == "diverged":
-                return math.inf
-            raise Unfinished(
-                f"{failure.status}: {name}: {failure.error}; traceback in {folder.path / Failure.FILE}; "
-                "run again with --retry-failed"
-            )
         last = min(rounds, job.config.training.rounds)
-        found = [line.value(METRIC) for line in folder.read_log(Round) if line.round == last]
-        if not found:
+        for line in folder.read_log(Round):
+            if line.round == last:
+                return line.value(METRIC)
+        failure = folder.read(Failure)
+        if failure is None:
             raise Unfinished(f"{name}: it was not trained to round {last}; the same command goes on")
-        return found[0]
+        if failure.status == "diverged":
+            return math.inf
+        raise Unfinished(
+            f"{failure.status}: {name}: {failure.error}; traceback in {folder.path / Failure.FILE}; "
+            "run again with --retry-failed"
+        )
 
     def cost(self, trial: tuple[str, int], rounds: int) -> Cost:
         """What so many rounds of the trial cost, all its cells together; an autoencoder's training is not in it."""

@@ -4,6 +4,7 @@ import csv
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -243,17 +244,13 @@ def test_a_tuning_that_was_killed_goes_on_without_training_anything_twice(
     assert rows(tmp_path / "tiny-tune") == rows(whole.root)
 
 
-def test_a_trial_that_diverges_is_not_chosen_and_one_that_fails_ends_the_tuning(
-    file, here, monkeypatch, tmp_path, capsys
-):
+def test_a_trial_that_diverges_is_not_chosen(file, here, monkeypatch, tmp_path, capsys):
     def run(job: CellJob) -> None:
-        folder = folder_of(job)
-        run_cell(job)
-        rate = job.config.client.lr
-        if rate > 0.01 or (rate < 6e-4 and broken):
-            folder.fail("diverged" if rate > 0.01 else "failed", "ValueError: no luck")
+        if job.config.client.lr > 0.01:
+            diverge(job)
+        else:
+            run_cell(job)
 
-    broken = True
     monkeypatch.setattr(pool, "run_cell", run)
     wide = ("--set", "strategy=fedavg", "--set", "training.rounds=2", "--quiet")
     path = tmp_path / "wide.toml"
@@ -264,7 +261,6 @@ def test_a_trial_that_diverges_is_not_chosen_and_one_that_fails_ends_the_tuning(
         .replace("5e-4", "5.5e-4"),
         encoding="utf-8",
     )
-    broken = False
     assert tune(path, tmp_path, *wide) == 0
     found = rows(tmp_path / "tiny-tune")
     assert "diverged" in {row["outcome"] for row in found}
@@ -279,6 +275,37 @@ def test_a_trial_that_diverges_is_not_chosen_and_one_that_fails_ends_the_tuning(
     )
     assert tune(every, tmp_path / "every", *wide) == 1
     assert "fedavg: every trial diverged" in capsys.readouterr().err
+
+
+def test_a_trial_that_diverges_after_a_rung_has_passed_it_whenever_the_command_runs(file, here, monkeypatch, tmp_path):
+    """Else the same command would let another one go on, and choose it."""
+    victims: list[str] = []
+
+    def run(job: CellJob) -> None:
+        if job.how.until == 2 and victims in ([], [job.cell_id]):
+            victims[:] = [job.cell_id]
+            diverge(job)
+        else:
+            run_cell(job)
+
+    monkeypatch.setattr(pool, "run_cell", run)
+    path = tmp_path / "late.toml"
+    path.write_text(GRID.replace("strategies.fedprox.mu", "#"), encoding="utf-8")
+    options = ("--set", "strategy=fedavg", "--quiet")
+    assert tune(path, tmp_path, *options) == 0
+    found = rows(tmp_path / "tiny-tune")
+    assert Counter(row["outcome"] for row in found) == {"chosen": 1, "diverged": 1, "stopped": 2}
+    trained = count_trainings(monkeypatch)
+    assert tune(path, tmp_path, *options) == 0
+    assert not trained
+    assert rows(tmp_path / "tiny-tune") == found
+
+
+def diverge(job: CellJob) -> None:
+    """As a training whose loss stops being finite in the last round that is asked for."""
+    if (before := job.how.until - 1) > trained_rounds(folder_of(job)):
+        run_cell(replace(job, how=replace(job.how, until=before)))
+    folder_of(job).fail("diverged", "Diverged: no luck")
 
 
 def test_a_failed_trial_is_told_and_tried_again_when_asked(file, here, monkeypatch, tmp_path, capsys):
