@@ -27,7 +27,7 @@ from bench.config.overrides import read_override
 from bench.config.plugin import Plugin, read_plugin
 from bench.config.tables import FieldName, Fields, flat
 from bench.config.toml import NOT_TOML, check_values
-from bench.config.tuning import APART, Tune, Tuned, shared_seed
+from bench.config.tuning import AFTER, APART, SPLIT, Tune, Tuned, among, shared_seed
 from bench.plugins import allowed
 from bench.store.fields import Section
 
@@ -45,7 +45,7 @@ class Grid:
     Attributes:
         labels: what is shown instead of a text, by that text.
         claims: whether its report judges the paper's claims.
-        tuned: how its values were chosen; None if nothing says so.
+        tuned: how its values were chosen; None if nothing says so, or --set changed some.
         file, draft: what it was made of, --set put in.
     """
 
@@ -219,7 +219,19 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
         raise ConfigError(origins.across(mistake))
     labels = _labels(file, axes, kept, f"{source}: labels")
     once = unique(kept, origins)
-    return Grid(file.name, file.description, axes, once, labels, file.report.claims, file.tuned, file, draft)
+    tuned = file.tuned if _as_tuned(file, kept, origins) else None
+    return Grid(file.name, file.description, axes, once, labels, file.report.claims, tuned, file, draft)
+
+
+def _as_tuned(file: GridFile, cells: Sequence[CellConfig], origins: Origins) -> bool:
+    """Whether --set left what was tuned as it was.
+
+    It may choose among the file's strategies and recipes, and change splits, seeds, and what comes after training.
+    """
+    given = file.axes.get("strategy", [file.fields.get("strategy")])
+    own = {read_plugin(each, origins.source, strategies.registry).label for each in given if each is not None}
+    free = (*APART, *SPLIT, *AFTER)
+    return all(among(key, free) for key in origins.sets) and {cell.strategy.label for cell in cells} <= own
 
 
 def _strategy_fields(

@@ -12,6 +12,29 @@ from bench.store.fields import Positive, Section
 Value = bool | int | float | str
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 APART = ("strategy", "recipe", "seed")  # fields that nothing but an axis gives
+SPLIT = ("partition", "n_clients", "beta")
+AFTER = ("evaluation", "sampler", "threads", "device")  # fields and sections that weights do not depend on
+# Fields and sections that are not tuned, by why. Validation losses are errors of the noise, whatever is predicted and
+# minimised: see `bench.federation.tasks.DiffusionTask.noise_errors`.
+UNTUNED = {
+    "only an axis gives it": APART,
+    "it says what strategies are compared on": (
+        *SPLIT, "data", "training.sampling", "training.stragglers", "training.failures",
+    ),
+    "validation losses do not compare over it": (
+        "latent", "model.class_conditional", "diffusion.T", "diffusion.schedule",
+    ),
+    "trials would not cost the same": (
+        "training.rounds", "training.local_epochs", "training.local_steps", "training.participation", "model.blocks",
+        "dtype",
+    ),
+    "no training depends on it": AFTER,
+}  # fmt: skip
+
+
+def among(key: str, names: Iterable[str]) -> bool:
+    """Whether a field is one of those, or of a section among them."""
+    return not {key, key.partition(".")[0]}.isdisjoint(names)
 
 
 class Space(Section):
@@ -112,10 +135,12 @@ class Tune(Section):
             yield f"rungs: got {self.rungs}; each must be more rounds than the one before"
         if not self.fields and not self.strategies:
             yield "nothing is tuned: give tune.fields, or tune.strategies.NAME"
-        for table, keys in (("fields", self.fields), ("where", self.where)):
-            for key in keys:
-                if key in APART and (table, key) != ("where", "recipe"):
-                    yield f"{table}.{key}: it cannot stand there; take it out"
+        for key in self.fields:
+            for why in (why for why, names in UNTUNED.items() if among(key, names)):
+                yield f"fields.{key}: it cannot be tuned: {why}"
+        for key in ("strategy", "seed"):
+            if key in self.where:
+                yield f"where.{key}: it cannot stand there; take it out"
         for key in self.fields.keys() & self.where.keys():
             yield f"{key}: given both in tune.fields and in tune.where; take one out"
 

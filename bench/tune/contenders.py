@@ -90,6 +90,8 @@ def _mistakes(grid: Grid, tune: Tune) -> Iterator[str]:
             yield f"fields.{key}: it is an axis of the grid, too; take one out, or tune where it has one value"
         for name in (name for name, recipe in grid.draft.recipes.items() if key in recipe):
             yield f"fields.{key}: the grid's recipes.{name} gives it, too; take one out"
+    if "training.batch_size" in tune.fields and any(cell.training.local_steps for cell in grid.cells):
+        yield "fields.training.batch_size: trials would not cost the same, as training.local_steps is given"
     rounds = min(cell.training.rounds for cell in grid.cells)
     rounds = min(rounds, tune.where.get("training.rounds", rounds))
     if tune.rungs and tune.rungs[-1] >= rounds:

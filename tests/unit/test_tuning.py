@@ -157,12 +157,12 @@ def test_numbers_are_of_the_kind_that_the_grid_has():
     tune = {
         "trials": 2,
         "seeds": [9],
-        "fields": {"client.lr": {"choices": [1, 2e-3]}, "training.local_epochs": {"low": 1, "high": 4}},
+        "fields": {"client.lr": {"choices": [1, 2e-3]}, "training.batch_size": {"low": 16, "high": 64}},
     }
     first = contenders(grid_of(tune))[0]
     assert first.spaces["client.lr"].choices == [1.0, 2e-3]
     assert type(first.spaces["client.lr"].choices[0]) is float
-    assert type(first.spaces["training.local_epochs"].low) is int
+    assert type(first.spaces["training.batch_size"].low) is int
 
 
 def changed(**changes) -> dict:
@@ -193,11 +193,15 @@ def changed(**changes) -> dict:
         (changed(fields={"client": {"lr": {"low": -1.0, "high": 1.0}}}), "my.toml: tune.fields: client.lr: got -1.0; it must be greater than 0"),
         (changed(fields={"client": {"optimizer": {"low": 1, "high": 2}}}), "client.optimizer: got 1 to 2; the grid's own value is 'adam', and they must be of its kind"),
         (changed(fields={"client": {"optimizer": {"choices": ["adam", "sdg"]}}}), "my.toml: tune.fields: client.optimizer: got \"sdg\"; it must be 'adam' or 'sgd' (did you mean 'sgd'?)"),
-        (changed(fields={"seed": {"choices": [1, 2]}}), "fields.seed: it cannot stand there; take it out"),
+        (changed(fields={"seed": {"choices": [1, 2]}}), "my.toml: tune: fields.seed: it cannot be tuned: only an axis gives it"),
         (changed(where={"strategy": "fedavg"}), "where.strategy: it cannot stand there; take it out"),
         (changed(where={"client": {"lr": 0.1}}), "client.lr: given both in tune.fields and in tune.where; take one out"),
         (changed(where={"beta": -1.0}), "my.toml: tune.where: beta: got -1.0; it must be greater than 0"),
-        (changed(fields={"beta": {"choices": [0.1]}}, where={}), "tune.fields.beta: it is an axis of the grid, too"),
+        (changed(fields={"beta": {"choices": [0.1]}}, where={}), "fields.beta: it cannot be tuned: it says what strategies are compared on"),
+        (changed(fields={"data": {"validation": {"low": 50, "high": 200}}}), "fields.data.validation: it cannot be tuned: it says what strategies are compared on"),
+        (changed(fields={"diffusion": {"schedule": {"choices": ["linear", "cosine"]}}}), "fields.diffusion.schedule: it cannot be tuned: validation losses do not compare over it"),
+        (changed(fields={"training": {"rounds": {"low": 2, "high": 9}}}), "fields.training.rounds: it cannot be tuned: trials would not cost the same"),
+        (changed(fields={"evaluation": {"n_samples": {"low": 50, "high": 150}}}), "fields.evaluation.n_samples: it cannot be tuned: no training depends on it"),
         (changed(strategies={"fedprx": {"mu": {"low": 1.0, "high": 2.0}}}), "my.toml: tune.strategies.fedprx: no strategy of this grid (did you mean 'fedprox'?)"),
         (changed(strategies={"fedprox": {"mux": {"low": 1.0, "high": 2.0}}}), "my.toml: tune.strategies.fedprox.mux: unknown hyper-parameter (did you mean 'mu'?)"),
         (changed(strategies={"fedavg": {"mu": {"low": 1.0, "high": 2.0}}}), "my.toml: tune.strategies.fedavg.mu: unknown hyper-parameter; it has no hyper-parameters"),
@@ -217,9 +221,23 @@ def test_a_field_that_recipes_give_is_tuned_in_none_or_one_of_them():
     tune = changed(fields={"client": {"lr_schedule": {"choices": ["constant", "cosine"]}}})
     with pytest.raises(ConfigError, match=r"tune\.fields\.client\.lr_schedule: the grid's recipes\.slow gives it, too"):
         contenders(grid_of(tune, recipes=recipes))
-    tune = changed(fields={"training": {"rounds": {"low": 8, "high": 40}}})
-    with pytest.raises(ConfigError, match=r"tune\.fields\.training\.rounds: the grid's recipes\.fast gives it, too"):
+    recipes = {"slow": {"client": {"optimizer": "sgd"}}, "fast": {"ema": {"decay": 0.9}}}
+    tune = changed(fields={"ema": {"decay": {"low": 0.5, "high": 0.999}}})
+    with pytest.raises(ConfigError, match=r"tune\.fields\.ema\.decay: the grid's recipes\.fast gives it, too"):
         contenders(grid_of(tune, recipes=recipes))
+
+
+def test_what_is_predicted_and_minimised_can_be_tuned():
+    """Validation losses are errors of the noise all the same."""
+    fields = {"diffusion": {"prediction": {"choices": ["eps", "v"]}, "loss": {"choices": ["simple", "min-snr"]}}}
+    assert list(contenders(grid_of(changed(fields=fields)))[0].spaces) == ["diffusion.loss", "diffusion.prediction"]
+
+
+def test_batches_of_another_size_see_other_numbers_of_images_where_steps_are_given():
+    tune = changed(fields={"training": {"batch_size": {"low": 16, "high": 64}}})
+    assert contenders(grid_of(tune))
+    with pytest.raises(ConfigError, match=r"tune\.fields\.training\.batch_size: trials would not cost the same, as "):
+        contenders(grid_of(tune, training={"local_steps": 20}))
 
 
 def test_a_share_of_the_trials_goes_on_after_each_rung():
@@ -300,6 +318,24 @@ def test_names_that_toml_would_read_otherwise_are_quoted():
     again = parse_grid(tomllib.loads(tuned_text(grid)), "tuned.toml", "x")
     assert again.axes["recipe"] == ["a.b", "c"]
     assert again.labels == {"a.b": 'a "b"\t\\'}
+
+
+@pytest.mark.parametrize(
+    ("sets", "still"),
+    [
+        (["seed=5,6", "n_clients=2", "beta=0.3", "partition=iid"], True),
+        (["strategy=fedavg", "evaluation.n_samples=200", "sampler.steps=20", "threads=2"], True),
+        (["strategy=fedavg,feddyn(alpha=1)"], False),
+        (["strategy=fedprox(mu=0.01)"], False),
+        (["client.lr=0.05"], False),
+        (["training.rounds=1"], False),
+        (["model.widths=[8,8,8]"], False),
+        (["data.limit=300"], False),
+    ],
+)
+def test_a_grid_is_tuned_as_long_as_set_changes_nothing_of_it(sets, still):
+    raw = tomllib.loads(tuned_text(grid_of()))
+    assert (parse_grid(raw, "tuned.toml", "x", sets).tuned is not None) == still
 
 
 # -------------------------------------------------------------------------------------------------------- reports
