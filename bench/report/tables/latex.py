@@ -83,6 +83,16 @@ def paragraphs(parts: Iterable[tuple[str, str]]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- body
 
 
+def files(table: Table, text: str, grid: str, width: float, siunitx: bool = False) -> dict[str, str]:
+    """The files of a grid's table by their names: its `bodies`, each with a caption, that of the first this text."""
+    found = {}
+    for number, body in enumerate(bodies(table, width, siunitx), 1):
+        name = table.name if number == 1 else f"{table.name}_{number}"
+        told = text if number == 1 else f"{table.title}, continued."
+        found |= {f"{name}.tex": body, f"{name}_caption.tex": caption(told, label(grid, name))}
+    return found
+
+
 def bodies(table: Table, width: float, siunitx: bool = False) -> list[str]:
     """The bodies of a table, each of which fits in a float.
 

@@ -61,12 +61,10 @@ def _csv(contents: Contents) -> dict[str, str]:
 def _latex(
     contents: Contents, tables: Iterable[Table], appendix: Appendix, width: str, siunitx: bool
 ) -> dict[str, str]:
-    grid, files = contents.results.name, {"setup.tex": latex.paragraphs(appendix)}
+    files = {"setup.tex": latex.paragraphs(appendix)}
     for table in tables:
-        for number, body in enumerate(latex.bodies(table, latex.WIDTHS[width], siunitx), 1):
-            name = table.name if number == 1 else f"{table.name}_{number}"
-            text = caption(contents, table) if number == 1 else f"{table.title}, continued."
-            files |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(text, latex.label(grid, name))}
+        text = caption(contents, table)
+        files |= latex.files(table, text, contents.results.name, latex.WIDTHS[width], siunitx)
     return files
 
 
