@@ -1,5 +1,6 @@
 """What a grid file says of tuning: what is to be tried, [tune], and what was, the table [tuned] that tuning writes."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -76,6 +77,28 @@ class Space(Section):
         """The choices, or the ends of the range."""
         return self.choices or [end for end in (self.low, self.high) if end is not None]
 
+    @property
+    def points(self) -> float:
+        """How many values it has; infinite for a range of floats."""
+        if self.choices is not None:
+            return len(self.choices)
+        low, high = self.low, self.high
+        return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
+
+    def of_kind(self, own: Any) -> "Space":
+        """The same with whole numbers as floats, where the grid's own value is a float."""
+
+        def number(value: Any) -> Any:
+            return float(value) if type(value) is int and isinstance(own, float) else value
+
+        choices = self.choices and [number(choice) for choice in self.choices]
+        return self.model_copy(update={"low": number(self.low), "high": number(self.high), "choices": choices})
+
+    def position(self, value: Any) -> float:
+        """Where in the range a value is, from 0 to 1."""
+        low, high, at = (math.log(n) if self.log else n for n in (*self.ends, value))
+        return float((at - low) / (high - low))
+
     def holds(self, value: Any) -> bool:
         """Whether a value is of it."""
         if self.choices is not None:
@@ -150,6 +173,10 @@ class Tune(Section):
         for _ in self.rungs:
             counts.append(max(1, round(counts[-1] * self.keep)))
         return counts
+
+    def stages(self, rounds: int) -> list[tuple[int, int]]:
+        """The rungs and the `rounds` of a whole training, each with its count."""
+        return list(zip([*self.rungs, rounds], self.counts(), strict=True))
 
 
 class Tuned(Section):

@@ -6,6 +6,7 @@ Exit codes: 0 tuned; 1 trials failed; 2 a mistake in the grid, an option or the 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,33 +64,26 @@ def work(options: argparse.Namespace) -> int:
         f"{len(trials.plan.jobs)} cells; results in {trials.root}"
     )
     if options.plan:
-        return show_plan(tune, found, trials, options, console)
+        return show_plan(tune, trials, options, console)
     return run(grid, found, searches, trials, options)
 
 
-def stages(tune: "Tune", rounds: int) -> list[tuple[int, int]]:
-    """Numbers of rounds, each with how many trials of a strategy are trained so far."""
-    return list(zip([*tune.rungs, rounds], tune.counts(), strict=True))
-
-
-def show_plan(
-    tune: "Tune", found: "Sequence[Contender]", trials: "Trials", options: argparse.Namespace, console: "Console"
-) -> int:
-    """Print what would be trained, and about how long that takes if nothing of it has been; returns the exit code."""
+def show_plan(tune: "Tune", trials: "Trials", options: argparse.Namespace, console: "Console") -> int:
+    """Print what is trained and about how long it takes, without what was trained to its end; returns the exit code."""
+    from bench.cell.job import CellJob, How
     from bench.run import pool
     from bench.run.progress import clock
 
-    rounds, before, share = trials.rounds, 0, 0.0
-    for until, count in stages(tune, rounds):
-        console.print(f"to round {until} of {rounds}: {count} of {tune.trials} trials of each strategy")
-        share += count * (until - before) / rounds
-        before = until
-    whole = [job for contender in found for job in trials.jobs[contender.label, 0]]
-    times, sizes = trials.plan.estimate(whole), {job.cell_id: trials.plan.passes(job) for job in whole}
-    seconds = sum(
-        times[job.cell_id] * sizes[job.cell_id]["train"] / sum(sizes[job.cell_id].values()) * share for job in whole
-    )
-    n_jobs = options.n_jobs or pool.default_n_jobs(whole)
+    stages = tune.stages(trials.rounds)
+    for until, count in stages:
+        console.print(f"to round {until} of {trials.rounds}: {count} of {tune.trials} trials of each strategy")
+    planned: dict[str, CellJob] = {}
+    for trial, jobs in trials.jobs.items():  # as if those went on that come first
+        until = max(until for until, count in stages if trial.number <= count)
+        for job in jobs:
+            planned.setdefault(job.cell_id, replace(job, how=How(until=until)))
+    seconds = sum(trials.plan.estimate(list(planned.values())).values())
+    n_jobs = options.n_jobs or pool.default_n_jobs(list(planned.values()))
     console.print(f"about {clock(seconds / n_jobs)} in all, {n_jobs} cells at a time; nothing was run")
     return command.DONE
 
@@ -109,9 +103,8 @@ def run(
     claim_folder(trials.plan)
     for note in mend(trials.plan, options.break_locks):
         console.print(f"warning: {note}")
-    runner = Runner(trials, options, console)
     try:
-        search(searches, stages(tune_of(grid), trials.rounds), runner.measure)
+        search(searches, tune_of(grid).stages(trials.rounds), Runner(trials, options, console).measure)
         ended = outcome(grid, trials, found, searches)
     except Unfinished as error:
         print(error, file=sys.stderr)

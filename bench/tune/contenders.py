@@ -1,5 +1,6 @@
 """Who is tuned: the strategies of a grid, what is tuned of each and where its values are looked for."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -63,7 +64,8 @@ def contenders(grid: Grid) -> list[Contender]:
 
     Raises:
         ConfigError: for a mistake in [tune]: a name that is none of the grid's, a value that its field does not take, a
-            space without the grid's own value, a strategy of which nothing is tuned, or two that would be one.
+            space without the grid's own value, a strategy of which nothing is tuned, or less than there are trials, or
+            two that would be one.
     """
     tune, where = tune_of(grid), f"{grid.draft.origins.source}: tune"
     for mistake in _mistakes(grid, tune):
@@ -109,14 +111,14 @@ def _contender(grid: Grid, tune: Tune, plugin: Plugin) -> Contender:
     given = tune.fields | {f"{HYPER}{key}": space for key, space in hyper.items()}
     if not given:
         raise ConfigError(f"{where}: nothing is tuned of {label}; give tune.fields, or tune.strategies.{plugin.name}")
-    contender = Contender(plugin, given, {})
-    first = trial_cells(grid, contender, {})
+    first = trial_cells(grid, Contender(plugin, given, {}), {})
     own = {key: _own(key, plugin, first, where) for key in sorted(given)}
-    spaces = {key: _space(key, given[key], own[key], where) for key in own}
-    contender = Contender(plugin, spaces, own)
-    for key, space in spaces.items():
+    contender = Contender(plugin, {key: _space(key, given[key], own[key], where) for key in own}, own)
+    for key, space in contender.spaces.items():
         for end in space.ends:
             trial_cells(grid, contender, own | {key: end})
+    if (points := math.prod(space.points for space in contender.spaces.values())) < tune.trials:
+        raise ConfigError(f"{where}.trials: got {tune.trials}; what is tuned of {label} has {points} settings only")
     return contender
 
 
@@ -143,15 +145,10 @@ def _space(key: str, space: Space, own: Any, where: str) -> Space:
         ConfigError: if it does not fit that value, or does not hold it.
     """
     table = f"{where}.{'strategies' if key.startswith(HYPER) else 'fields'}: {key.removeprefix(HYPER)}"
-    numbers = [float(n) if type(n) is int and isinstance(own, float) else n for n in space.ends]
-    alike = all(type(number) is type(own) for number in numbers)
-    if own is None or not alike or (space.choices is None and type(own) not in (int, float)):
+    space = space.of_kind(own)
+    alike = own is not None and all(type(end) is type(own) for end in space.ends)
+    if not alike or (space.choices is None and type(own) not in (int, float)):
         raise ConfigError(f"{table}: got {space}; the grid's own value is {own!r}, and they must be of its kind")
-    space = (
-        space.model_copy(update={"choices": numbers})
-        if space.choices
-        else space.model_copy(update=dict(zip(("low", "high"), numbers, strict=True)))
-    )
     if not space.holds(own):
         raise ConfigError(f"{table}: got {space}; the grid's own value {own!r} is the first trial, and must be of it")
     return space

@@ -15,8 +15,8 @@ from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.captions import Picture, captions
 from bench.report.figures.layout import FIXED, LOOK, Legend, settle, short_name, tiles
 from bench.store.files import write_bytes
-from bench.tune.contenders import tune_of
-from bench.tune.outcome import CHOSEN, DIVERGED, STOPPED, Outcome, Tried
+from bench.tune.outcome import Outcome, Tried
+from bench.tune.search import CHOSEN, DIVERGED, STOPPED
 from bench.tune.tables import LOSS, name_of, title
 
 NAME = "sensitivity"
@@ -26,17 +26,14 @@ _STOPPED: dict[str, Any] = {"markerfacecolor": "none", "alpha": 0.55}
 _RING: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": "black", "mew": 0.9, "ls": ""}
 
 
-def write(found: Outcome, folder: Path) -> list[Path]:
-    """Draw it, and write its caption; returns the files."""
+def write(found: Outcome, folder: Path) -> None:
+    """Draw it, and write its caption."""
     with rc_context(LOOK | FIXED):
         picture = sensitivity(found)
         settle(picture.figure)
-        files = [folder / f"{NAME}.{kind}" for kind in USUAL_FORMATS]
-        save(picture.figure, *files, dpi=None)
+        save(picture.figure, *(folder / f"{NAME}.{kind}" for kind in USUAL_FORMATS), dpi=None)
     for name, text in captions(found.grid.name, [(NAME, picture)], "png").items():
         write_bytes(folder / name, text.encode(errors="replace"))
-        files.append(folder / name)
-    return files
 
 
 def sensitivity(found: Outcome) -> Picture:
@@ -112,7 +109,7 @@ def _mark(axes: Axes, x: Any, each: Tried, style: Style, size: float) -> None:
 
 
 def _caption(found: Outcome) -> str:
-    tune = tune_of(found.grid)
+    tune = found.tune
     seeds = ", ".join(map(str, tune.seeds))
     notes = [f"Sensitivity of the {LOSS} to what was tuned: {tune.trials} trials a strategy, mean over seeds {seeds}."]
     notes.append("In a ring: the value that was chosen.")

@@ -5,22 +5,18 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
-
-from optuna.trial import FrozenTrial, TrialState
 
 from bench.config.cell import field_names, short_strategy
 from bench.config.expand import expand, matches
 from bench.config.grid_file import AXIS_ORDER, Grid
 from bench.config.toml import write_value
-from bench.config.tuning import Tuned, Value
+from bench.config.tuning import Tune, Tuned, Value
 from bench.tune.contenders import HYPER, Contender, fields_of, tune_of
-from bench.tune.search import Search
-from bench.tune.trials import METRIC, NO_COST, Cost, Trials, Unfinished
+from bench.tune.search import CHOSEN, DIVERGED, FINISHED, Search, Trial
+from bench.tune.trials import METRIC, Cost, Trials, Unfinished
 
 TUNED = "-tuned"  # of the name of the grid with the chosen values
-CHOSEN, FINISHED, STOPPED, DIVERGED = "chosen", "finished", "stopped", "diverged"
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,8 @@ class Tried:
 
     Attributes:
         number: from 1; the first has the grid's own values.
-        rounds: after which it was measured last.
-        losses: of its cells then.
+        rounds: after which it was measured last; of one that diverged, those whose losses were finite.
+        losses: of its cells when it was measured last.
         outcome: `CHOSEN`, `FINISHED`, `STOPPED` or `DIVERGED`.
     """
 
@@ -64,11 +60,17 @@ class Outcome:
 
     Attributes:
         tried: of each strategy, in the grid's order, its trials in theirs.
+        costs: of each strategy.
     """
 
     grid: Grid
     trials: Trials
     tried: tuple[tuple[Tried, ...], ...]
+    costs: tuple[Cost, ...]
+
+    @property
+    def tune(self) -> Tune:
+        return tune_of(self.grid)
 
     @property
     def every(self) -> list[Tried]:
@@ -77,17 +79,12 @@ class Outcome:
     @property
     def cost(self) -> Cost:
         """Of all trials."""
-        return total(self.every)
+        return Cost(*map(sum, zip(*self.costs, strict=True)))
 
     @property
     def cells(self) -> int:
         """How many trainings there were."""
         return len(self.trials.plan.jobs)
-
-
-def total(tried: Iterable[Tried]) -> Cost:
-    """What they cost together."""
-    return reduce(Cost.__add__, (each.cost for each in tried), NO_COST)
 
 
 def chosen(tried: Iterable[Tried]) -> Tried:
@@ -99,25 +96,25 @@ def outcome(grid: Grid, trials: Trials, found: Sequence[Contender], searches: Se
     """What the searches found.
 
     Raises:
-        Unfinished: if every trial of a strategy diverged.
+        Unfinished: if no trial of a strategy was trained to its end, as all diverged that went on.
     """
     for one in searches:
         if one.best is None:
-            raise Unfinished(f"{one.name}: every trial diverged; give tune.fields or tune.strategies smaller values")
+            every = all(trial.outcome == DIVERGED for trial in one.trials)
+            what = "every trial diverged" if every else "every trial that went on diverged before its last round"
+            also = "" if every else ", or let more go on by tune.keep"
+            raise Unfinished(f"{one.name}: {what}; give tune.fields or tune.strategies smaller values{also}")
     tried = tuple(
-        tuple(_tried(trials, contender, each, one) for each in one.trials)
+        tuple(_tried(trials, contender, trial) for trial in one.trials)
         for contender, one in zip(found, searches, strict=True)
     )
-    return Outcome(grid, trials, tried)
+    return Outcome(grid, trials, tried, tuple(trials.cost(one.trials) for one in searches))
 
 
-def _tried(trials: Trials, contender: Contender, trial: FrozenTrial, one: Search) -> Tried:
-    rounds, key = max(trial.intermediate_values), (one.name, trial.number)
-    ended = {TrialState.COMPLETE: FINISHED, TrialState.PRUNED: STOPPED, TrialState.FAIL: DIVERGED}[trial.state]
-    assert one.best is not None
-    name = CHOSEN if trial.number == one.best.number else ended
-    losses = tuple(trials.losses(key, rounds))
-    return Tried(contender, trial.number + 1, trial.params, rounds, losses, name, trials.cost(key, rounds))
+def _tried(trials: Trials, contender: Contender, trial: Trial) -> Tried:
+    rounds = trials.finite_rounds(trial) if trial.outcome == DIVERGED else trial.rounds
+    losses = tuple(trials.losses(trial, trial.rounds))
+    return Tried(contender, trial.number, trial.values, rounds, losses, trial.outcome, trials.cost([trial]))
 
 
 # ------------------------------------------------------------------------------------------------- the tuned grid
@@ -172,10 +169,14 @@ def _labels(grid: Grid, names: Mapping[str, str]) -> dict[str, str]:
 
 def tuned(found: Outcome) -> Tuned:
     """The table [tuned]."""
-    tune, spaces = tune_of(found.grid), {}
-    for first, *_ in found.tried:
-        for key, space in first.contender.spaces.items():
-            name = f"{first.contender.plugin.name} {key.removeprefix(HYPER)}" if key.startswith(HYPER) else key
+    tune = found.tune
+    spaces: dict[str, str] = {}
+    for contender in (first.contender for first, *_ in found.tried):
+        for key, space in contender.spaces.items():
+            param = key.removeprefix(HYPER)
+            name = f"{contender.plugin.name} {param}" if key.startswith(HYPER) else key
+            if spaces.get(name, str(space)) != str(space):  # two of the grid's strategies have that name
+                name = f"{contender.label} {param}"
             spaces[name] = str(space)
     where = {key: value if isinstance(value, Value) else str(value) for key, value in tune.where.items()}
     return Tuned(

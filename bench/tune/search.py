@@ -12,7 +12,7 @@ Optimization.
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,38 +21,50 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import QMCSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import TrialState, create_trial
 
 from bench.config.tuning import Space, Value
 from bench.store.files import write_bytes
 
 DIGITS = 3  # of proposed numbers: more would say nothing, and stand in labels and tables
+CHOSEN, FINISHED, STOPPED, DIVERGED = "chosen", "finished", "stopped", "diverged"
+_STATES = {
+    CHOSEN: TrialState.COMPLETE,
+    FINISHED: TrialState.COMPLETE,
+    STOPPED: TrialState.PRUNED,
+    DIVERGED: TrialState.FAIL,
+}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A trial as Optuna asks for it: whose, its number from 0, and its values."""
+@dataclass(eq=False)
+class Trial:
+    """Values of a strategy that are tried.
+
+    Attributes:
+        who: the strategy.
+        number: from 1; the first has the grid's own values.
+        scores: by the number of rounds after which it was measured; less is better.
+        outcome: `CHOSEN`, `FINISHED`, `STOPPED` or `DIVERGED`; "" while it goes on.
+    """
 
     who: str
     number: int
-    values: dict[str, Any]
+    values: dict[str, Value]
+    scores: dict[int, float] = field(default_factory=dict)
+    outcome: str = ""
+
+    @property
+    def rounds(self) -> int:
+        """After which it was measured last."""
+        return max(self.scores)
+
+    @property
+    def score(self) -> float:
+        """The last one."""
+        return self.scores[self.rounds]
 
 
-Measure = Callable[[Sequence[Asked], int], Sequence[float]]  # scores of trials after so many rounds; less is better
-
-
-class _Rounded(QMCSampler):
-    """Proposes numbers of few digits."""
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        proposed = super().sample_relative(study, trial, search_space)
-        return {name: _rounded(value, search_space[name]) for name, value in proposed.items()}
-
-
-def _rounded(value: Any, distribution: BaseDistribution) -> Any:
-    if not isinstance(distribution, FloatDistribution):
-        return value
-    return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)
+Measure = Callable[[Sequence[Trial], int], Sequence[float]]  # scores of trials after so many rounds
 
 
 class Search:
@@ -62,62 +74,53 @@ class Search:
         name: of the strategy.
         spaces: where values are looked for, by name.
         own: the values of the first trial.
-        trials: how many there are.
+        trials: how many there are, no more than the spaces have points.
         seed: of the sequence that the others are taken from.
     """
 
     def __init__(
         self, name: str, spaces: Mapping[str, Space], own: Mapping[str, Value], trials: int, seed: int
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = _Rounded(qmc_type="halton", scramble=True, seed=seed)
         self.name = name
-        self.storage = optuna.storages.InMemoryStorage()
-        self.study = optuna.create_study(storage=self.storage, study_name=name, sampler=sampler)
-        self.study.enqueue_trial(dict(own))
-        distributions = {key: distribution(spaces[key]) for key in sorted(spaces)}
-        self._alive: list[Trial] = [self.study.ask(distributions) for _ in range(trials)]
-        self._scores: dict[int, float] = {}
+        self.distributions = {key: distribution(spaces[key]) for key in sorted(spaces)}
+        values = _proposals(self.distributions, own, trials, seed)
+        self.trials = [Trial(name, number, each) for number, each in enumerate(values, 1)]
 
-    def asked(self) -> list[Asked]:
+    @property
+    def going(self) -> list[Trial]:
         """The trials that go on."""
-        return [Asked(self.name, trial.number, trial.params) for trial in self._alive]
-
-    def hear(self, scores: Mapping[int, float], rounds: int) -> None:
-        """Take the scores, by trial, after so many rounds; a trial whose score is not finite has failed."""
-        for trial in list(self._alive):
-            score = self._scores[trial.number] = scores[trial.number]
-            trial.report(score, rounds)
-            if not math.isfinite(score):
-                self._end(trial, TrialState.FAIL)
-
-    def stop_worst(self, kept: int) -> None:
-        """Let only so many of the best go on; of equal ones the first."""
-        for trial in sorted(self._alive, key=lambda trial: (self._scores[trial.number], trial.number))[kept:]:
-            self._end(trial, TrialState.PRUNED)
-
-    def finish(self) -> None:
-        """Those that are left have been measured to the end."""
-        for trial in list(self._alive):
-            self._end(trial, TrialState.COMPLETE)
-
-    def _end(self, trial: Trial, state: TrialState) -> None:
-        value = self._scores[trial.number] if state == TrialState.COMPLETE else None
-        self.study.tell(trial, value, state=state)
-        self._alive.remove(trial)
+        return [trial for trial in self.trials if not trial.outcome]
 
     @property
-    def trials(self) -> list[FrozenTrial]:
-        """All, by number."""
-        return self.study.get_trials(deepcopy=False)
+    def best(self) -> Trial | None:
+        """The trial that was chosen; None if none was measured to the end."""
+        return next((trial for trial in self.trials if trial.outcome == CHOSEN), None)
 
-    @property
-    def best(self) -> FrozenTrial | None:
-        """The one with the least score of those that were measured to the end, of equal ones the first."""
-        finished = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return min(finished, key=lambda trial: (trial.value, trial.number), default=None)
+
+def _proposals(
+    distributions: dict[str, BaseDistribution], own: Mapping[str, Value], trials: int, seed: int
+) -> list[dict[str, Value]]:
+    """The grid's own values, and others of few digits; what was proposed before is left out."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study = optuna.create_study(sampler=QMCSampler(qmc_type="halton", scramble=True, seed=seed))
+    study.enqueue_trial(dict(own))
+    found = {repr(values): values for values in [study.ask(distributions).params]}
+    repeats = 0
+    while len(found) < trials:
+        values = study.ask(distributions).params
+        if repeats < trials:  # else the range is too narrow for numbers of few digits
+            values = {key: _rounded(value, distributions[key]) for key, value in values.items()}
+        repeats += repr(values) in found
+        found.setdefault(repr(values), values)
+    return list(found.values())
+
+
+def _rounded(value: Any, distribution: BaseDistribution) -> Any:
+    if not isinstance(distribution, FloatDistribution):
+        return value
+    return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)
 
 
 def distribution(space: Space) -> BaseDistribution:
@@ -132,29 +135,42 @@ def distribution(space: Space) -> BaseDistribution:
 
 
 def search(searches: Sequence[Search], stages: Sequence[tuple[int, int]], measure: Measure) -> None:
-    """Measure all trials stage by stage; after each the worse ones of every strategy stop.
+    """Measure all trials stage by stage; after each the worse ones of every strategy stop, of equal ones the later.
 
     Args:
         stages: numbers of rounds, each with how many trials of a strategy are measured after it.
     """
-    for (rounds, _), (_, kept) in zip(stages, [*stages[1:], (0, 0)], strict=True):
-        asked = [each for one in searches for each in one.asked()]
-        scores = dict(zip(((each.who, each.number) for each in asked), measure(asked, rounds), strict=True))
+    for (rounds, _), (_, kept) in zip(stages, [*stages[1:], stages[-1]], strict=True):
+        asked = [trial for one in searches for trial in one.going]
+        for trial, score in zip(asked, measure(asked, rounds), strict=True):
+            trial.scores[rounds] = score
+            trial.outcome = "" if math.isfinite(score) else DIVERGED
         for one in searches:
-            one.hear({number: score for (who, number), score in scores.items() if who == one.name}, rounds)
-            one.stop_worst(kept) if kept else one.finish()
+            for trial in sorted(one.going, key=lambda trial: trial.score)[kept:]:
+                trial.outcome = STOPPED
+    for one in searches:
+        for place, trial in enumerate(sorted(one.going, key=lambda trial: trial.score)):
+            trial.outcome = FINISHED if place else CHOSEN
 
 
 def write_studies(searches: Sequence[Search], path: Path) -> None:
-    """Write all studies as one SQLite file for Optuna's own tools, whole or not at all; nothing reads it here."""
+    """Write all trials as one SQLite file for Optuna's own tools, whole or not at all; nothing reads it here."""
     from sqlalchemy import URL
 
     with TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         storage = optuna.storages.RDBStorage(URL.create("sqlite", database=str(draft)).render_as_string())
         for one in searches:
-            optuna.copy_study(
-                from_study_name=one.name, from_storage=one.storage, to_storage=storage, to_study_name=one.name
-            )
+            study = optuna.create_study(storage=storage, study_name=one.name)
+            study.add_trials(_frozen(trial, one) for trial in one.trials)
         storage.engine.dispose()
         write_bytes(path, draft.read_bytes())
+
+
+def _frozen(trial: Trial, one: Search) -> optuna.trial.FrozenTrial:
+    """A trial as Optuna has it."""
+    state = _STATES[trial.outcome]
+    return create_trial(
+        state=state, value=trial.score if state == TrialState.COMPLETE else None, params=trial.values,
+        distributions=one.distributions, intermediate_values=trial.scores,
+    )  # fmt: skip

@@ -15,8 +15,9 @@ from bench.report.tables import latex, markdown
 from bench.report.tables.setting import WORDS
 from bench.report.tables.table import Head, Place, Row, Table, words
 from bench.store.files import write_bytes
-from bench.tune.contenders import HYPER, Contender, fields_of, tune_of
-from bench.tune.outcome import CHOSEN, DIVERGED, Outcome, Tried, chosen, total
+from bench.tune.contenders import HYPER, Contender, fields_of
+from bench.tune.outcome import Outcome, Tried, chosen
+from bench.tune.search import CHOSEN, DIVERGED
 from bench.tune.trials import METRIC, Cost
 
 LOSS = "validation loss"
@@ -50,46 +51,48 @@ def hyper_text(values: dict[str, Value]) -> str:
     return ", ".join(texts) or MISSING
 
 
+_HYPER = Head("hyper-parameters", "text", key="hyper_parameters")
+_LOSS = Head(LOSS, key="loss", spread=True)
+_COSTS = Head("steps", key="gradient_steps"), Head("s", key="seconds")
+
+
 def summary(found: Outcome) -> Table:
     """A row a strategy: what was chosen, its loss and that of the grid's own values, and what all its trials cost."""
     keys = fields(found)
-    heads = [Head("strategy", "axis", key="strategy"), *(Head(name_of(key), key=key) for key in keys)]
-    heads += [Head("hyper-parameters", "text", key="hyper_parameters"), Head(LOSS, key="loss", spread=True)]
-    heads += [Head("grid's own", key="own"), Head("trials", key="trials"), Head("steps", key="gradient_steps")]
-    heads.append(Head("s", key="seconds"))
-    rows = [_strategy(found, tried, keys) for tried in found.tried]
-    caption = "The values that tuning chose, and what it cost"
-    return Table("tuned", caption, tuple(heads), (tuple(rows),), notes=_notes(found))
+    middle = *(Head(name_of(key), key=key) for key in keys), _HYPER, _LOSS, Head("grid's own", key="own")
+    heads = Head("strategy", "axis", key="strategy"), *middle, Head("trials", key="trials"), *_COSTS
+    rows = tuple(_strategy(found, tried, cost, keys) for tried, cost in zip(found.tried, found.costs, strict=True))
+    return Table("tuned", "The values that tuning chose, and what it cost", heads, (rows,), notes=_notes(found))
 
 
-def _strategy(found: Outcome, tried: Sequence[Tried], keys: Sequence[str]) -> Row:
+def _strategy(found: Outcome, tried: Sequence[Tried], cost: Cost, keys: Sequence[str]) -> Row:
     best, (own, *_) = chosen(tried), tried
-    places = [*words([title(found, best.contender)]), *_values(best, keys), *words([hyper_text(best.values)])]
-    places += [replace(_loss(best), mark=""), _loss(own) if own.whole else Place(f"{own.outcome} after {own.rounds}")]
-    return Row((*places, _count(len(tried)), *_costs(total(tried))))
+    places = [*words([title(found, best.contender)]), *_values(best, keys), replace(_loss(best), mark="")]
+    places.append(_loss(own) if own.whole else Place(f"{own.outcome} after {own.rounds}"))
+    return Row((*places, _count(len(tried)), *_costs(cost)))
 
 
 def trials(found: Outcome) -> Table:
     """A row a trial."""
     keys = fields(found)
-    heads = [Head("strategy", "axis", key="strategy"), Head("trial", "axis", key="trial")]
-    heads += [Head(name_of(key), key=key) for key in keys]
-    heads += [Head("hyper-parameters", "text", key="hyper_parameters"), Head("rounds", key="rounds")]
-    heads += [Head(LOSS, key="loss", spread=True), Head("outcome", "text", key="outcome")]
-    heads += [Head("steps", key="gradient_steps"), Head("s", key="seconds")]
+    leads = Head("strategy", "axis", key="strategy"), Head("trial", "axis", key="trial")
+    middle = *(Head(name_of(key), key=key) for key in keys), _HYPER, Head("rounds", key="rounds"), _LOSS
+    heads = *leads, *middle, Head("outcome", "text", key="outcome"), *_COSTS
     blocks = tuple(tuple(_trial(found, each, keys) for each in tried) for tried in found.tried)
-    return Table("trials", "All trials of the tuning", tuple(heads), blocks, leads=2, once=1, notes=_notes(found))
+    return Table("trials", "All trials of the tuning", heads, blocks, leads=2, once=1, notes=_notes(found))
 
 
 def _trial(found: Outcome, each: Tried, keys: Sequence[str]) -> Row:
     leads = words([title(found, each.contender), str(each.number)])
-    values = [*_values(each, keys), *words([hyper_text(each.values)]), _count(each.rounds), _loss(each)]
-    return Row((*leads, *values, *words([each.outcome]), *_costs(each.cost)))
+    measured = _count(each.rounds), _loss(each), *words([each.outcome])
+    return Row((*leads, *_values(each, keys), *measured, *_costs(each.cost)))
 
 
 def _values(each: Tried, keys: Sequence[str]) -> list[Place]:
+    """Those of fields, a place each, and all hyper-parameters in one."""
     found = [each.values.get(key) for key in keys]
-    return [Place(value_text(v), float(v) if isinstance(v, int | float) else str(v)) for v in found]
+    places = [Place(value_text(v), float(v) if isinstance(v, int | float) else str(v)) for v in found]
+    return [*places, *words([hyper_text(each.values)])]
 
 
 def _costs(cost: Cost) -> tuple[Place, Place]:
@@ -111,7 +114,7 @@ def _loss(each: Tried) -> Place:
 
 def _notes(found: Outcome) -> tuple[str, ...]:
     """What has to be known of the scores."""
-    tune = tune_of(found.grid)
+    tune = found.tune
     seeds = f"seed{'s' if len(tune.seeds) > 1 else ''} {', '.join(map(str, tune.seeds))}"
     where = split_name(tune.where)
     kept = "; ".join(f"beyond round {rung}: {n}" for rung, n in zip(tune.rungs, tune.counts()[1:], strict=True))
@@ -123,17 +126,16 @@ def _notes(found: Outcome) -> tuple[str, ...]:
 
 
 def _edges(found: Outcome) -> Iterator[str]:
-    """Chosen numbers that are the least or the greatest tried: better ones may lie beyond."""
-    ends = []
-    for tried in found.tried:
-        best = chosen(tried)
+    """Chosen numbers of the outer 1 / k of their range, by k trials: better ones may lie beyond it."""
+    edge, ends = 1 / found.tune.trials, []
+    for best in map(chosen, found.tried):
         for key, space in best.contender.spaces.items():
-            values = [each.values[key] for each in tried]
-            if space.choices is None and best.values[key] in (min(values), max(values)):
-                end = "least" if best.values[key] == min(values) else "greatest"
+            place = 0.5 if space.choices else space.position(best.values[key])
+            if not edge <= place <= 1 - edge:
+                end = "lower" if place < 0.5 else "upper"
                 ends.append(f"{title(found, best.contender)} ({name_of(key)}, the {end})")
     if ends:
-        yield f"At an end of what was tried: {'; '.join(ends)}."
+        yield f"Near an end of its range: {'; '.join(ends)}."
 
 
 def caption(table: Table, found: Outcome) -> str:
@@ -143,20 +145,15 @@ def caption(table: Table, found: Outcome) -> str:
     return f"{table.title}: {spent} in all."
 
 
-def write(found: Outcome, folder: Path) -> list[Path]:
-    """Write both tables as CSV, LaTeX with captions and Markdown; returns the files."""
+def write(found: Outcome, folder: Path) -> None:
+    """Write both tables as CSV, LaTeX with captions and Markdown."""
     texts = {"trials.csv": trials_csv(found)}
     for table in (summary(found), trials(found)):
         text = caption(table, found)
         texts[f"{table.name}.md"] = markdown.markdown(table, text)
-        for number, body in enumerate(latex.bodies(table, latex.WIDTHS["text"]), 1):
-            name = table.name if number == 1 else f"{table.name}_{number}"
-            told = text if number == 1 else f"{table.title}, continued."
-            label = latex.label(found.grid.name, name)
-            texts |= {f"{name}.tex": body, f"{name}_caption.tex": latex.caption(told, label)}
+        texts |= latex.files(table, text, found.grid.name, latex.WIDTHS["text"])
     for name, text in texts.items():
         write_bytes(folder / name, text.encode(errors="replace"), sync=False)
-    return [folder / name for name in texts]
 
 
 def trials_csv(found: Outcome) -> str:

@@ -7,10 +7,11 @@ round. Cells are found by their ids, so a tuning that was killed goes on where i
 import argparse
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.cell.job import CellJob
 from bench.cell.run import ended
@@ -27,7 +28,7 @@ from bench.run.watch import Watch, interruptible
 from bench.seeds import derive
 from bench.store.records import FAILURES, Failure, Round
 from bench.tune.contenders import Contender, fields_of, trial_cells
-from bench.tune.search import Asked, Search
+from bench.tune.search import Search, Trial
 
 METRIC = "validation_loss"  # of a round, on validation images; less is better
 SUFFIX = "-tune"  # of the folder's name
@@ -37,23 +38,11 @@ class Unfinished(Exception):
     """Trials that have no score, for another reason than a loss that is not finite."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What trainings cost so far: rounds, optimizer steps of all clients, seconds."""
+class Cost(NamedTuple):
+    """What trainings cost so far: optimizer steps of all clients, seconds; autoencoders' trainings are not in it."""
 
-    rounds: int
     gradient_steps: int
     seconds: float
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.rounds + other.rounds,
-            self.gradient_steps + other.gradient_steps,
-            self.seconds + other.seconds,
-        )
-
-
-NO_COST = Cost(0, 0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -62,11 +51,11 @@ class Trials:
 
     Attributes:
         plan: their cells, as those of a grid.
-        jobs: of each trial, by its strategy's label and its number.
+        jobs: of each trial.
     """
 
     plan: Plan
-    jobs: Mapping[tuple[str, int], tuple[CellJob, ...]]
+    jobs: Mapping[Trial, tuple[CellJob, ...]]
 
     @property
     def root(self) -> Path:
@@ -78,7 +67,7 @@ class Trials:
         """Of a whole training; of the longest where they differ."""
         return max(job.config.training.rounds for job in self.plan.jobs)
 
-    def losses(self, trial: tuple[str, int], rounds: int) -> list[float]:
+    def losses(self, trial: Trial, rounds: int) -> list[float]:
         """The validation loss of each of the trial's cells after so many rounds; infinite where training diverged.
 
         Raises:
@@ -90,9 +79,9 @@ class Trials:
         """What its log says, whatever became of the cell in later rounds: the same at every reading."""
         folder, name = self.plan.store.cell(job.cell_id), cell_name(job.labels)
         last = min(rounds, job.config.training.rounds)
-        for line in folder.read_log(Round):
-            if line.round == last:
-                return line.value(METRIC)
+        log = self._log(job, last)
+        if log and log[-1].round == last:
+            return log[-1].value(METRIC)
         failure = folder.read(Failure)
         if failure is None:
             raise Unfinished(f"{name}: it was not trained to round {last}; the same command goes on")
@@ -103,14 +92,21 @@ class Trials:
             "run again with --retry-failed"
         )
 
-    def cost(self, trial: tuple[str, int], rounds: int) -> Cost:
-        """What so many rounds of the trial cost, all its cells together; an autoencoder's training is not in it."""
-        total = NO_COST
-        for job in self.jobs[trial]:
-            log = [line for line in self.plan.store.cell(job.cell_id).read_log(Round) if line.round <= rounds]
-            if log:
-                total += Cost(log[-1].round, int(log[-1].value("gradient_steps")), log[-1].value("seconds"))
-        return total
+    def finite_rounds(self, trial: Trial) -> int:
+        """After how many rounds the losses of all of the trial's cells were finite."""
+        logs = [self._log(job, trial.rounds) for job in self.jobs[trial]]
+        return min(log[-1].round if log else 0 for log in logs)
+
+    def cost(self, trials: Iterable[Trial]) -> Cost:
+        """What it cost to train them so far; a cell that several of them have counts once."""
+        asked = sorted(((trial.rounds, job) for trial in trials for job in self.jobs[trial]), key=itemgetter(0))
+        logs = {job.cell_id: self._log(job, rounds) for rounds, job in asked}  # as far as any of them asks
+        last = [log[-1] for log in logs.values() if log]
+        steps = sum(int(line.value("gradient_steps")) for line in last)
+        return Cost(steps, sum(line.value("seconds") for line in last))
+
+    def _log(self, job: CellJob, rounds: int) -> list[Round]:
+        return [line for line in self.plan.store.cell(job.cell_id).read_log(Round) if line.round <= rounds]
 
 
 def searches_of(tune: Tune, found: Sequence[Contender]) -> list[Search]:
@@ -127,11 +123,10 @@ def make_trials(
     Raises:
         ConfigError: as `bench.run.plan.make_plan`.
     """
-    by_label = {contender.label: contender for contender in found}
     cells = {
-        (each.who, each.number): trial_cells(grid, by_label[each.who], each.values)
-        for one in searches
-        for each in one.asked()
+        trial: trial_cells(grid, contender, trial.values)
+        for contender, one in zip(found, searches, strict=True)
+        for trial in one.trials
     }
     every = [cell for of_trial in cells.values() for cell in of_trial]
     varied = dict.fromkeys([*grid.axes, *(key for each in found for key in fields_of(each.spaces))])
@@ -160,15 +155,15 @@ class Runner:
         self.trials = trials
         self._options, self._console = options, console
 
-    def measure(self, asked: Sequence[Asked], rounds: int) -> list[float]:
+    def measure(self, asked: Sequence[Trial], rounds: int) -> list[float]:
         """Train the trials to so many rounds; the mean losses of their cells.
 
         Raises:
             Unfinished: if a cell failed for another reason than a loss that is not finite.
         """
-        wanted = {job.cell_id: job for each in asked for job in self.trials.jobs[each.who, each.number]}
+        wanted = {job.cell_id: job for trial in asked for job in self.trials.jobs[trial]}
         self._train(list(wanted.values()), rounds)
-        return [statistics.fmean(self.trials.losses((each.who, each.number), rounds)) for each in asked]
+        return [statistics.fmean(self.trials.losses(trial, rounds)) for trial in asked]
 
     def _train(self, jobs: Sequence[CellJob], rounds: int) -> None:
         options, store = self._options, self.trials.plan.store

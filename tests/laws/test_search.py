@@ -2,9 +2,11 @@
 
 import math
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -13,9 +15,13 @@ import torch
 from optuna.trial import TrialState
 from scipy import stats
 
+from bench.config.grid_file import Grid, parse_grid
 from bench.config.tuning import Space
 from bench.seeds import numpy_stream
-from bench.tune.search import Asked, Search, search, write_studies
+from bench.tune.contenders import Contender, contenders, tune_of
+from bench.tune.outcome import outcome, tuned_grid, write_grid
+from bench.tune.search import Search, Trial, search, write_studies
+from bench.tune.trials import Cost, searches_of
 from strategies.fedavg import FedAvg
 from tests.laws.quadratic import Quadratic, make_run
 
@@ -39,7 +45,7 @@ class Stretched(FedAvg):
 
 def run_search(
     names: Sequence[str],
-    score: Callable[[Asked, int], float],
+    score: Callable[[Trial, int], float],
     stages: Sequence[tuple[int, int]],
     seed: int = 0,
     space: Space = RATES,
@@ -58,7 +64,7 @@ def test_the_best_value_of_planted_strategies_is_found(tmp_path):
     clients = Quadratic(torch.tensor([[1.0], [3.0], [5.0], [-2.0]]))
     steps = {"quick": 0.5, "slow": 0.1, "slowest": 0.03}  # lr, so that the best values are 2, 10 and 33
 
-    def loss(each: Asked, rounds: int) -> float:
+    def final_loss(each: Trial, rounds: int) -> float:
         run = make_run(
             tmp_path / each.who / f"{each.number}-{rounds}",
             Stretched(each.values["rate"]),
@@ -70,9 +76,9 @@ def test_the_best_value_of_planted_strategies_is_found(tmp_path):
         return [record.validation_loss for record in run.rounds()][-1]
 
     for stages in ([(2, TRIALS)], [(1, TRIALS), (2, 4)]):
-        for name, one in run_search(list(steps), loss, stages).items():
-            tried = [trial.params["rate"] for trial in one.trials]
-            best = one.best.params["rate"]
+        for name, one in run_search(list(steps), final_loss, stages).items():
+            tried = [trial.values["rate"] for trial in one.trials]
+            best = one.best.values["rate"]
             assert best == min(tried, key=lambda rate, lr=steps[name]: abs(1 - lr * rate))
             assert 1 / 2 < best * steps[name] < 2  # as near as eight points of seven octaves come
 
@@ -82,24 +88,34 @@ def test_all_contenders_are_proposed_the_same_values_of_what_they_share():
     own = {"client.lr": 2e-3, "strategy.mu": 0.5}
     more = Search("fedprox", spaces, own, TRIALS, 3)
     less = Search("fedavg", {"client.lr": spaces["client.lr"]}, {"client.lr": 2e-3}, TRIALS, 3)
-    rates = [each.values["client.lr"] for each in more.asked()]
-    assert rates == [each.values["client.lr"] for each in less.asked()]
+    rates = [each.values["client.lr"] for each in more.trials]
+    assert rates == [each.values["client.lr"] for each in less.trials]
     assert rates[0] == 2e-3
     assert len(set(rates)) == TRIALS
-    assert all(value == float(f"{value:.3g}") for each in more.asked() for value in each.values.values())
+    assert all(value == float(f"{value:.3g}") for each in more.trials for value in each.values.values())
 
 
 @pytest.mark.parametrize(
-    "space",
-    [Space(low=1, high=9), Space(low=1, high=90, log=True), Space(low=-1.0, high=1.0), Space(choices=["a", "b", 3, True]), Space(low=0.12345, high=0.12349)],
+    ("space", "trials"),
+    [(Space(low=1, high=9), 9), (Space(low=1, high=90, log=True), 12), (Space(low=-1.0, high=1.0), 12), (Space(choices=["a", "b", 3, True]), 4), (Space(low=0.12345, high=0.12349), 12)],
 )  # fmt: skip
-def test_every_proposal_is_of_its_space_and_proposed_again(space):
-    first, again, other = (Search("s", {"x": space}, {"x": space.ends[0]}, 12, seed) for seed in (1, 1, 2))
-    values = [each.values["x"] for each in first.asked()]
+def test_every_proposal_is_of_its_space_and_no_other_and_proposed_again(space, trials):
+    first, again, other = (Search("s", {"x": space}, {"x": space.ends[0]}, trials, seed) for seed in (1, 1, 2))
+    values = [trial.values["x"] for trial in first.trials]
     assert all(space.holds(value) for value in values)
-    assert values == [each.values["x"] for each in again.asked()]
+    assert len(set(map(repr, values))) == trials
+    assert values == [trial.values["x"] for trial in again.trials]
     if str(space) == "-1 to 1":
-        assert values[1:] != [each.values["x"] for each in other.asked()][1:]
+        assert values[1:] != [trial.values["x"] for trial in other.trials][1:]
+
+
+def test_a_proposal_that_is_the_grids_own_value_is_left_out_and_the_others_are_the_same():
+    space = Space(low=1e-3, high=8e-3, log=True)
+    usual, *others = (
+        [trial.values["x"] for trial in Search("s", {"x": space}, {"x": own}, 8, 3).trials] for own in (2e-3, 4e-3)
+    )
+    assert 4e-3 in usual
+    assert others[0][1:-1] == [value for value in usual[1:] if value != 4e-3]
 
 
 # ----------------------------------------------------------------------------------------------------------- halving
@@ -109,17 +125,17 @@ def test_the_better_part_goes_on_and_a_trial_that_diverges_never_does():
     seen: list[tuple[int, list[int]]] = []
     scores = [5.0, math.inf, 1.0, math.nan, 4.0, 2.0, 2.0, 3.0]  # by number, at every rung
 
-    def measure(asked: Sequence[Asked], rounds: int) -> list[float]:
+    def measure(asked: Sequence[Trial], rounds: int) -> list[float]:
         seen.append((rounds, [each.number for each in asked]))
-        return [scores[each.number] for each in asked]
+        return [scores[each.number - 1] for each in asked]
 
     one = Search("s", {"x": RATES}, {"x": 1.0}, TRIALS, 0)
     search([one], [(1, 8), (3, 4), (9, 2)], measure)
-    assert seen == [(1, list(range(8))), (3, [2, 5, 6, 7]), (9, [2, 5])]
-    assert one.best.number == 2
-    states = {state.name: [trial.number for trial in one.trials if trial.state == state] for state in TrialState}
-    assert states == {"RUNNING": [], "WAITING": [], "FAIL": [1, 3], "PRUNED": [0, 4, 6, 7], "COMPLETE": [2, 5]}
-    assert one.trials[5].intermediate_values == {1: 2.0, 3: 2.0, 9: 2.0}
+    assert seen == [(1, list(range(1, 9))), (3, [3, 6, 7, 8]), (9, [3, 6])]
+    assert one.best.number == 3
+    outcomes = ["stopped", "diverged", "chosen", "diverged", "stopped", "finished", "stopped", "stopped"]
+    assert [trial.outcome for trial in one.trials] == outcomes
+    assert one.trials[5].scores == {1: 2.0, 3: 2.0, 9: 2.0}
 
 
 def test_nothing_is_best_where_every_trial_diverges():
@@ -127,83 +143,143 @@ def test_nothing_is_best_where_every_trial_diverges():
 
 
 def test_studies_are_a_file_for_optunas_own_tools(tmp_path):
-    found = run_search(
-        ["fedavg", "fedprox(mu=0.1)"], lambda each, rounds: each.values["rate"] / rounds, [(1, 4), (2, 2)]
-    )
+    def score(each: Trial, rounds: int) -> float:
+        return math.inf if each.number == 2 else each.values["rate"] / rounds
+
+    found = run_search(["fedavg", "fedprox(mu=0.1)"], score, [(1, 4), (2, 2)])
     write_studies(list(found.values()), tmp_path / "studies.db")
     with sqlite3.connect(tmp_path / "studies.db") as file:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     again = optuna.load_study(study_name="fedprox(mu=0.1)", storage=f"sqlite:///{tmp_path / 'studies.db'}")
-    assert [(t.params, t.state, t.intermediate_values) for t in again.trials] == [
-        (t.params, t.state, t.intermediate_values) for t in found["fedprox(mu=0.1)"].trials
+    states = {
+        "chosen": TrialState.COMPLETE,
+        "finished": TrialState.COMPLETE,
+        "stopped": TrialState.PRUNED,
+        "diverged": TrialState.FAIL,
+    }
+    tried = found["fedprox(mu=0.1)"].trials
+    assert {trial.outcome for trial in tried} == set(states)
+    assert [(t.params, t.state, t.intermediate_values, t.value) for t in again.trials] == [
+        (t.values, states[t.outcome], t.scores, t.score if t.outcome in ("chosen", "finished") else None) for t in tried
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["studies.db"]
 
 
 # ------------------------------------------------------------------------------------------------ what chance does
 
-NOISE = 0.05  # standard deviation of a score over seeds
-BEST = 6.0
+COPIES = tuple(f"fedprox(mu={mu})" for mu in (0.1, 0.2, 0.3))  # of one strategy: `loss` knows no mu
+ROUNDS, TABLES = 9, 200
+NOISE = 0.05  # standard deviation of a loss over seeds
+BEST = 12e-3  # learning rate
 
 
-def score(rate: float, noise: np.random.Generator) -> float:
-    """A bowl over the rate's logarithm, flat against the noise near its bottom, and noise."""
-    return 0.1 * math.log(rate / BEST) ** 2 + NOISE * noise.standard_normal()
+def bowl(rate: float) -> float:
+    """A bowl over the rate's logarithm, flat against the noise near its bottom."""
+    return 0.1 * math.log(rate / BEST) ** 2
 
 
-def tuned(table: int, copies: Mapping[str, int]) -> dict[str, tuple[float, float]]:
-    """Of each copy, with its number of trials: the score by which it was chosen, and one with a fresh seed."""
-    found = {}
-    for place, (name, trials) in enumerate(copies.items()):
-        one = run_search(
-            [name], lambda each, rounds, who=name: score(each.values["rate"], numpy_stream(table, "tuning", who, each.number)),
-            [(1, trials)], seed=100 * table + place,
-        )[name]  # fmt: skip
-        found[name] = one.best.value, score(one.best.params["rate"], numpy_stream(table, "fresh", name))
-    return found
+def loss(table: int, who: str, rate: float, seed: int, rounds: int = ROUNDS) -> float:
+    """Of a training: the bowl, what is still to be learned, luck of the seed, and luck of the round, less and less."""
+    lucks = numpy_stream(table, who, rate, seed), numpy_stream(table, who, rate, seed, rounds)
+    of_seed, of_round = (NOISE * stream.standard_normal() for stream in lucks)
+    return bowl(rate) + 1 / rounds - 1 / ROUNDS + of_seed + of_round * 6 / rounds
 
 
-TABLES = 200
+@cache
+def copies(trials: int) -> tuple[Grid, list[Contender]]:
+    """A grid of the copies."""
+    rates = {"low": 1e-3, "high": 0.128, "log": True}
+    tune = {"trials": trials, "seeds": [100], "rungs": [1, 3], "fields": {"client": {"lr": rates}}}
+    axes = {"strategy": list(COPIES), "n_clients": [2], "beta": [1.0], "seed": [0, 1]}
+    tables = {"axes": axes, "client": {"lr": 1e-3}, "training": {"rounds": ROUNDS}, "tune": tune}
+    grid = parse_grid(tables, "copies.toml", "copies")
+    return grid, contenders(grid)
 
 
-@pytest.fixture(scope="module")
-def tables() -> list[dict[str, tuple[float, float]]]:
-    """Tables of three copies of one strategy, tuned by the same number of trials."""
-    return [tuned(table, dict.fromkeys("abc", 6)) for table in range(TABLES)]
+def tuned(table: int, trials: int, more: int = 0) -> list[Search]:
+    """A tuning of the copies as the command makes it; the first copy has so many `more` trials."""
+    grid, found = copies(trials)
+    tune = tune_of(grid).model_copy(update={"seeds": [1000 + table]})
+    searches = searches_of(tune, found)
+    if more:
+        searches[0] = searches_of(tune.model_copy(update={"trials": trials + more}), found)[0]
+
+    def measure(asked: Sequence[Trial], rounds: int) -> list[float]:
+        return [loss(table, trial.who, trial.values["client.lr"], tune.seeds[0], rounds) for trial in asked]
+
+    search(searches, tune.stages(ROUNDS), measure)
+    return searches
 
 
-def wins(tables: Sequence[Mapping[str, tuple[float, float]]]) -> Counter[str]:
-    """How often each has the best fresh score."""
-    return Counter(min(table, key=lambda name: table[name][1]) for table in tables)
+def chosen_rates(tables: Sequence[Sequence[Search]]) -> np.ndarray:
+    """Of each table and copy."""
+    return np.array([[one.best.values["client.lr"] for one in searches] for searches in tables])
 
 
-def test_copies_of_one_strategy_win_no_more_often_than_chance(tables):
-    count = wins(tables)
-    low, high = stats.binom.interval(1 - 0.01 / 3, TABLES, 1 / 3)  # of three names together 1 % lie outside by chance
-    assert all(low <= count[name] <= high for name in "abc"), count
-    assert stats.chisquare([count[name] for name in "abc"]).pvalue > 0.01
+def wins(rates: np.ndarray) -> list[int]:
+    """How often each copy has the best loss with a fresh seed."""
+    scores = [
+        [loss(table, who, rate, 0) for who, rate in zip(COPIES, row, strict=True)] for table, row in enumerate(rates)
+    ]
+    return np.bincount(np.argmin(scores, axis=1), minlength=len(COPIES)).tolist()
 
 
-def test_a_copy_that_has_more_trials_wins_more_often_than_chance():
+def advantages(rates: np.ndarray) -> list[float]:
+    """How much nearer each copy is to the bowl's bottom than the others, in standard errors over tables."""
+    heights = np.vectorize(bowl)(rates)
+    pairs = [np.delete(heights, copy, axis=1).mean(axis=1) - heights[:, copy] for copy in range(len(COPIES))]
+    return [errors_from_0(pair) for pair in pairs]
+
+
+def errors_from_0(numbers: np.ndarray) -> float:
+    """Their mean in standard errors."""
+    return float(numbers.mean() / numbers.std(ddof=1) * math.sqrt(numbers.size))
+
+
+@pytest.mark.parametrize("trials", [2, 6])
+def test_copies_of_one_strategy_win_no_more_often_than_chance(trials):
+    tables = [tuned(table, trials) for table in range(TABLES)]
+    for searches in tables:
+        first, *others = ([trial.values for trial in one.trials] for one in searches)
+        assert all(values == first for values in others)
+    rates = chosen_rates(tables)
+    assert stats.chisquare(wins(rates)).pvalue > 0.01
+    assert max(map(abs, advantages(rates))) < 3
+
+
+def test_a_copy_that_has_one_more_trial_is_seen():
     """Else the test above would show nothing: what is equal is the number of trials."""
-    _, high = stats.binom.interval(1 - 0.01 / 3, TABLES // 2, 1 / 3)
-    assert wins([tuned(table, {"a": 2, "b": 2, "c": 16}) for table in range(TABLES // 2)])["c"] > high
+    rates = chosen_rates([tuned(table, 2, more=1) for table in range(TABLES)])
+    assert stats.chisquare(wins(rates)).pvalue < 1e-6
+    assert advantages(rates)[0] > 5
 
 
-def test_the_winners_curse_is_on_tuning_seeds_and_not_on_fresh_ones(tables):
-    """The least of six scores is too low; a fresh score of what was chosen is right in the mean."""
-    pairs = np.array([pair for table in tables for pair in table.values()])
-    curse = pairs[:, 0] - pairs[:, 1]
-    error = curse.std(ddof=1) / math.sqrt(len(curse))
-    assert curse.mean() < -5 * error
-    again = np.array([tuned_again(table) for table in range(TABLES)])
-    unbiased = pairs[::3, 1] - again
-    assert abs(unbiased.mean()) < 3 * unbiased.std(ddof=1) / math.sqrt(TABLES)
+def test_the_winners_curse_is_on_tuning_seeds_and_not_on_those_of_the_tuned_grid():
+    """The least of six losses is too low; that of a cell of the tuned grid is right in the mean."""
+    grid, found = copies(6)
+    curse, fresh = [], []
+    for table in range(TABLES // 4):
+        searches = tuned(table, 6)
+        curse += [one.best.score - bowl(one.best.values["client.lr"]) for one in searches]
+        tree = tuned_grid(outcome(grid, NO_TRIALS, found, searches))
+        for cell in parse_grid(tomllib.loads(write_grid(tree, "")), "tuned.toml", "tuned").cells:
+            rate = cell.client.lr
+            fresh.append(loss(table, cell.strategy_label, rate, cell.seed) - bowl(rate))
+    assert len(fresh) == 2 * len(curse)
+    assert errors_from_0(np.array(curse)) < -5
+    assert abs(errors_from_0(np.array(fresh))) < 3
 
 
-def tuned_again(table: int) -> float:
-    """The score of what copy a has chosen with yet another seed."""
-    one = run_search(
-        ["a"], lambda each, _: score(each.values["rate"], numpy_stream(table, "tuning", "a", each.number)), [(1, 6)], seed=100 * table
-    )["a"]  # fmt: skip
-    return score(one.best.params["rate"], numpy_stream(table, "fresher", "a"))
+class _NoTrials:
+    """In the place of folders of cells."""
+
+    plan = SimpleNamespace(jobs=[None])
+
+    def losses(self, trial: Trial, rounds: int) -> list[float]:
+        return [trial.scores[rounds]]
+
+    def cost(self, trials: Iterable[Trial]) -> Cost:
+        return Cost(1, 1.0)
+
+
+NO_TRIALS = _NoTrials()

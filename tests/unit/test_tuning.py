@@ -1,5 +1,7 @@
 """Tables of strategies, [tune] and [tuned]: what they make of a grid, and what every mistake is answered with."""
 
+import math
+import re
 import tomllib
 from types import SimpleNamespace
 
@@ -12,8 +14,10 @@ from bench.report.results import Results
 from bench.report.tables.caption import of_what
 from bench.report.tables.setting import setting
 from bench.tune.contenders import contenders, trial_cells
-from bench.tune.outcome import CHOSEN, STOPPED, Outcome, Tried, tuned_grid, write_grid
-from bench.tune.trials import Cost
+from bench.tune.outcome import Outcome, Tried, outcome, tuned_grid, write_grid
+from bench.tune.search import CHOSEN, STOPPED, Search, search
+from bench.tune.tables import summary
+from bench.tune.trials import Cost, Trials, Unfinished
 from tests.fake_store import finished_store
 
 TUNE = """
@@ -193,6 +197,8 @@ def changed(**changes) -> dict:
         (changed(fields={"client": {"lr": {"low": -1.0, "high": 1.0}}}), "my.toml: tune.fields: client.lr: got -1.0; it must be greater than 0"),
         (changed(fields={"client": {"optimizer": {"low": 1, "high": 2}}}), "client.optimizer: got 1 to 2; the grid's own value is 'adam', and they must be of its kind"),
         (changed(fields={"client": {"optimizer": {"choices": ["adam", "sdg"]}}}), "my.toml: tune.fields: client.optimizer: got \"sdg\"; it must be 'adam' or 'sgd' (did you mean 'sgd'?)"),
+        (changed(strategies={}, fields={"client": {"optimizer": {"choices": ["adam", "sgd"]}}}), "my.toml: tune.trials: got 4; what is tuned of centralized has 2 settings only"),
+        (changed(strategies={}, fields={"training": {"batch_size": {"low": 31, "high": 33}}}), "my.toml: tune.trials: got 4; what is tuned of centralized has 3 settings only"),
         (changed(fields={"seed": {"choices": [1, 2]}}), "my.toml: tune: fields.seed: it cannot be tuned: only an axis gives it"),
         (changed(where={"strategy": "fedavg"}), "where.strategy: it cannot stand there; take it out"),
         (changed(where={"client": {"lr": 0.1}}), "client.lr: given both in tune.fields and in tune.where; take one out"),
@@ -252,6 +258,57 @@ def test_a_space_says_what_it_holds():
     assert Space(low=1, high=3).holds(3)
 
 
+# ---------------------------------------------------------------------------------------------------- the outcome
+
+
+@pytest.mark.parametrize(
+    ("finite_until", "told"),
+    [
+        (0, "fedavg: every trial diverged; give tune.fields or tune.strategies smaller values"),
+        (
+            2,
+            "fedavg: every trial that went on diverged before its last round; give tune.fields or tune.strategies smaller values, or let more go on by tune.keep",
+        ),
+    ],
+)
+def test_where_nothing_can_be_chosen_it_is_told_which_trials_diverged(finite_until, told):
+    one = Search("fedavg", {"x": Space(low=0.0, high=1.0)}, {"x": 0.5}, 4, 0)
+    search([one], [(2, 4), (5, 2)], lambda asked, rounds: [1.0 if rounds <= finite_until else math.inf for _ in asked])
+    with pytest.raises(Unfinished, match=re.escape(told)):
+        outcome(grid_of(), None, contenders(grid_of())[1:2], [one])
+
+
+def log_of(*rounds: int) -> list[SimpleNamespace]:
+    """Lines of a cell's log."""
+    numbers = {"gradient_steps": 10, "seconds": 0.5}
+    return [SimpleNamespace(round=n, value=lambda key, n=n: n * numbers[key]) for n in rounds]
+
+
+def test_a_cell_that_two_trials_have_is_paid_once_and_one_that_diverges_when_it_does():
+    logs = {"a": log_of(1, 2, 3, 4), "b": log_of(1, 2), "c": log_of()}
+    store = SimpleNamespace(cell=lambda cell_id: SimpleNamespace(read_log=lambda kind: logs[cell_id]))
+    first, second, third = Search("s", {"x": Space(low=0.0, high=1.0)}, {"x": 0.5}, 3, 0).trials
+    cells = {first: "ab", second: "a", third: "ac"}
+    jobs = {trial: tuple(SimpleNamespace(cell_id=each) for each in ids) for trial, ids in cells.items()}
+    trials = Trials(SimpleNamespace(store=store), jobs)
+    for trial, rounds in ((first, 4), (second, 1), (third, 2)):
+        trial.scores[rounds] = 1.0
+    assert trials.cost([second]) == Cost(10, 0.5)
+    assert trials.cost([first]) == Cost(40 + 20, 2.0 + 1.0)
+    assert trials.cost([first, second, third]) == trials.cost([second, first]) == Cost(40 + 20, 2.0 + 1.0)
+    assert [trials.finite_rounds(trial) for trial in (first, second, third)] == [2, 1, 0]
+
+
+def test_a_value_near_an_end_of_its_range_is_named():
+    """In the outer fourth, as there are four trials, of the logarithm of 0.001 to 0.01: below 0.00178, above 0.0056."""
+    found = [summary(outcome_of(grid_of(), {"fedavg": {"client.lr": rate}})).notes for rate in (1.7e-3, 1.9e-3, 6e-3)]
+    told = [[note for note in notes if "an end of its range" in note] for notes in found]
+    assert told == [
+        ["Near an end of its range: FedAvg (learning rate, the lower)."], [],
+        ["Near an end of its range: FedAvg (learning rate, the upper)."],
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------- the tuned grid
 
 
@@ -261,10 +318,10 @@ def outcome_of(grid, values: dict[str, dict]) -> Outcome:
     trials = SimpleNamespace(plan=SimpleNamespace(jobs=jobs), rounds=10)
     tried = []
     for each in contenders(grid):
-        first = Tried(each, 1, each.own, 2, (0.3, 0.4), STOPPED, Cost(4, 40, 2.0))
-        best = Tried(each, 2, each.own | values.get(each.label, {}), 10, (0.1, 0.2), CHOSEN, Cost(20, 200, 10.0))
+        first = Tried(each, 1, each.own, 2, (0.3, 0.4), STOPPED, Cost(40, 2.0))
+        best = Tried(each, 2, each.own | values.get(each.label, {}), 10, (0.1, 0.2), CHOSEN, Cost(200, 10.0))
         tried.append((first, best))
-    return Outcome(grid, trials, tuple(tried))
+    return Outcome(grid, trials, tuple(tried), (Cost(240, 12.0),) * len(tried))
 
 
 VALUES = {"fedavg": {"client.lr": 3e-3}, "fedprox(mu=0.01)": {"client.lr": 4.5e-3, "strategy.mu": 0.00105}}
@@ -296,6 +353,16 @@ def test_the_tuned_grid_says_how_it_was_tuned_and_keeps_tunings_seeds_out():
     assert tuned.where == {"n_clients": 5, "beta": 100.0}
     with pytest.raises(ConfigError, match=r"--set seed=5,101: seed: 101 is of tuned\.seeds, too"):
         parse_grid(tomllib.loads(text), "tuned.toml", "x", ["seed=5,101"])
+
+
+def test_spaces_of_two_strategies_of_one_name_are_both_told():
+    slow, quick = "fedavgm(momentum=0.5, server_lr=0.5)", "fedavgm(momentum=0.5)"
+    spaces = {slow: {"momentum": {"low": 0.5, "high": 0.9}}, quick: {"momentum": {"low": 0.1, "high": 0.5}}}
+    axes = {"strategy": [slow, quick], "n_clients": [3], "beta": [1.0]}
+    tree = tuned_grid(outcome_of(grid_of({"trials": 2, "seeds": [9], "strategies": spaces}, axes=axes), {}))
+    told = {"fedavgm momentum": "0.5 to 0.9", f"{quick} momentum": "0.1 to 0.5"}
+    assert tree["tuned"]["space"] == told
+    assert parse_grid(tomllib.loads(write_grid(tree, "")), "tuned.toml", "x").tuned.space == told
 
 
 def test_what_set_gave_is_in_the_tuned_grid():

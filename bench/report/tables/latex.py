@@ -85,7 +85,7 @@ def paragraphs(parts: Iterable[tuple[str, str]]) -> str:
 
 def files(table: Table, text: str, grid: str, width: float, siunitx: bool = False) -> dict[str, str]:
     """The files of a grid's table by their names: its `bodies`, each with a caption, that of the first this text."""
-    found = {}
+    found: dict[str, str] = {}
     for number, body in enumerate(bodies(table, width, siunitx), 1):
         name = table.name if number == 1 else f"{table.name}_{number}"
         told = text if number == 1 else f"{table.title}, continued."
