@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,7 @@ from bench.run.command_line import MEANWHILE, add_options, check_scheduler, resu
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.config.grid_file import Grid
-    from bench.config.tuning import Tune
-    from bench.tune.contenders import Contender
-    from bench.tune.outcome import Outcome
-    from bench.tune.search import Search
-    from bench.tune.trials import Trials
+    from bench.tune.trials import Tuning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,91 +46,80 @@ def work(options: argparse.Namespace) -> int:
     """
     check_scheduler(options)
     from bench.config.grid_file import load_grid
-    from bench.tune.contenders import contenders, tune_of  # strategies and partitions
+    from bench.tune.contenders import contenders  # strategies and partitions
 
     grid, results = load_grid(options.grid, options.set), results_folder(options.results)
-    tune, found = tune_of(grid), contenders(grid)
-    from bench.tune.trials import make_trials, searches_of  # torch and Optuna, seconds
+    found = contenders(grid)
+    from bench.tune.trials import make_tuning  # torch and Optuna, seconds
 
     console = command.console(quiet=options.quiet)
-    searches = searches_of(tune, found)
-    trials = make_trials(grid, found, searches, options, results)
+    tuning = make_tuning(grid, found, options, results)
     console.print(
-        f"tuning of {grid.name}: {len(found)} strateg{'y' if len(found) == 1 else 'ies'}, {tune.trials} trials each, "
-        f"{len(trials.plan.jobs)} cells; results in {trials.root}"
+        f"tuning of {grid.name}: {len(found)} strateg{'y' if len(found) == 1 else 'ies'}, {tuning.tune.trials} trials "
+        f"each, {len(tuning.plan.jobs)} cells; results in {tuning.root}"
     )
-    if options.plan:
-        return show_plan(tune, trials, options, console)
-    return run(grid, found, searches, trials, options)
+    return show_plan(tuning, options, console) if options.plan else run(tuning, options, console)
 
 
-def show_plan(tune: "Tune", trials: "Trials", options: argparse.Namespace, console: "Console") -> int:
+def show_plan(tuning: "Tuning", options: argparse.Namespace, console: "Console") -> int:
     """Print what is trained and about how long it takes, without what was trained to its end; returns the exit code."""
     from bench.cell.job import CellJob, How
     from bench.run import pool
     from bench.run.progress import clock
 
-    stages = tune.stages(trials.rounds)
+    stages = tuning.tune.stages(tuning.rounds)
     for until, count in stages:
-        console.print(f"to round {until} of {trials.rounds}: {count} of {tune.trials} trials of each strategy")
+        console.print(f"to round {until} of {tuning.rounds}: {count} of {tuning.tune.trials} trials of each strategy")
     planned: dict[str, CellJob] = {}
-    for trial, jobs in trials.jobs.items():  # as if those went on that come first
+    for trial, jobs in tuning.jobs.items():  # as if those went on that come first
         until = max(until for until, count in stages if trial.number <= count)
         for job in jobs:
             planned.setdefault(job.cell_id, replace(job, how=How(until=until)))
-    seconds = sum(trials.plan.estimate(list(planned.values())).values())
+    seconds = sum(tuning.plan.estimate(list(planned.values())).values())
     n_jobs = options.n_jobs or pool.default_n_jobs(list(planned.values()))
     console.print(f"about {clock(seconds / n_jobs)} in all, {n_jobs} cells at a time; nothing was run")
     return command.DONE
 
 
-def run(
-    grid: "Grid", found: "Sequence[Contender]", searches: "Sequence[Search]", trials: "Trials",
-    options: argparse.Namespace,
-) -> int:  # fmt: skip
+def run(tuning: "Tuning", options: argparse.Namespace, console: "Console") -> int:
     """Train what is missing, and write what was found; returns the exit code."""
     from bench.run.execute import claim_folder, mend
-    from bench.tune.contenders import tune_of
-    from bench.tune.outcome import outcome
-    from bench.tune.search import search
-    from bench.tune.trials import Runner, Unfinished
+    from bench.tune.search import Unfinished, search
+    from bench.tune.trials import measure
 
-    console = command.console(quiet=options.quiet)
-    claim_folder(trials.plan)
-    for note in mend(trials.plan, options.break_locks):
+    claim_folder(tuning.plan)
+    for note in mend(tuning.plan, options.break_locks):
         console.print(f"warning: {note}")
     try:
-        search(searches, tune_of(grid).stages(trials.rounds), Runner(trials, options, console).measure)
-        ended = outcome(grid, trials, found, searches)
+        search(tuning.searches, tuning.tune.stages(tuning.rounds), partial(measure, tuning, options, console))
     except Unfinished as error:
         print(error, file=sys.stderr)
         return command.FAILED
     with command.working("writing what was found", quiet=options.quiet):
-        written = write(ended, searches, options.grid)
-    show(ended, written, console)
+        written = write(tuning, options.grid)
+    show(tuning, written, console)
     return command.DONE
 
 
-def write(found: "Outcome", searches: "Sequence[Search]", grid: str) -> Path:
+def write(found: "Tuning", grid: str) -> Path:
     """Write tables, figure, Optuna's studies and the grid file, last; returns its path."""
     from bench.report.write import FIGURES, TABLES, writing
     from bench.store.files import write_bytes
     from bench.tune import figure, tables
-    from bench.tune.outcome import TUNED, tuned_grid, write_grid
     from bench.tune.search import write_studies
+    from bench.tune.tuned_grid import TUNED, tuned_grid, write_grid
 
-    root = found.trials.root
-    with writing(root):
-        tables.write(found, root / TABLES)
-        figure.write(found, root / FIGURES)
-        write_studies(searches, root / "studies.db")
-        path = root / f"{found.grid.name}{TUNED}.toml"
+    with writing(found.root):
+        tables.write(found, found.root / TABLES)
+        figure.write(found, found.root / FIGURES)
+        write_studies(found.searches, found.root / "studies.db")
+        path = found.root / f"{found.grid.name}{TUNED}.toml"
         head = f"Written by feddiff-bench tune --grid {' '.join(grid.split())}: its values were chosen on other seeds."
         write_bytes(path, write_grid(tuned_grid(found), head).encode())
     return path
 
 
-def show(found: "Outcome", written: Path, console: "Console") -> None:
+def show(found: "Tuning", written: Path, console: "Console") -> None:
     """Print what was chosen, what it cost and where everything lies."""
     from bench.command import print_whole, terminal_text
     from bench.report.tables.terminal import rich_table
@@ -144,7 +129,7 @@ def show(found: "Outcome", written: Path, console: "Console") -> None:
     print_whole(console, rich_table(table, terminal_text(caption(table, found))))
     for note in table.notes:
         console.print(terminal_text(note.replace("\N{NO-BREAK SPACE}", " ")))
-    console.print(f"tables and figures in {found.trials.root}; the tuned grid: {written}")
+    console.print(f"tables and figures in {found.root}; the tuned grid: {written}")
 
 
 if __name__ == "__main__":

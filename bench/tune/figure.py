@@ -15,9 +15,9 @@ from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.captions import Picture, captions
 from bench.report.figures.layout import FIXED, LOOK, Legend, settle, short_name, tiles
 from bench.store.files import write_bytes
-from bench.tune.outcome import Outcome, Tried
-from bench.tune.search import CHOSEN, DIVERGED, STOPPED
+from bench.tune.search import CHOSEN, DIVERGED, STOPPED, Trial
 from bench.tune.tables import LOSS, name_of, title
+from bench.tune.trials import Tuning
 
 NAME = "sensitivity"
 _EACH = 1.9  # inches of a row of panels
@@ -26,7 +26,7 @@ _STOPPED: dict[str, Any] = {"markerfacecolor": "none", "alpha": 0.55}
 _RING: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": "black", "mew": 0.9, "ls": ""}
 
 
-def write(found: Outcome, folder: Path) -> None:
+def write(found: Tuning, folder: Path) -> None:
     """Draw it, and write its caption."""
     with rc_context(LOOK | FIXED):
         picture = sensitivity(found)
@@ -36,9 +36,9 @@ def write(found: Outcome, folder: Path) -> None:
         write_bytes(folder / name, text.encode(errors="replace"))
 
 
-def sensitivity(found: Outcome) -> Picture:
+def sensitivity(found: Tuning) -> Picture:
     """The scores over each value that was tuned; trials that were stopped have the score they had then."""
-    contenders = [tried[0].contender for tried in found.tried]
+    contenders = [one.contender for one in found.searches]
     names = list(dict.fromkeys(name for each in contenders for name in each.spaces))
     styles = _styles([each.label for each in contenders])
     legend = [(short_name(title(found, each)), key(styles[each.label])) for each in contenders]
@@ -57,7 +57,7 @@ def _styles(labels: Sequence[str]) -> dict[str, Style]:
     return dict.fromkeys(labels, Style(REFERENCE, "-", "o")) | strategy_styles(others)
 
 
-def _keys(every: Iterable[Tried]) -> Legend:
+def _keys(every: Iterable[Trial]) -> Legend:
     """What the looks of markers say, of those that there are."""
     outcomes = {each.outcome for each in every}
     point: dict[str, Any] = {"color": "#555555", "ls": "", "marker": "o", "markersize": 4}
@@ -67,26 +67,27 @@ def _keys(every: Iterable[Tried]) -> Legend:
     return [pair for pair, kind in zip(keys, (CHOSEN, STOPPED, DIVERGED), strict=True) if kind in outcomes]
 
 
-def _ends(every: Iterable[Tried]) -> tuple[float, float]:
+def _ends(every: Iterable[Trial]) -> tuple[float, float]:
     scores = [each.score for each in every if math.isfinite(each.score)]
     return min(scores), max(scores)
 
 
-def _panel(axes: Axes, name: str, found: Outcome, styles: Mapping[str, Style], ends: tuple[float, float]) -> None:
+def _panel(axes: Axes, name: str, found: Tuning, styles: Mapping[str, Style], ends: tuple[float, float]) -> None:
     log_axis(axes, "y", *ends)
-    shown = [(tried, tried[0].contender.spaces[name]) for tried in found.tried if name in tried[0].contender.spaces]
+    shown = [(one, one.contender.spaces[name]) for one in found.searches if name in one.contender.spaces]
     texts = [text for _, space in shown for text in map(str, space.choices or [])]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     if places:
         axes.set_xticks(list(places.values()), list(places))
         axes.set_xlim(-0.5, len(places) - 0.5)
     elif any(space.log for _, space in shown):
-        log_axis(axes, "x", *_span([space.low for _, space in shown] + [space.high for _, space in shown]))
+        borders: list[Any] = [end for _, space in shown for end in space.ends]
+        log_axis(axes, "x", min(borders), max(borders))
     axes.set_xlabel(f"{name_of(name)}{' (log)' if axes.get_xscale() == 'log' else ''}")
-    for number, (tried, space) in enumerate(shown):
+    for number, (one, space) in enumerate(shown):
         size = 3.2 + 3.0 * (1 - number / len(shown))  # the first are larger, so that they are seen below the others
-        style, alone = styles[tried[0].contender.label], len(tried[0].contender.spaces) == 1
-        points = [(places[str(each.values[name])] if places else each.values[name], each) for each in tried]
+        style, alone = styles[one.contender.label], len(one.contender.spaces) == 1
+        points = [(places[str(each.values[name])] if places else each.values[name], each) for each in one.trials]
         if alone and space.choices is None:  # else neighbours differ in other values, too
             line = sorted((x, each.score) for x, each in points if each.whole)
             axes.plot(*zip(*line, strict=True), style.dash, color=style.colour, lw=0.7, alpha=0.6)
@@ -94,11 +95,7 @@ def _panel(axes: Axes, name: str, found: Outcome, styles: Mapping[str, Style], e
             _mark(axes, x, each, style, size)
 
 
-def _span(values: Sequence[Any]) -> tuple[float, float]:
-    return min(values), max(values)
-
-
-def _mark(axes: Axes, x: Any, each: Tried, style: Style, size: float) -> None:
+def _mark(axes: Axes, x: Any, each: Trial, style: Style, size: float) -> None:
     look: dict[str, Any] = {"color": style.colour, "ls": "", "marker": style.marker, "markersize": size}
     if each.outcome == DIVERGED:
         axes.plot(x, 0.98, transform=axes.get_xaxis_transform(), clip_on=False, **look | {"marker": "x"})
@@ -108,13 +105,13 @@ def _mark(axes: Axes, x: Any, each: Tried, style: Style, size: float) -> None:
         axes.plot(x, each.score, zorder=4, **_RING, markersize=size + 4.5)
 
 
-def _caption(found: Outcome) -> str:
+def _caption(found: Tuning) -> str:
     tune = found.tune
     seeds = ", ".join(map(str, tune.seeds))
     notes = [f"Sensitivity of the {LOSS} to what was tuned: {tune.trials} trials a strategy, mean over seeds {seeds}."]
     notes.append("In a ring: the value that was chosen.")
     if any(each.outcome == STOPPED for each in found.every):
         notes.append("Hollow: stopped early, with the loss of the last round, higher than that of a whole training.")
-    if any(len(each.contender.spaces) > 1 for each in found.every):
+    if any(len(one.contender.spaces) > 1 for one in found.searches):
         notes.append("Where a strategy tunes several values, its trials differ in all of them.")
     return " ".join(notes)

@@ -23,17 +23,19 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import QMCSampler
 from optuna.trial import TrialState, create_trial
 
+from bench.config.cell import short_strategy
 from bench.config.tuning import Space, Value
 from bench.store.files import write_bytes
+from bench.tune.contenders import Contender
 
 DIGITS = 3  # of proposed numbers: more would say nothing, and stand in labels and tables
 CHOSEN, FINISHED, STOPPED, DIVERGED = "chosen", "finished", "stopped", "diverged"
-_STATES = {
-    CHOSEN: TrialState.COMPLETE,
-    FINISHED: TrialState.COMPLETE,
-    STOPPED: TrialState.PRUNED,
-    DIVERGED: TrialState.FAIL,
-}
+_COMPLETE, _PRUNED, _FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+_STATES = {CHOSEN: _COMPLETE, FINISHED: _COMPLETE, STOPPED: _PRUNED, DIVERGED: _FAIL}
+
+
+class Unfinished(Exception):
+    """Trials that have no score, or a strategy none of whose trials can be chosen."""
 
 
 @dataclass(eq=False)
@@ -41,17 +43,21 @@ class Trial:
     """Values of a strategy that are tried.
 
     Attributes:
-        who: the strategy.
         number: from 1; the first has the grid's own values.
         scores: by the number of rounds after which it was measured; less is better.
         outcome: `CHOSEN`, `FINISHED`, `STOPPED` or `DIVERGED`; "" while it goes on.
     """
 
-    who: str
+    contender: Contender
     number: int
     values: dict[str, Value]
     scores: dict[int, float] = field(default_factory=dict)
     outcome: str = ""
+
+    @property
+    def label(self) -> str:
+        """The strategy with these values, as a grid has it."""
+        return short_strategy(self.contender.with_values(self.values)).label
 
     @property
     def rounds(self) -> int:
@@ -63,6 +69,11 @@ class Trial:
         """The last one."""
         return self.scores[self.rounds]
 
+    @property
+    def whole(self) -> bool:
+        """Whether it was trained to the end."""
+        return self.outcome in (CHOSEN, FINISHED)
+
 
 Measure = Callable[[Sequence[Trial], int], Sequence[float]]  # scores of trials after so many rounds
 
@@ -71,30 +82,25 @@ class Search:
     """The trials of one strategy.
 
     Args:
-        name: of the strategy.
-        spaces: where values are looked for, by name.
-        own: the values of the first trial.
-        trials: how many there are, no more than the spaces have points.
-        seed: of the sequence that the others are taken from.
+        trials: how many there are, no more than the strategy's spaces have points.
+        seed: of the sequence that all but the first are taken from.
     """
 
-    def __init__(
-        self, name: str, spaces: Mapping[str, Space], own: Mapping[str, Value], trials: int, seed: int
-    ) -> None:
-        self.name = name
-        self.distributions = {key: distribution(spaces[key]) for key in sorted(spaces)}
-        values = _proposals(self.distributions, own, trials, seed)
-        self.trials = [Trial(name, number, each) for number, each in enumerate(values, 1)]
+    def __init__(self, contender: Contender, trials: int, seed: int) -> None:
+        self.contender = contender
+        self.distributions = {key: distribution(space) for key, space in sorted(contender.spaces.items())}
+        values = _proposals(self.distributions, contender.own, trials, seed)
+        self.trials = [Trial(contender, number, each) for number, each in enumerate(values, 1)]
 
     @property
     def going(self) -> list[Trial]:
-        """The trials that go on."""
-        return [trial for trial in self.trials if not trial.outcome]
+        """The trials that go on, the best first, of equal ones the one that was proposed first."""
+        return sorted((trial for trial in self.trials if not trial.outcome), key=lambda trial: trial.score)
 
     @property
-    def best(self) -> Trial | None:
-        """The trial that was chosen; None if none was measured to the end."""
-        return next((trial for trial in self.trials if trial.outcome == CHOSEN), None)
+    def best(self) -> Trial:
+        """The trial that was chosen, of a search that has ended."""
+        return next(trial for trial in self.trials if trial.outcome == CHOSEN)
 
 
 def _proposals(
@@ -135,21 +141,28 @@ def distribution(space: Space) -> BaseDistribution:
 
 
 def search(searches: Sequence[Search], stages: Sequence[tuple[int, int]], measure: Measure) -> None:
-    """Measure all trials stage by stage; after each the worse ones of every strategy stop, of equal ones the later.
+    """Measure all trials stage by stage; after each the worse ones of every strategy stop.
 
     Args:
         stages: numbers of rounds, each with how many trials of a strategy are measured after it.
+    Raises:
+        Unfinished: if no trial of a strategy is measured to the end, as all diverged that went on.
     """
+    asked = [trial for one in searches for trial in one.trials]
     for (rounds, _), (_, kept) in zip(stages, [*stages[1:], stages[-1]], strict=True):
-        asked = [trial for one in searches for trial in one.going]
         for trial, score in zip(asked, measure(asked, rounds), strict=True):
             trial.scores[rounds] = score
             trial.outcome = "" if math.isfinite(score) else DIVERGED
-        for one in searches:
-            for trial in sorted(one.going, key=lambda trial: trial.score)[kept:]:
-                trial.outcome = STOPPED
+        for trial in (trial for one in searches for trial in one.going[kept:]):
+            trial.outcome = STOPPED
+        asked = [trial for trial in asked if not trial.outcome]
     for one in searches:
-        for place, trial in enumerate(sorted(one.going, key=lambda trial: trial.score)):
+        if not one.going:
+            every = all(trial.outcome == DIVERGED for trial in one.trials)
+            what = "every trial diverged" if every else "every trial that went on diverged before its last round"
+            also = "" if every else ", or let more go on by tune.keep"
+            raise Unfinished(f"{one.contender.label}: {what}; give tune.fields or tune.strategies smaller values{also}")
+        for place, trial in enumerate(one.going):
             trial.outcome = FINISHED if place else CHOSEN
 
 
@@ -161,7 +174,7 @@ def write_studies(searches: Sequence[Search], path: Path) -> None:
         draft = Path(folder) / path.name
         storage = optuna.storages.RDBStorage(URL.create("sqlite", database=str(draft)).render_as_string())
         for one in searches:
-            study = optuna.create_study(storage=storage, study_name=one.name)
+            study = optuna.create_study(storage=storage, study_name=one.contender.label)
             study.add_trials(_frozen(trial, one) for trial in one.trials)
         storage.engine.dispose()
         write_bytes(path, draft.read_bytes())
@@ -169,8 +182,7 @@ def write_studies(searches: Sequence[Search], path: Path) -> None:
 
 def _frozen(trial: Trial, one: Search) -> optuna.trial.FrozenTrial:
     """A trial as Optuna has it."""
-    state = _STATES[trial.outcome]
     return create_trial(
-        state=state, value=trial.score if state == TrialState.COMPLETE else None, params=trial.values,
+        state=_STATES[trial.outcome], value=trial.score if trial.whole else None, params=trial.values,
         distributions=one.distributions, intermediate_values=trial.scores,
     )  # fmt: skip

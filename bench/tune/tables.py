@@ -16,20 +16,19 @@ from bench.report.tables.setting import WORDS
 from bench.report.tables.table import Head, Place, Row, Table, words
 from bench.store.files import write_bytes
 from bench.tune.contenders import HYPER, Contender, fields_of
-from bench.tune.outcome import Outcome, Tried, chosen
-from bench.tune.search import CHOSEN, DIVERGED
-from bench.tune.trials import METRIC, Cost
+from bench.tune.search import CHOSEN, DIVERGED, Search, Trial
+from bench.tune.trials import METRIC, Cost, Tuning
 
 LOSS = "validation loss"
 _DIGITS = 4
 
 
-def fields(found: Outcome) -> list[str]:
+def fields(found: Tuning) -> list[str]:
     """The fields that strategies tune."""
     return list(dict.fromkeys(key for each in found.every for key in fields_of(each.contender.spaces)))
 
 
-def title(found: Outcome, contender: Contender) -> str:
+def title(found: Tuning, contender: Contender) -> str:
     """The strategy for people: by the grid's [labels], or without the hyper-parameters that are tuned."""
     kind = strategies.load(contender.plugin.name)
     given = {key: value for key, value in contender.plugin.params.items() if f"{HYPER}{key}" not in contender.spaces}
@@ -56,39 +55,39 @@ _LOSS = Head(LOSS, key="loss", spread=True)
 _COSTS = Head("steps", key="gradient_steps"), Head("s", key="seconds")
 
 
-def summary(found: Outcome) -> Table:
+def summary(found: Tuning) -> Table:
     """A row a strategy: what was chosen, its loss and that of the grid's own values, and what all its trials cost."""
     keys = fields(found)
     middle = *(Head(name_of(key), key=key) for key in keys), _HYPER, _LOSS, Head("grid's own", key="own")
     heads = Head("strategy", "axis", key="strategy"), *middle, Head("trials", key="trials"), *_COSTS
-    rows = tuple(_strategy(found, tried, cost, keys) for tried, cost in zip(found.tried, found.costs, strict=True))
+    rows = tuple(_strategy(found, one, keys) for one in found.searches)
     return Table("tuned", "The values that tuning chose, and what it cost", heads, (rows,), notes=_notes(found))
 
 
-def _strategy(found: Outcome, tried: Sequence[Tried], cost: Cost, keys: Sequence[str]) -> Row:
-    best, (own, *_) = chosen(tried), tried
-    places = [*words([title(found, best.contender)]), *_values(best, keys), replace(_loss(best), mark="")]
-    places.append(_loss(own) if own.whole else Place(f"{own.outcome} after {own.rounds}"))
-    return Row((*places, _count(len(tried)), *_costs(cost)))
+def _strategy(found: Tuning, one: Search, keys: Sequence[str]) -> Row:
+    best, own = one.best, one.trials[0]
+    places = [*words([title(found, one.contender)]), *_values(best, keys), replace(_loss(found, best), mark="")]
+    places.append(_loss(found, own) if own.whole else Place(f"{own.outcome} after {found.trained(own)}"))
+    return Row((*places, _count(len(one.trials)), *_costs(found.cost(one.trials))))
 
 
-def trials(found: Outcome) -> Table:
+def trials(found: Tuning) -> Table:
     """A row a trial."""
     keys = fields(found)
     leads = Head("strategy", "axis", key="strategy"), Head("trial", "axis", key="trial")
     middle = *(Head(name_of(key), key=key) for key in keys), _HYPER, Head("rounds", key="rounds"), _LOSS
     heads = *leads, *middle, Head("outcome", "text", key="outcome"), *_COSTS
-    blocks = tuple(tuple(_trial(found, each, keys) for each in tried) for tried in found.tried)
+    blocks = tuple(tuple(_trial(found, each, keys) for each in one.trials) for one in found.searches)
     return Table("trials", "All trials of the tuning", heads, blocks, leads=2, once=1, notes=_notes(found))
 
 
-def _trial(found: Outcome, each: Tried, keys: Sequence[str]) -> Row:
+def _trial(found: Tuning, each: Trial, keys: Sequence[str]) -> Row:
     leads = words([title(found, each.contender), str(each.number)])
-    measured = _count(each.rounds), _loss(each), *words([each.outcome])
-    return Row((*leads, *_values(each, keys), *measured, *_costs(each.cost)))
+    measured = _count(found.trained(each)), _loss(found, each), *words([each.outcome])
+    return Row((*leads, *_values(each, keys), *measured, *_costs(found.cost([each]))))
 
 
-def _values(each: Tried, keys: Sequence[str]) -> list[Place]:
+def _values(each: Trial, keys: Sequence[str]) -> list[Place]:
     """Those of fields, a place each, and all hyper-parameters in one."""
     found = [each.values.get(key) for key in keys]
     places = [Place(value_text(v), float(v) if isinstance(v, int | float) else str(v)) for v in found]
@@ -103,16 +102,16 @@ def _count(number: int) -> Place:
     return Place(f"{number:,}", float(number))
 
 
-def _loss(each: Tried) -> Place:
+def _loss(found: Tuning, each: Trial) -> Place:
     """The score, with the standard deviation over its cells where there are several."""
     if each.outcome == DIVERGED:
         return Place(MISSING)
-    sd = _sd(each)
+    sd = _sd(found, each)
     spread = "" if sd is None else f"± {sd:.{_DIGITS}f}"
     return Place(f"{each.score:.{_DIGITS}f}", each.score, spread, mark="best" if each.outcome == CHOSEN else "")
 
 
-def _notes(found: Outcome) -> tuple[str, ...]:
+def _notes(found: Tuning) -> tuple[str, ...]:
     """What has to be known of the scores."""
     tune = found.tune
     seeds = f"seed{'s' if len(tune.seeds) > 1 else ''} {', '.join(map(str, tune.seeds))}"
@@ -125,10 +124,10 @@ def _notes(found: Outcome) -> tuple[str, ...]:
     return (told, first, halved, chance, *_edges(found))
 
 
-def _edges(found: Outcome) -> Iterator[str]:
+def _edges(found: Tuning) -> Iterator[str]:
     """Chosen numbers of the outer 1 / k of their range, by k trials: better ones may lie beyond it."""
     edge, ends = 1 / found.tune.trials, []
-    for best in map(chosen, found.tried):
+    for best in (one.best for one in found.searches):
         for key, space in best.contender.spaces.items():
             place = 0.5 if space.choices else space.position(best.values[key])
             if not edge <= place <= 1 - edge:
@@ -138,14 +137,14 @@ def _edges(found: Outcome) -> Iterator[str]:
         yield f"Near an end of its range: {'; '.join(ends)}."
 
 
-def caption(table: Table, found: Outcome) -> str:
+def caption(table: Table, found: Tuning) -> str:
     """Of a paper: the title, and what it cost."""
-    cost = found.cost
-    spent = f"{found.cells:,} trainings, {cost.gradient_steps:,} gradient steps, {cost.seconds:,.0f} s"
+    cost = found.cost(found.every)
+    spent = f"{len(found.plan.jobs):,} trainings, {cost.gradient_steps:,} gradient steps, {cost.seconds:,.0f} s"
     return f"{table.title}: {spent} in all."
 
 
-def write(found: Outcome, folder: Path) -> None:
+def write(found: Tuning, folder: Path) -> None:
     """Write both tables as CSV, LaTeX with captions and Markdown."""
     texts = {"trials.csv": trials_csv(found)}
     for table in (summary(found), trials(found)):
@@ -156,20 +155,25 @@ def write(found: Outcome, folder: Path) -> None:
         write_bytes(folder / name, text.encode(errors="replace"), sync=False)
 
 
-def trials_csv(found: Outcome) -> str:
+def trials_csv(found: Tuning) -> str:
     """A row a trial, with all digits; `tried` is the strategy as a grid has it."""
     keys = fields(found)
     rows = [
         {"strategy": each.contender.label, "trial": each.number, "tried": each.label}
         | {key: each.values.get(key) for key in keys}
-        | {"rounds": each.rounds, METRIC: each.score if each.outcome != DIVERGED else None, f"{METRIC}_sd": _sd(each)}
-        | {"outcome": each.outcome, "cells": len(each.losses)}
-        | {"gradient_steps": each.cost.gradient_steps, "seconds": each.cost.seconds}
+        | {
+            "rounds": found.trained(each),
+            METRIC: each.score if each.outcome != DIVERGED else None,
+            f"{METRIC}_sd": _sd(found, each),
+        }
+        | {"outcome": each.outcome, "cells": len(found.jobs[each])}
+        | found.cost([each])._asdict()
         for each in found.every
     ]
     return str(pd.DataFrame(rows).to_csv(index=False))
 
 
-def _sd(each: Tried) -> float | None:
+def _sd(found: Tuning, each: Trial) -> float | None:
     """The standard deviation over a trial's cells, divisor n - 1; None where there is none."""
-    return statistics.stdev(each.losses) if len(each.losses) > 1 and each.outcome != DIVERGED else None
+    losses = found.losses(each, each.rounds)
+    return statistics.stdev(losses) if len(losses) > 1 and each.outcome != DIVERGED else None

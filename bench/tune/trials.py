@@ -27,15 +27,11 @@ from bench.run.progress import make_view
 from bench.run.watch import Watch, interruptible
 from bench.seeds import derive
 from bench.store.records import FAILURES, Failure, Round
-from bench.tune.contenders import Contender, fields_of, trial_cells
-from bench.tune.search import Search, Trial
+from bench.tune.contenders import Contender, fields_of, trial_cells, tune_of
+from bench.tune.search import DIVERGED, Search, Trial, Unfinished
 
 METRIC = "validation_loss"  # of a round, on validation images; less is better
 SUFFIX = "-tune"  # of the folder's name
-
-
-class Unfinished(Exception):
-    """Trials that have no score, for another reason than a loss that is not finite."""
 
 
 class Cost(NamedTuple):
@@ -46,16 +42,26 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trials:
-    """All trials of a tuning.
+class Tuning:
+    """A grid's searches, and the cells of all their trials.
 
     Attributes:
-        plan: their cells, as those of a grid.
+        plan: the cells, as those of a grid.
         jobs: of each trial.
     """
 
+    grid: Grid
+    searches: Sequence[Search]
     plan: Plan
     jobs: Mapping[Trial, tuple[CellJob, ...]]
+
+    @property
+    def tune(self) -> Tune:
+        return tune_of(self.grid)
+
+    @property
+    def every(self) -> list[Trial]:
+        return [trial for one in self.searches for trial in one.trials]
 
     @property
     def root(self) -> Path:
@@ -92,8 +98,10 @@ class Trials:
             "run again with --retry-failed"
         )
 
-    def finite_rounds(self, trial: Trial) -> int:
-        """After how many rounds the losses of all of the trial's cells were finite."""
+    def trained(self, trial: Trial) -> int:
+        """For how many rounds it was trained: of one that diverged, those after which all its losses were finite."""
+        if trial.outcome != DIVERGED:
+            return trial.rounds
         logs = [self._log(job, trial.rounds) for job in self.jobs[trial]]
         return min(log[-1].round if log else 0 for log in logs)
 
@@ -112,22 +120,17 @@ class Trials:
 def searches_of(tune: Tune, found: Sequence[Contender]) -> list[Search]:
     """A search a contender, their proposals from one sequence: values of what all tune are the same for all."""
     seed = derive(tune.seeds[0], "tune") % 2**32
-    return [Search(each.label, each.spaces, each.own, tune.trials, seed) for each in found]
+    return [Search(each, tune.trials, seed) for each in found]
 
 
-def make_trials(
-    grid: Grid, found: Sequence[Contender], searches: Sequence[Search], options: argparse.Namespace, results: Path
-) -> Trials:
-    """The cells of all trials, planned in the folder of the tuning.
+def make_tuning(grid: Grid, found: Sequence[Contender], options: argparse.Namespace, results: Path) -> Tuning:
+    """The searches, and the cells of their trials, planned in the folder of the tuning.
 
     Raises:
         ConfigError: as `bench.run.plan.make_plan`.
     """
-    cells = {
-        trial: trial_cells(grid, contender, trial.values)
-        for contender, one in zip(found, searches, strict=True)
-        for trial in one.trials
-    }
+    searches = searches_of(tune_of(grid), found)
+    cells = {trial: trial_cells(grid, one.contender, trial.values) for one in searches for trial in one.trials}
     every = [cell for of_trial in cells.values() for cell in of_trial]
     varied = dict.fromkeys([*grid.axes, *(key for each in found for key in fields_of(each.spaces))])
     axes: dict[str, list[Any]] = {
@@ -135,53 +138,42 @@ def make_trials(
     }
     axes["strategy"] = list(dict.fromkeys(cell.strategy_label for cell in every))
     about = f"Trials of the tuning of {grid.name}."
-    tuning = replace(
-        grid, name=f"{grid.name}{SUFFIX}", description=about, axes=axes, cells=tuple(every), labels={}, tuned=None
-    )
-    plan = make_plan(replace(tuning, claims=False), results, options.data_root, options.download)
+    trials = replace(grid, name=f"{grid.name}{SUFFIX}", description=about, axes=axes, cells=tuple(every), labels={})
+    plan = make_plan(replace(trials, claims=False, tuned=None), results, options.data_root, options.download)
     by_cell = {digest(identity(job.config)): job for job in plan.jobs}
     jobs = {trial: tuple(by_cell[digest(identity(cell))] for cell in of_trial) for trial, of_trial in cells.items()}
-    return Trials(plan, jobs)
+    return Tuning(grid, searches, plan, jobs)
 
 
-class Runner:
-    """Measures trials by training their cells.
+def measure(
+    tuning: Tuning, options: argparse.Namespace, console: Any, asked: Sequence[Trial], rounds: int
+) -> list[float]:
+    """Train trials to so many rounds; the mean losses of their cells.
 
-    Attributes:
-        trials: all of them.
+    Raises:
+        Unfinished: if a cell failed for another reason than a loss that is not finite.
     """
+    wanted = {job.cell_id: job for trial in asked for job in tuning.jobs[trial]}
+    _train(tuning, list(wanted.values()), rounds, options, console)
+    return [statistics.fmean(tuning.losses(trial, rounds)) for trial in asked]
 
-    def __init__(self, trials: Trials, options: argparse.Namespace, console: Any) -> None:
-        self.trials = trials
-        self._options, self._console = options, console
 
-    def measure(self, asked: Sequence[Trial], rounds: int) -> list[float]:
-        """Train the trials to so many rounds; the mean losses of their cells.
-
-        Raises:
-            Unfinished: if a cell failed for another reason than a loss that is not finite.
-        """
-        wanted = {job.cell_id: job for trial in asked for job in self.trials.jobs[trial]}
-        self._train(list(wanted.values()), rounds)
-        return [statistics.fmean(self.trials.losses(trial, rounds)) for trial in asked]
-
-    def _train(self, jobs: Sequence[CellJob], rounds: int) -> None:
-        options, store = self._options, self.trials.plan.store
-        states = {job.cell_id: store.cell(job.cell_id).state() for job in jobs}
-        again = {
-            cell_id
-            for cell_id, state in states.items()
-            if options.retry_failed and state in FAILURES and state != "diverged"
-        }
-        jobs = [job for job in jobs if states[job.cell_id] not in FAILURES or job.cell_id in again]
-        ready = [job for job in prepared(jobs, again, options, rounds) if not ended(job)]
-        n_jobs = options.n_jobs or pool.default_n_jobs(ready)
-        self._console.print(
-            f"to round {rounds} of {self.trials.rounds}: {len(jobs)} cells, {len(jobs) - len(ready)} trained before, "
-            f"{len(ready)} to train, {n_jobs} at a time"
-        )
-        if not ready:
-            return
-        view = make_view(self._console, options.quiet)
-        with Watch(self.trials.plan, ready, None, view), interruptible():
-            pool.run(ready, n_jobs, options.backend, options.scheduler, view.warn)
+def _train(tuning: Tuning, jobs: Sequence[CellJob], rounds: int, options: argparse.Namespace, console: Any) -> None:
+    states = {job.cell_id: tuning.plan.store.cell(job.cell_id).state() for job in jobs}
+    again = {
+        cell_id
+        for cell_id, state in states.items()
+        if options.retry_failed and state in FAILURES and state != "diverged"
+    }
+    jobs = [job for job in jobs if states[job.cell_id] not in FAILURES or job.cell_id in again]
+    ready = [job for job in prepared(jobs, again, options, rounds) if not ended(job)]
+    n_jobs = options.n_jobs or pool.default_n_jobs(ready)
+    console.print(
+        f"to round {rounds} of {tuning.rounds}: {len(jobs)} cells, {len(jobs) - len(ready)} trained before, "
+        f"{len(ready)} to train, {n_jobs} at a time"
+    )
+    if not ready:
+        return
+    view = make_view(console, options.quiet)
+    with Watch(tuning.plan, ready, None, view), interruptible():
+        pool.run(ready, n_jobs, options.backend, options.scheduler, view.warn)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,9 +20,9 @@ from bench.config.grid_file import Grid, parse_grid
 from bench.config.tuning import Space
 from bench.seeds import numpy_stream
 from bench.tune.contenders import Contender, contenders, tune_of
-from bench.tune.outcome import outcome, tuned_grid, write_grid
-from bench.tune.search import Search, Trial, search, write_studies
-from bench.tune.trials import Cost, searches_of
+from bench.tune.search import Search, Trial, Unfinished, search, write_studies
+from bench.tune.trials import Cost, Tuning, searches_of
+from bench.tune.tuned_grid import tuned_grid, write_grid
 from strategies.fedavg import FedAvg
 from tests.laws.quadratic import Quadratic, make_run
 
@@ -43,6 +44,11 @@ class Stretched(FedAvg):
         }
 
 
+def search_of(name: str, spaces: dict[str, Space], own: dict[str, Any], trials: int, seed: int) -> Search:
+    """A search of what need not be a strategy."""
+    return Search(SimpleNamespace(label=name, spaces=spaces, own=own), trials, seed)
+
+
 def run_search(
     names: Sequence[str],
     score: Callable[[Trial, int], float],
@@ -51,9 +57,9 @@ def run_search(
     space: Space = RATES,
 ) -> dict[str, Search]:
     """A search of each name over one value, whose scores are a function's."""
-    searches = [Search(name, {"rate": space}, {"rate": space.low}, stages[0][1], seed) for name in names]
+    searches = [search_of(name, {"rate": space}, {"rate": space.low}, stages[0][1], seed) for name in names]
     search(searches, stages, lambda asked, rounds: [score(each, rounds) for each in asked])
-    return {one.name: one for one in searches}
+    return {one.contender.label: one for one in searches}
 
 
 # ---------------------------------------------------------------------------------------------------- planted values
@@ -66,12 +72,12 @@ def test_the_best_value_of_planted_strategies_is_found(tmp_path):
 
     def final_loss(each: Trial, rounds: int) -> float:
         run = make_run(
-            tmp_path / each.who / f"{each.number}-{rounds}",
+            tmp_path / each.contender.label / f"{each.number}-{rounds}",
             Stretched(each.values["rate"]),
             clients,
             (1, 3),
             rounds=rounds,
-            lr=steps[each.who],
+            lr=steps[each.contender.label],
         )
         return [record.validation_loss for record in run.rounds()][-1]
 
@@ -86,8 +92,8 @@ def test_the_best_value_of_planted_strategies_is_found(tmp_path):
 def test_all_contenders_are_proposed_the_same_values_of_what_they_share():
     spaces = {"client.lr": Space(low=1e-3, high=1e-2, log=True), "strategy.mu": Space(low=0.1, high=0.9)}
     own = {"client.lr": 2e-3, "strategy.mu": 0.5}
-    more = Search("fedprox", spaces, own, TRIALS, 3)
-    less = Search("fedavg", {"client.lr": spaces["client.lr"]}, {"client.lr": 2e-3}, TRIALS, 3)
+    more = search_of("fedprox", spaces, own, TRIALS, 3)
+    less = search_of("fedavg", {"client.lr": spaces["client.lr"]}, {"client.lr": 2e-3}, TRIALS, 3)
     rates = [each.values["client.lr"] for each in more.trials]
     assert rates == [each.values["client.lr"] for each in less.trials]
     assert rates[0] == 2e-3
@@ -100,7 +106,7 @@ def test_all_contenders_are_proposed_the_same_values_of_what_they_share():
     [(Space(low=1, high=9), 9), (Space(low=1, high=90, log=True), 12), (Space(low=-1.0, high=1.0), 12), (Space(choices=["a", "b", 3, True]), 4), (Space(low=0.12345, high=0.12349), 12)],
 )  # fmt: skip
 def test_every_proposal_is_of_its_space_and_no_other_and_proposed_again(space, trials):
-    first, again, other = (Search("s", {"x": space}, {"x": space.ends[0]}, trials, seed) for seed in (1, 1, 2))
+    first, again, other = (search_of("s", {"x": space}, {"x": space.ends[0]}, trials, seed) for seed in (1, 1, 2))
     values = [trial.values["x"] for trial in first.trials]
     assert all(space.holds(value) for value in values)
     assert len(set(map(repr, values))) == trials
@@ -112,7 +118,7 @@ def test_every_proposal_is_of_its_space_and_no_other_and_proposed_again(space, t
 def test_a_proposal_that_is_the_grids_own_value_is_left_out_and_the_others_are_the_same():
     space = Space(low=1e-3, high=8e-3, log=True)
     usual, *others = (
-        [trial.values["x"] for trial in Search("s", {"x": space}, {"x": own}, 8, 3).trials] for own in (2e-3, 4e-3)
+        [trial.values["x"] for trial in search_of("s", {"x": space}, {"x": own}, 8, 3).trials] for own in (2e-3, 4e-3)
     )
     assert 4e-3 in usual
     assert others[0][1:-1] == [value for value in usual[1:] if value != 4e-3]
@@ -129,7 +135,7 @@ def test_the_better_part_goes_on_and_a_trial_that_diverges_never_does():
         seen.append((rounds, [each.number for each in asked]))
         return [scores[each.number - 1] for each in asked]
 
-    one = Search("s", {"x": RATES}, {"x": 1.0}, TRIALS, 0)
+    one = search_of("s", {"x": RATES}, {"x": 1.0}, TRIALS, 0)
     search([one], [(1, 8), (3, 4), (9, 2)], measure)
     assert seen == [(1, list(range(1, 9))), (3, [3, 6, 7, 8]), (9, [3, 6])]
     assert one.best.number == 3
@@ -138,8 +144,9 @@ def test_the_better_part_goes_on_and_a_trial_that_diverges_never_does():
     assert one.trials[5].scores == {1: 2.0, 3: 2.0, 9: 2.0}
 
 
-def test_nothing_is_best_where_every_trial_diverges():
-    assert run_search(["s"], lambda *_: math.inf, [(1, 4), (2, 2)])["s"].best is None
+def test_nothing_is_chosen_where_every_trial_diverges():
+    with pytest.raises(Unfinished, match="s: every trial diverged"):
+        run_search(["s"], lambda *_: math.inf, [(1, 4), (2, 2)])
 
 
 def test_studies_are_a_file_for_optunas_own_tools(tmp_path):
@@ -205,7 +212,7 @@ def tuned(table: int, trials: int, more: int = 0) -> list[Search]:
         searches[0] = searches_of(tune.model_copy(update={"trials": trials + more}), found)[0]
 
     def measure(asked: Sequence[Trial], rounds: int) -> list[float]:
-        return [loss(table, trial.who, trial.values["client.lr"], tune.seeds[0], rounds) for trial in asked]
+        return [loss(table, trial.contender.label, trial.values["client.lr"], tune.seeds[0], rounds) for trial in asked]
 
     search(searches, tune.stages(ROUNDS), measure)
     return searches
@@ -256,12 +263,12 @@ def test_a_copy_that_has_one_more_trial_is_seen():
 
 def test_the_winners_curse_is_on_tuning_seeds_and_not_on_those_of_the_tuned_grid():
     """The least of six losses is too low; that of a cell of the tuned grid is right in the mean."""
-    grid, found = copies(6)
+    grid, _ = copies(6)
     curse, fresh = [], []
     for table in range(TABLES // 4):
         searches = tuned(table, 6)
         curse += [one.best.score - bowl(one.best.values["client.lr"]) for one in searches]
-        tree = tuned_grid(outcome(grid, NO_TRIALS, found, searches))
+        tree = tuned_grid(Free(grid, searches, SimpleNamespace(jobs=grid.cells), {}))
         for cell in parse_grid(tomllib.loads(write_grid(tree, "")), "tuned.toml", "tuned").cells:
             rate = cell.client.lr
             fresh.append(loss(table, cell.strategy_label, rate, cell.seed) - bowl(rate))
@@ -270,16 +277,8 @@ def test_the_winners_curse_is_on_tuning_seeds_and_not_on_those_of_the_tuned_grid
     assert abs(errors_from_0(np.array(fresh))) < 3
 
 
-class _NoTrials:
-    """In the place of folders of cells."""
-
-    plan = SimpleNamespace(jobs=[None])
-
-    def losses(self, trial: Trial, rounds: int) -> list[float]:
-        return [trial.scores[rounds]]
+class Free(Tuning):
+    """A tuning without folders of cells."""
 
     def cost(self, trials: Iterable[Trial]) -> Cost:
         return Cost(1, 1.0)
-
-
-NO_TRIALS = _NoTrials()

@@ -18,6 +18,7 @@ from bench.report.results import Results
 from bench.run import pool
 from bench.store.records import Failure, Result, Round, Trained
 from bench.tune.__main__ import main
+from strategies.fedavg import FedAvg
 from tests.reliability.tiny import folder_of, jobs_of, numbers
 from tests.shortcuts import no_workers
 
@@ -89,8 +90,10 @@ def count_trainings(patch: pytest.MonkeyPatch) -> "Counter[tuple[str, int]]":
 
     def run(job: CellJob) -> None:
         before = trained_rounds(folder_of(job))
-        run_cell(job)
-        found.update((job.cell_id, number) for number in range(before + 1, trained_rounds(folder_of(job)) + 1))
+        try:
+            run_cell(job)
+        finally:
+            found.update((job.cell_id, number) for number in range(before + 1, trained_rounds(folder_of(job)) + 1))
 
     patch.setattr(pool, "run_cell", run)
     return found
@@ -227,15 +230,14 @@ def test_a_tuning_that_was_killed_goes_on_without_training_anything_twice(
     whole, file, here, monkeypatch, tmp_path, capsys
 ):
     trained = count_trainings(monkeypatch)
-    goes_on = pool.run_cell
-    calls = iter(range(99))
+    aggregate, calls = FedAvg.aggregate, iter(range(99))
 
-    def killed(job: CellJob) -> None:
-        if next(calls) in (3, 9, 13):  # in the first rung, in the second, and in the last
+    def killed(*args) -> None:
+        if next(calls) in (3, 11, 15):  # within a round before the first rung, the second and the end
             raise KeyboardInterrupt
-        goes_on(job)
+        aggregate(*args)
 
-    monkeypatch.setattr(pool, "run_cell", killed)
+    monkeypatch.setattr(FedAvg, "aggregate", killed)
     assert [tune(file, tmp_path) for _ in range(3)] == [130, 130, 130]
     assert "the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "tiny-tune" / "tiny-tuned.toml").exists()

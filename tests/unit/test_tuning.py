@@ -14,10 +14,10 @@ from bench.report.results import Results
 from bench.report.tables.caption import of_what
 from bench.report.tables.setting import setting
 from bench.tune.contenders import contenders, trial_cells
-from bench.tune.outcome import Outcome, Tried, outcome, tuned_grid, write_grid
-from bench.tune.search import CHOSEN, STOPPED, Search, search
+from bench.tune.search import CHOSEN, DIVERGED, STOPPED, Search, Unfinished, search
 from bench.tune.tables import summary
-from bench.tune.trials import Cost, Trials, Unfinished
+from bench.tune.trials import Cost, Tuning
+from bench.tune.tuned_grid import tuned_grid, write_grid
 from tests.fake_store import finished_store
 
 TUNE = """
@@ -272,10 +272,12 @@ def test_a_space_says_what_it_holds():
     ],
 )
 def test_where_nothing_can_be_chosen_it_is_told_which_trials_diverged(finite_until, told):
-    one = Search("fedavg", {"x": Space(low=0.0, high=1.0)}, {"x": 0.5}, 4, 0)
-    search([one], [(2, 4), (5, 2)], lambda asked, rounds: [1.0 if rounds <= finite_until else math.inf for _ in asked])
     with pytest.raises(Unfinished, match=re.escape(told)):
-        outcome(grid_of(), None, contenders(grid_of())[1:2], [one])
+        search(
+            [Search(contenders(grid_of())[1], 4, 0)],
+            [(2, 4), (5, 2)],
+            lambda asked, rounds: [1.0 if rounds <= finite_until else math.inf for _ in asked],
+        )
 
 
 def log_of(*rounds: int) -> list[SimpleNamespace]:
@@ -285,18 +287,20 @@ def log_of(*rounds: int) -> list[SimpleNamespace]:
 
 
 def test_a_cell_that_two_trials_have_is_paid_once_and_one_that_diverges_when_it_does():
-    logs = {"a": log_of(1, 2, 3, 4), "b": log_of(1, 2), "c": log_of()}
+    logs = {"a": log_of(1, 2, 3, 4), "b": log_of(1, 2), "c": log_of(1, 2)}
     store = SimpleNamespace(cell=lambda cell_id: SimpleNamespace(read_log=lambda kind: logs[cell_id]))
-    first, second, third = Search("s", {"x": Space(low=0.0, high=1.0)}, {"x": 0.5}, 3, 0).trials
+    first, second, third, _ = Search(contenders(grid_of())[1], 4, 0).trials
     cells = {first: "ab", second: "a", third: "ac"}
     jobs = {trial: tuple(SimpleNamespace(cell_id=each) for each in ids) for trial, ids in cells.items()}
-    trials = Trials(SimpleNamespace(store=store), jobs)
-    for trial, rounds in ((first, 4), (second, 1), (third, 2)):
+    tuning = Tuning(None, [], SimpleNamespace(store=store), jobs)
+    for trial, rounds in ((first, 4), (second, 1), (third, 3)):
         trial.scores[rounds] = 1.0
-    assert trials.cost([second]) == Cost(10, 0.5)
-    assert trials.cost([first]) == Cost(40 + 20, 2.0 + 1.0)
-    assert trials.cost([first, second, third]) == trials.cost([second, first]) == Cost(40 + 20, 2.0 + 1.0)
-    assert [trials.finite_rounds(trial) for trial in (first, second, third)] == [2, 1, 0]
+    third.outcome = DIVERGED
+    assert tuning.cost([second]) == Cost(10, 0.5)
+    assert tuning.cost([first]) == Cost(40 + 20, 2.0 + 1.0)
+    assert tuning.cost([second, first]) == Cost(40 + 20, 2.0 + 1.0)
+    assert tuning.cost([first, second, third]) == Cost(40 + 20 + 20, 2.0 + 1.0 + 1.0)
+    assert [tuning.trained(trial) for trial in (first, second, third)] == [4, 1, 2]
 
 
 def test_a_value_near_an_end_of_its_range_is_named():
@@ -312,16 +316,25 @@ def test_a_value_near_an_end_of_its_range_is_named():
 # ------------------------------------------------------------------------------------------------- the tuned grid
 
 
-def outcome_of(grid, values: dict[str, dict]) -> Outcome:
+class Ended(Tuning):
+    """A tuning without folders of cells."""
+
+    def losses(self, trial, rounds):
+        return [trial.score - 0.05, trial.score + 0.05]
+
+    def cost(self, trials):
+        return Cost(sum(20 * trial.rounds for trial in trials), sum(float(trial.rounds) for trial in trials))
+
+
+def outcome_of(grid, values: dict[str, dict]) -> Tuning:
     """A tuning that chose these values, by the strategy's label."""
-    jobs = [SimpleNamespace(config=cell) for cell in grid.cells]
-    trials = SimpleNamespace(plan=SimpleNamespace(jobs=jobs), rounds=10)
-    tried = []
-    for each in contenders(grid):
-        first = Tried(each, 1, each.own, 2, (0.3, 0.4), STOPPED, Cost(40, 2.0))
-        best = Tried(each, 2, each.own | values.get(each.label, {}), 10, (0.1, 0.2), CHOSEN, Cost(200, 10.0))
-        tried.append((first, best))
-    return Outcome(grid, trials, tuple(tried), (Cost(240, 12.0),) * len(tried))
+    searches = [Search(each, 2, 0) for each in contenders(grid)]
+    for one in searches:
+        first, best = one.trials
+        first.scores, first.outcome = {2: 0.35}, STOPPED
+        best.values = one.contender.own | values.get(one.contender.label, {})
+        best.scores, best.outcome = {10: 0.15}, CHOSEN
+    return Ended(grid, searches, SimpleNamespace(jobs=grid.cells), {})
 
 
 VALUES = {"fedavg": {"client.lr": 3e-3}, "fedprox(mu=0.01)": {"client.lr": 4.5e-3, "strategy.mu": 0.00105}}

@@ -1,132 +1,29 @@
-"""What a tuning found: every trial with its score and cost, and the grid file that has the chosen values."""
+"""The grid with the values that a tuning chose, as a file."""
 
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from bench.config.cell import field_names, short_strategy
+from bench.config.cell import field_names
 from bench.config.expand import expand, matches
 from bench.config.grid_file import AXIS_ORDER, Grid
 from bench.config.toml import write_value
-from bench.config.tuning import Tune, Tuned, Value
-from bench.tune.contenders import HYPER, Contender, fields_of, tune_of
-from bench.tune.search import CHOSEN, DIVERGED, FINISHED, Search, Trial
-from bench.tune.trials import METRIC, Cost, Trials, Unfinished
+from bench.config.tuning import Tuned, Value
+from bench.tune.contenders import HYPER, fields_of
+from bench.tune.trials import METRIC, Tuning
 
 TUNED = "-tuned"  # of the name of the grid with the chosen values
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A trial.
-
-    Attributes:
-        number: from 1; the first has the grid's own values.
-        rounds: after which it was measured last; of one that diverged, those whose losses were finite.
-        losses: of its cells when it was measured last.
-        outcome: `CHOSEN`, `FINISHED`, `STOPPED` or `DIVERGED`.
-    """
-
-    contender: Contender
-    number: int
-    values: dict[str, Value]
-    rounds: int
-    losses: tuple[float, ...]
-    outcome: str
-    cost: Cost
-
-    @property
-    def label(self) -> str:
-        """The strategy with these values, as a grid has it."""
-        return short_strategy(self.contender.with_values(self.values)).label
-
-    @property
-    def score(self) -> float:
-        """The mean loss."""
-        return sum(self.losses) / len(self.losses)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it was trained to the end."""
-        return self.outcome in (CHOSEN, FINISHED)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A tuning that has ended.
-
-    Attributes:
-        tried: of each strategy, in the grid's order, its trials in theirs.
-        costs: of each strategy.
-    """
-
-    grid: Grid
-    trials: Trials
-    tried: tuple[tuple[Tried, ...], ...]
-    costs: tuple[Cost, ...]
-
-    @property
-    def tune(self) -> Tune:
-        return tune_of(self.grid)
-
-    @property
-    def every(self) -> list[Tried]:
-        return [each for of_one in self.tried for each in of_one]
-
-    @property
-    def cost(self) -> Cost:
-        """Of all trials."""
-        return Cost(*map(sum, zip(*self.costs, strict=True)))
-
-    @property
-    def cells(self) -> int:
-        """How many trainings there were."""
-        return len(self.trials.plan.jobs)
-
-
-def chosen(tried: Iterable[Tried]) -> Tried:
-    """The trial that was chosen."""
-    return next(each for each in tried if each.outcome == CHOSEN)
-
-
-def outcome(grid: Grid, trials: Trials, found: Sequence[Contender], searches: Sequence[Search]) -> Outcome:
-    """What the searches found.
-
-    Raises:
-        Unfinished: if no trial of a strategy was trained to its end, as all diverged that went on.
-    """
-    for one in searches:
-        if one.best is None:
-            every = all(trial.outcome == DIVERGED for trial in one.trials)
-            what = "every trial diverged" if every else "every trial that went on diverged before its last round"
-            also = "" if every else ", or let more go on by tune.keep"
-            raise Unfinished(f"{one.name}: {what}; give tune.fields or tune.strategies smaller values{also}")
-    tried = tuple(
-        tuple(_tried(trials, contender, trial) for trial in one.trials)
-        for contender, one in zip(found, searches, strict=True)
-    )
-    return Outcome(grid, trials, tried, tuple(trials.cost(one.trials) for one in searches))
-
-
-def _tried(trials: Trials, contender: Contender, trial: Trial) -> Tried:
-    rounds = trials.finite_rounds(trial) if trial.outcome == DIVERGED else trial.rounds
-    losses = tuple(trials.losses(trial, trial.rounds))
-    return Tried(contender, trial.number, trial.values, rounds, losses, trial.outcome, trials.cost([trial]))
-
-
-# ------------------------------------------------------------------------------------------------- the tuned grid
-
-
-def tuned_grid(found: Outcome) -> dict[str, Any]:
+def tuned_grid(found: Tuning) -> dict[str, Any]:
     """The grid with the chosen values, as a tree of tables: its own axes and seeds, and a table [tuned].
 
     A chosen hyper-parameter stands in the strategy, a chosen field in the strategy's table. What --set gave is in it.
     """
     grid, draft = found.grid, found.grid.draft
-    best = [chosen(tried) for tried in found.tried]
+    best = [one.best for one in found.searches]
     names = {each.contender.plugin.label: each.label for each in best}
     tables = {}
     for each in best:
@@ -167,11 +64,11 @@ def _labels(grid: Grid, names: Mapping[str, str]) -> dict[str, str]:
     return {known[name]: text for name, text in grid.labels.items() if name in known}
 
 
-def tuned(found: Outcome) -> Tuned:
+def tuned(found: Tuning) -> Tuned:
     """The table [tuned]."""
-    tune = found.tune
+    tune, cost = found.tune, found.cost(found.every)
     spaces: dict[str, str] = {}
-    for contender in (first.contender for first, *_ in found.tried):
+    for contender in (one.contender for one in found.searches):
         for key, space in contender.spaces.items():
             param = key.removeprefix(HYPER)
             name = f"{contender.plugin.name} {param}" if key.startswith(HYPER) else key
@@ -181,8 +78,7 @@ def tuned(found: Outcome) -> Tuned:
     where = {key: value if isinstance(value, Value) else str(value) for key, value in tune.where.items()}
     return Tuned(
         trials=tune.trials, seeds=tune.seeds, metric=METRIC, rungs=tune.rungs, kept=tune.counts(), where=where,
-        space=spaces, cells=found.cells, gradient_steps=found.cost.gradient_steps,
-        seconds=round(found.cost.seconds, 1),
+        space=spaces, cells=len(found.plan.jobs), gradient_steps=cost.gradient_steps, seconds=round(cost.seconds, 1),
     )  # fmt: skip
 
 
