@@ -219,7 +219,7 @@ def parse_grid(raw: Mapping[str, Any], source: str, default_name: str, overrides
         raise ConfigError(origins.across(mistake))
     labels = _labels(file, axes, kept, f"{source}: labels")
     once = unique(kept, origins)
-    tuned = file.tuned if _as_tuned(file, kept, origins) else None
+    tuned = file.tuned if file.tuned and _as_tuned(file, kept, origins) else None
     return Grid(file.name, file.description, axes, once, labels, file.report.claims, tuned, file, draft)
 
 
