@@ -115,6 +115,22 @@ def split(cell: CellConfig, labels: Tensor) -> list[np.ndarray]:
     return partitions.checked_split(cell.make_partition(), labels.numpy(), cell.n_clients, stream)
 
 
+def check_reference(cell: CellConfig, data: Dataset) -> None:
+    """That the images of `evaluation.reference` have all classes that clients may hold, to score them by.
+
+    Raises:
+        ValueError: if they lack one.
+    """
+    part = cell.evaluation.reference
+    held, there = (np.unique(data.part(name)[1]) for name in ("train", part))
+    lacking = [data.class_names[k] for k in np.setdiff1d(held, there)]
+    if lacking and not cell.centralized:
+        raise ValueError(
+            f"evaluation.reference: got {part!r}, but no {part} image is of class {', '.join(lacking)}; "
+            f"use 'train', or a larger data.{part}"
+        )
+
+
 def diffused_shape(cell: CellConfig, channels: int) -> tuple[int, int, int]:
     """(C, H, W) of the network's input, for images of that many channels: the images' shape, or their latents'."""
     if not cell.is_latent:

@@ -17,6 +17,7 @@ from bench.plugins import Later
 pandas = Later("pandas")  # which a cell's process does without
 AXES = ("strategy", "n_clients", "beta")
 CENTRALIZED = "centralized"
+LOCAL_STEPS = "training.local_steps"  # centralized training has it where it is matched in its steps to a client
 MISSING = "--"
 SYMBOLS = {"n_clients": "n", "beta": "β"}  # of axes, as papers write them
 NO_TITLES: Mapping[str, str] = MappingProxyType({})
@@ -40,21 +41,25 @@ def hashable(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def axis_key(axis: str, value: Any, baseline: str = CENTRALIZED) -> Any:
+def axis_key(axis: str, value: Any, central: bool = True) -> Any:
     """An axis's value to find a partner by; of a federated autoencoder that is one trained centrally."""
     value = hashable(value)
-    if axis == "latent.mode" and baseline == CENTRALIZED and value == "federated":
+    if axis == "latent.mode" and central and value == "federated":
         return "central"
     return None if pandas.isna(value) else value
 
 
-def shared_key(labels: Mapping[str, Any], extra_axes: Iterable[str], baseline: str = CENTRALIZED) -> tuple[Any, ...]:
-    """What a cell and the cell of the baseline that it is compared with have in common: the seed, n_clients, beta and
-    further axes. With centralized training the seed and the further axes that are not `FEDERATED_ONLY`.
+def shared_key(
+    labels: Mapping[str, Any], extra_axes: Iterable[str], central: bool = True, matched: bool = False
+) -> tuple[Any, ...]:
+    """What a cell and the one that it is compared with have in common: the seed, n_clients, beta and further axes.
+
+    With centralized training the seed and the further axes that are not `FEDERATED_ONLY`; where that is `matched` in
+    its steps, also their number.
     """
-    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY]
-    axes = ["seed", *own] if baseline == CENTRALIZED else ["seed", "n_clients", "beta", *extra_axes]
-    return tuple(axis_key(axis, labels[axis], baseline) for axis in axes)
+    own = [axis for axis in extra_axes if axis not in FEDERATED_ONLY or (matched and axis == LOCAL_STEPS)]
+    axes = ["seed", *own] if central else ["seed", "n_clients", "beta", *extra_axes]
+    return tuple(axis_key(axis, labels[axis], central) for axis in axes)
 
 
 def value_text(value: Any) -> str:

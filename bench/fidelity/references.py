@@ -42,7 +42,7 @@ class ClassMoments:
             ValueError: if `mix` has a class of which there is no image.
         """
         if ((mix > 0) & (self.counts == 0)).any():
-            raise ValueError("a client holds a class without any training image")
+            raise ValueError("a class of the mix has no image")
         shares = mix / mix.sum()
         mean = shares @ self.mean
         weights = np.divide(shares**2, self.counts, out=np.zeros_like(shares), where=self.counts > 0)

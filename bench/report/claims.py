@@ -23,6 +23,7 @@ EARLY = 0.2  # the share of a run that is its beginning
 MARGIN = 0.05  # of the centralized loss, within which it is reached
 ROUNDS = "training.rounds"
 CLAIMED_ROUNDS = 50  # of claim 5
+CONTROL = 10.0  # beta from which on clients' labels are nearly those of the data (of ten classes to a TV of 0.1)
 LEAST = 4  # values of a curve whose ups and downs are judged; fewer hardly show any
 UNDECIDED = "undecided"
 SATURATED = "not measurable: 0 in every seed"
@@ -74,6 +75,12 @@ class Evidence:
 
     runs: list[Run]
     results: Results
+
+    @property
+    def skewed(self) -> "Evidence":
+        """Without the runs of a control, unless there are no others."""
+        runs = [run for run in self.runs if not _is_control(run)]
+        return replace(self, runs=runs or self.runs)
 
     @property
     def nothing(self) -> Unanswered:
@@ -211,7 +218,7 @@ def _judge(judged: Sequence[tuple[Part, stats.Interval]]) -> str:
 def _slower(evidence: Evidence, measure: str) -> list[Part]:
     quantity = f"mean {_LOSS[measure]} over the first fifth of the run, FedAvg minus centralized"
     name = f"{measure} early"
-    return [Part(quantity, _table(evidence, _against_centralized(evidence, name), name))]
+    return [Part(quantity, _table(evidence, _against_centralized(evidence.skewed, name), name))]
 
 
 def _rougher(evidence: Evidence, measure: str) -> list[Part]:
@@ -232,7 +239,7 @@ def _reaches(evidence: Evidence, measure: str) -> list[Part]:
     }[measure]
     quantity = f"{last}, FedAvg over centralized, minus 1 (reached below {MARGIN:+g})"
     name = f"{measure} end"
-    values = _against_centralized(evidence, name, lambda ours, theirs: ours / theirs - 1 if theirs else math.nan)
+    values = _against_centralized(evidence.skewed, name, lambda ours, theirs: ours / theirs - 1 if theirs else math.nan)
     return [Part(quantity, _table(evidence, values, name), sign=-1, threshold=MARGIN)]
 
 
@@ -242,6 +249,7 @@ def _longer(evidence: Evidence, measure: str) -> list[Part]:
     That only at a constant learning rate: where the rate falls to 0 within a run its end is smooth and its images are
     better, whatever its length.
     """
+    evidence = evidence.skewed
     lengths = sorted({run.rounds for run in evidence.runs})
     rounds = "/".join(map(str, lengths)) + " rounds"
     short = not lengths or lengths[-1] < CLAIMED_ROUNDS
@@ -277,14 +285,14 @@ def _roughness(measure: str, which: str) -> str:
 
 
 def _beside_control(evidence: Evidence, measure: str, which: str, values: Values, without: str = "") -> list[Part]:
-    """A roughness where labels are skewed, and beside it that at the largest beta, the control, and how they differ.
+    """A roughness where labels are skewed, and beside it that of the control, the largest beta, and how they differ.
 
     Clients that begin from the server's weights make a saw-tooth of the curve whatever their labels: what skew adds to
-    it is the difference alone. Without a control the number of all runs.
+    it is the difference alone. Where no beta is as large as `CONTROL`, the number of all runs.
     """
     name, quantity = f"{measure} roughness", _roughness(measure, which)
     betas = {run.axes["beta"] for (run, *_), _ in values} - {None}
-    largest = max(betas, default=None)
+    largest = max((run.axes["beta"] for (run, *_), _ in values if _is_control(run)), default=None)
     controls = {_others(runs[0], "beta"): found for runs, found in values if runs[0].axes["beta"] == largest}
     skewed = [(runs, found, controls.get(_others(runs[0], "beta"), math.nan))
               for runs, found in values if runs[0].axes["beta"] != largest]  # fmt: skip
@@ -335,6 +343,10 @@ def _ends(evidence: Evidence, axis: str) -> tuple[float, float]:
     if len(values) == 1:
         raise Unanswered(f"the finished cells have one value of {evidence.results.heading(axis)} only, {values[0]:g}")
     return values[0], values[-1]
+
+
+def _is_control(run: Run) -> bool:
+    return run.axes["beta"] is not None and run.axes["beta"] >= CONTROL
 
 
 def _others(run: Run, axis: str) -> tuple[Any, ...]:

@@ -46,9 +46,9 @@ def differences(
 ) -> pd.DataFrame:
     """Differences of all other rows to a baseline, but for centralized training's.
 
-    A row's partner is the baseline's of the same seed, n_clients, beta and further axes; centralized training's has the
-    same seed and those further axes that mean something to it. Metrics that no cell has are left out, and what it costs
-    to reach centralized training, which only those have that reach it.
+    A row's partner is the baseline's of the same seed, n_clients, beta and further axes; one that is trained centrally
+    has the same seed and those further axes that mean something to it. Metrics that no cell has are left out, and what
+    it costs to reach centralized training, which only those have that reach it.
 
     Args:
         baseline: "centralized" or a strategy's label.

@@ -79,7 +79,7 @@ class Metric:
 
 _ALL = (
     Metric(
-        "fid", "FID", "FID", "Fréchet distance of the extractor's features between generated and training images",
+        "fid", "FID", "FID", "Fréchet distance of the extractor's features between generated and real images",
         better=-1, table="summary", spread="both", tested=True, compared=True, image=True, first=True,
     ),
     Metric(
@@ -122,11 +122,11 @@ _ALL = (
         "there is no TV", digits=2, table="summary", compared=True, image=True,
     ),
     Metric(
-        "recall", "recall", "recall", "share of real images among the 5 nearest neighbours of generated ones", better=1,
+        "recall", "recall", "recall", "share of real images in the 5-neighbour ball of a generated one", better=1,
         digits=2, table="summary", spread="written", compared=True, image=True,
     ),
     Metric(
-        "coverage", "coverage", "cover-\nage", "share of real images with a generated one among their 5 nearest",
+        "coverage", "coverage", "cover-\nage", "share of real images with a generated one in their 5-neighbour ball",
         better=1, digits=2, table="summary", spread="written", tested=True, compared=True, image=True,
     ),
     Metric(
@@ -214,11 +214,11 @@ _ALL = (
             "fid_images_bias": "bias of FID by a bootstrap over images",
             "is_std": "standard deviation of the inception score over its splits",
             "kid_std": "standard deviation of KID over other draws of as many images, by its exact variance",
-            "precision": "share of generated images among the 5 nearest neighbours of real ones; junk can score high",
+            "precision": "share of generated images in the 5-neighbour ball of a real one; junk can score high",
             "density": "mean number of real images' 5-neighbour balls that a generated one is in, over 5; junk can "
             "score high, and typical images above 1",
-            "fid_mix_floor": "FID-mix of real test images on the same split",
-            "fid_avg_floor": "FID-avg of real test images on the same split",
+            "fid_mix_floor": "FID-mix of other real images on the same split",
+            "fid_avg_floor": "FID-avg of other real images on the same split",
             "fid_avg_excess": "FID-avg minus that of real images; under skew poor images can score below zero",
             "copies_features": "share of near-copies by the extractor's features",
             "authenticity_pixels": "share of generated images farther, in pixels, from their nearest training image "

@@ -12,7 +12,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from bench.config.names import AXES, CENTRALIZED, NO_TITLES, SYMBOLS, cell_name, hashable, shared_key, split_name
+from bench.config.names import (
+    AXES,
+    CENTRALIZED,
+    LOCAL_STEPS,
+    NO_TITLES,
+    SYMBOLS,
+    cell_name,
+    hashable,
+    shared_key,
+    split_name,
+)
 from bench.config.tuning import Tuned
 from bench.plugins import Tensor
 from bench.report.curves import Array, column
@@ -309,9 +319,9 @@ class Results:
         ]
 
     def _compares(self, one: Group, other: Group) -> bool:
-        keys = [shared_key(group.labels | {"seed": 0}, self.extra_axes) for group in (one, other)]
-        steps = [group.labels.get("training.local_steps") for group in (one, other)]
-        return keys[0] == keys[1] and steps[0] in (None, steps[1])  # None where it has its epochs all the same
+        matched = one.labels.get(LOCAL_STEPS) is not None
+        keys = [shared_key(group.labels | {"seed": 0}, self.extra_axes, matched=matched) for group in (one, other)]
+        return keys[0] == keys[1]
 
     @cached_property
     def _central(self) -> dict[tuple[Any, ...], Cell]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.config.names import AXES, CENTRALIZED, hashable, shared_key
+from bench.config.names import AXES, CENTRALIZED, LOCAL_STEPS, hashable, shared_key
 from bench.report import curves, stats
 from bench.report.metrics import FROM_CURVES, GOALS, PAIRED, SUMMARISED, TOTALS, Metric
 from bench.report.results import Cell, Results
@@ -197,10 +197,10 @@ def ranks(rows: Rows, metric: str, better: int) -> pd.DataFrame:
 def marks(rows: Rows, means: pd.DataFrame, metric: Metric, digits: int) -> list[str]:
     """How each row of `summarise` stands in its block, the federated rows of one n_clients, beta and further axes.
 
-    "best": no other row that is compared shows a better number, with so many `digits`; "tied": it is not worse than the
-    best by `stats.worse_than_best`; "untested": it is of fewer than `stats.LEAST_SEEDS` finished seeds, or the rows
-    that are not have fewer in common, and then none of them is marked; "" otherwise, for centralized training, where
-    fewer than two rows have the number, and where neither way is better.
+    Rows are compared by the seeds that they have in common. "best": no other row has a better mean over these, with so
+    many `digits`; "tied": it is not worse than the best by `stats.worse_than_best`; "untested": it is of fewer than
+    `stats.LEAST_SEEDS` finished seeds, or the rows that are not have fewer in common, and then none of them is marked;
+    "" otherwise, for centralized training, where fewer than two rows have the number, and where neither way is better.
     """
     found: dict[tuple[Any, ...], str] = {}
     for axes, block in _blocks(rows, metric.key) if metric.better else []:
@@ -220,7 +220,7 @@ def _block_marks(block: pd.DataFrame, scale: float, digits: int) -> dict[str, st
     common = compared.dropna()
     if compared.shape[1] < 2 or len(common) < stats.LEAST_SEEDS:
         return told
-    shown = (compared.mean() * scale).map(lambda mean: float(f"{mean:.{digits}f}"))
+    shown = (common.mean() * scale).map(lambda mean: float(f"{mean:.{digits}f}"))
     worse = stats.worse_than_best(-common.to_numpy())
     return told | {
         name: "best" if number == shown.max() else "" if lost else "tied"
@@ -268,9 +268,12 @@ def _minus_partners(rows: Rows, metrics: Sequence[str], baseline: str) -> pd.Dat
 def partners(rows: Rows, baseline: str) -> pd.Series:
     """Index of the baseline's finished row that each row is to be compared with; NaN where there is none."""
     frame = rows.frame
+    theirs = frame["strategy"] == baseline
+    central = bool(frame.loc[theirs, "n_clients"].isna().all())
+    matched = LOCAL_STEPS in frame and bool(frame.loc[theirs, LOCAL_STEPS].notna().any())
     labels = frame[[*rows.axes, "seed"]].astype(object).to_dict("records")
-    keys = pd.Series([shared_key(told, rows.extra_axes, baseline) for told in labels], index=frame.index)
-    return finished(keys, frame, frame["strategy"] == baseline)
+    keys = [shared_key(told, rows.extra_axes, central, matched) for told in labels]
+    return finished(pd.Series(keys, index=frame.index), frame, theirs)
 
 
 def finished(keys: pd.Series, frame: pd.DataFrame, chosen: pd.Series) -> pd.Series:

@@ -132,6 +132,7 @@ def make_plan(grid: Grid, results: Path, data_root: Path | None = None, download
                     f"extractor {extractor.name} knows {' and '.join(extractor.datasets)}, not {cell.data.name}; "
                     'use evaluation.extractor = "inception-v3-compat"'
                 )
+            assemble.check_reference(cell, data[cell.data])
             assemble.split(cell, data[cell.data].train_labels)
         except partitions.PartitionError as error:
             raise ConfigError(

@@ -155,7 +155,7 @@ def test_moments_of_a_mix_are_those_of_images_repeated_in_its_shares():
 
 
 def test_a_mix_with_a_class_nobody_has_is_refused():
-    with pytest.raises(ValueError, match="without any training image"):
+    with pytest.raises(ValueError, match="a class of the mix has no image"):
         moments_by_class(features_of(0), torch.zeros(400, dtype=torch.long), 2).of_mix(np.array([1.0, 1.0]))
 
 

@@ -126,6 +126,7 @@ REFUSED = {
     "all images held out": ["data.test=5000"],
     "all but two held out": ["data.test=4000", "data.validation=998", "data.limit=3"],
     "none held out": ["data.validation=0"],
+    "a reference without some classes": ["evaluation.reference=test", "data.test=5", "strategy=fedavg"],
     "more images than there are": ["data.limit=4901"],
     "one image for two clients": ["data.limit=1", "partition=iid"],
     "images of side 0": ["data.size=0"],

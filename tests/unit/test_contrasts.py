@@ -18,6 +18,7 @@ from tests import fake_store, reports
 from tests.reports import table_of_cells
 
 SMALL = {"strategy": ["centralized", "fedavg"], "n_clients": [3]}
+STEPS = "training.local_steps"
 
 
 def compared(rows: pd.DataFrame, **settings) -> pd.DataFrame:
@@ -83,6 +84,25 @@ def test_differences_to_a_strategy_are_within_every_further_axis():
     assert dict(zip(within["partition"], within["mean"], strict=True)) == {"iid": 1.0, "dirichlet": 20.0}
     shared = contrasts.differences(Rows(rows, ("partition",)), ["fid"])
     assert sorted(shared["mean"]) == [0.5, 1.5, 9.5, 29.5]
+
+
+def test_differences_to_centralized_training_with_a_clients_steps_are_to_that_of_as_many():
+    matched = "centralized-matched"
+    rows = pd.concat(
+        [
+            table_of_cells({(matched, None, None): [base], ("fedavg", 3, 0.1): [base + 2.0]}).assign(**{STEPS: steps})
+            for steps, base in ((5, 10.0), (10, 20.0))
+        ]
+        + [table_of_cells({("centralized", None, None): [0.5]}).assign(**{STEPS: None})],
+        ignore_index=True,
+    )
+    found = contrasts.differences(Rows(rows, (STEPS,)), ["fid"], matched)
+    assert found[[STEPS, "strategy", "n", "mean"]].to_numpy().tolist() == [
+        [5, "fedavg", 1, 2.0],
+        [10, "fedavg", 1, 2.0],
+    ]
+    plain = contrasts.differences(Rows(rows.drop(columns=STEPS).iloc[:2]), ["fid"], matched)
+    assert plain["mean"].tolist() == [2.0]
 
 
 def test_a_baseline_must_be_one_of_the_grids():

@@ -259,7 +259,7 @@ def test_exact_shares_score_below_the_floor_which_is_no_bound() -> None:
 
 
 @pytest.mark.parametrize("beta", [100.0, 0.1])
-def test_fid_at_clients_mixes_ranks_alike_at_every_split(beta: float) -> None:
+def test_fid_at_clients_mixes_sees_noise_and_blur_alike_at_every_split(beta: float) -> None:
     kinds = ("floor", "real", "1 class missing", "noise of 25", "blurred")
     floor, real, lost, noise, blurred = (digits.client_scores(kind, beta)[1] for kind in kinds)
     assert real < 1.5 * floor < 1.5

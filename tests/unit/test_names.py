@@ -49,7 +49,7 @@ def test_partners_are_found_by_values_that_compare():
     assert axis_key("model.widths", [8, 16]) == "[8, 16]"
     assert axis_key("beta", float("nan")) is None
     assert axis_key("latent.mode", "federated") == "central"
-    assert axis_key("latent.mode", "federated", baseline="fedavg") == "federated"
+    assert axis_key("latent.mode", "federated", central=False) == "federated"
 
 
 def grid_of(strategies, **more):

@@ -337,6 +337,16 @@ def test_equal_rows_are_both_best():
     assert marks(table_of_cells(numbers)) == {"a": "best", "b": "best"}
 
 
+def test_rows_are_compared_by_the_seeds_that_they_have_in_common():
+    """A fourth seed, which the others lack, has by itself the best mean for a row that is worse by the three."""
+    numbers = {
+        ("a", 3, 0.1): [1.0, 1.01, 1.02, -50.0],
+        ("b", 3, 0.1): [0.0, 0.0, 0.01],
+        ("c", 3, 0.1): [0.5, 0.6, 0.4],
+    }
+    assert marks(table_of_cells(numbers)) == {"a": "", "b": "best", "c": ""}
+
+
 def test_what_shows_the_same_digits_as_the_best_is_best():
     rows = table_of_cells(
         {

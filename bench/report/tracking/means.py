@@ -59,7 +59,7 @@ def summaries(results: Results) -> list[Summary]:
 
 def _place(values: Mapping[Any, Any], axes: Iterable[str]) -> tuple[Any, ...]:
     """Where a row stands on the axes, alike from labels and from a table."""
-    return tuple(axis_key(axis, values[axis], "") for axis in axes)
+    return tuple(axis_key(axis, values[axis], central=False) for axis in axes)
 
 
 def _summary(group: Group, row: Mapping[Any, Any]) -> Summary:
