@@ -152,22 +152,34 @@ def calibration(sd: float, choices: int = 3) -> Iterator[tuple[float, float]]:
 
 
 @cache
-def client_scores(kind: str, beta: float) -> tuple[float, float]:
-    """FID-avg's excess over real images and FID-mix, of five clients of a Dirichlet split.
-
-    Args:
-        kind: one of `KINDS`, or "floor" for the mean of real images.
-    """
-    labels, shares = digits().train_labels.numpy(), digits().class_shares
+def _clients(beta: float) -> tuple[Mapping[int, np.ndarray], Mapping[int, tuple[np.ndarray, np.ndarray]]]:
+    """Mixes of classes (K,) and references of five clients of a Dirichlet split."""
+    labels = digits().train_labels.numpy()
     parts = partitions.checked_split(
         partitions.registry.load("dirichlet")(beta=beta), labels, 5, numpy_stream(0, "partition", beta)
     )
     mixes = {i: np.bincount(labels[part], minlength=10).astype(float) for i, part in enumerate(parts)}
-    references = {i: _moments().of_mix(mix) for i, mix in mixes.items()}
-    floors = client_floors(real(), N, references, shares)
+    return mixes, {i: _moments().of_mix(mix) for i, mix in mixes.items()}
+
+
+@cache
+def _client_floors(beta: float) -> tuple[Mapping[int, float], Mapping[int, float]]:
+    """By client the mean FID of real images, of all and of those at its mix."""
+    (mixes, references), shares = _clients(beta), digits().class_shares
+    mixed = client_mix_floors(real(), N, references, shares, mixes)
+    return client_floors(real(), N, references, shares), mixed
+
+
+@cache
+def client_scores(kind: str, beta: float) -> tuple[float, float]:
+    """FID-avg's excess over real images and FID-mix, mean over the clients of `_clients`.
+
+    Args:
+        kind: one of `KINDS`, or "floor" for FID-avg itself and FID-mix of real images.
+    """
+    (mixes, references), (floors, mixed_floors) = _clients(beta), _client_floors(beta)
     if kind == "floor":
-        mixed = client_mix_floors(real(), N, references, shares, mixes)
-        return float(np.mean(list(floors.values()))), float(np.mean(list(mixed.values())))
+        return float(np.mean(list(floors.values()))), float(np.mean(list(mixed_floors.values())))
     seen = extractor().features(images_of(kind))
     fids = client_fids(dict.fromkeys(mixes, seen), references)
     mixed_fids = [fid_of_mix(seen, mix, references[i]) for i, mix in mixes.items()]
