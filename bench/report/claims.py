@@ -194,13 +194,14 @@ def interval_text(value: float, low: float, high: float) -> str:
 
 
 def _verdict(parts: Sequence[Part], intervals: Sequence[stats.Interval]) -> str:
-    """Of the claim's own parts, and of each control beside it."""
+    """Of the claim's own parts, and of each control beside it, which says nothing more of what cannot be measured."""
     judged = list(zip(parts, intervals, strict=True))
     own = [pair for pair in judged if not pair[0].control]
     verdict, n = _judge(own), min(interval.n for _, interval in own)
     at = [f"at {n} seed{'' if n == 1 else 's'}"] if verdict == UNDECIDED else []
     scopes = dict.fromkeys(part.scope for part in parts if part.scope)
-    controls = [f"{part.control}: {_judge([(part, interval)])}" for part, interval in judged if part.control]
+    beside = [pair for pair in judged if pair[0].control and verdict != SATURATED]
+    controls = [f"{part.control}: {_judge([(part, interval)])}" for part, interval in beside]
     return " ".join([verdict, *at, *scopes, *([f"({'; '.join(controls)})"] if controls else [])])
 
 
