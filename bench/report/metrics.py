@@ -119,7 +119,7 @@ _ALL = (
     Metric(
         "recognised", "recognised", "recog-\nnised",
         "share of generated images whose class the classifier gives a probability above 0.95; where it is below 0.65 "
-        "there is no TV", digits=2, table="summary", compared=True, image=True,
+        "there is no TV", digits=2, table="summary", compared=True, image=True, first=True,
     ),
     Metric(
         "recall", "recall", "recall", "share of real images in the 5-neighbour ball of a generated one", better=1,
@@ -127,7 +127,7 @@ _ALL = (
     ),
     Metric(
         "coverage", "coverage", "cover-\nage", "share of real images with a generated one in their 5-neighbour ball",
-        better=1, digits=2, table="summary", spread="written", tested=True, compared=True, image=True,
+        better=1, digits=2, table="summary", spread="written", tested=True, compared=True, image=True, first=True,
     ),
     Metric(
         "copies_pixels", "copies", "",

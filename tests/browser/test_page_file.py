@@ -151,6 +151,13 @@ def test_seeds_share_a_look_and_centralized_training_has_no_colour(tmp_path):
     assert by_labels["centralized", None, 0]["colour"] == ""
 
 
+def test_centralized_strategies_have_a_dash_each(tmp_path):
+    axes = {"strategy": ["centralized", "centralized-matched", "fedavg"], "training.local_steps": [5], "seed": [0]}
+    cells = reports.read(fake_store.planned_store(tmp_path, axes)).cells
+    found = [look["dash"] for cell, look in zip(cells, looks(cells).values(), strict=True) if cell.central]
+    assert found == ["solid", "dash"]
+
+
 def test_curves_have_the_colours_of_figures(tmp_path):
     strategies = ["fedavg", "fednova", "fedprox(mu=0.1)", "local-only"]
     cells = reports.read(fake_store.planned_store(tmp_path, {"strategy": strategies, "seed": [0]})).cells

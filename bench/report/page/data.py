@@ -120,20 +120,22 @@ def looks(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
     """Colour, dash and symbol of each cell's curves, by its id.
 
     The colour is that of the strategy's family, as in figures, and "" for centralized training; in a grid of one
-    strategy each of its settings has a colour. The dash is the split's, the symbol that of strategy and further axes.
+    strategy each of its settings has a colour. The dash is the split's, of centralized training the strategy's;
+    the symbol is that of strategy and further axes.
     """
-    kinds, splits = Distinct(), Distinct()
+    kinds, splits, central = Distinct(), Distinct(), Distinct()
     strategies = dict.fromkeys(cell.strategy for cell in cells if not cell.central)
     colours = {label: style.colour for label, style in strategy_styles(list(strategies)).items()}
     styles = {}
     for cell in cells:
         labels = {name: value for name, value in cell.labels.items() if name != "seed"}
-        split = 0 if cell.central else splits.place([labels.pop("n_clients"), labels.pop("beta")]) or 0
+        split = [labels.pop("n_clients"), labels.pop("beta")]
+        dash = (central.place(cell.strategy) if cell.central else splits.place(split)) or 0
         kind = 0 if cell.central else kinds.place(labels) or 0
         own = "" if cell.central else COLOURS[kind % len(COLOURS)]
         styles[cell.cell_id] = {
             "colour": colours.get(cell.strategy, "") if len(colours) > 1 else own,
-            "dash": _DASHES[DASHES[split % len(DASHES)]],
+            "dash": _DASHES[DASHES[dash % len(DASHES)]],
             "symbol": _SYMBOLS[kind % len(_SYMBOLS)],
         }
     return styles

@@ -42,13 +42,14 @@ def contrasts(contents: Contents) -> Table:
 
 
 def _table(contents: Contents, compared: pd.DataFrame, name: str, title: str, family: str) -> Table:
-    """Comparisons in rows, and of each metric the columns of `_columns`.
+    """Comparisons in rows, and of each metric that a pair has the columns of `_columns`.
 
     A letter stands where the sign flips have no p, for the reason; it needs a column of them, or else no letter but
     the reasons alone, since all comparisons lack it.
     """
     of_tested = {metric: _by_key(contents, compared, metric) for metric in contents.metrics if metric.tested}
-    by_metric = {metric: rows for metric, rows in of_tested.items() if rows}
+    every = {metric: rows for metric, rows in of_tested.items() if rows}
+    by_metric = {metric: rows for metric, rows in every.items() if any(row["n"] for row in rows.values())} or every
     reasons = dict.fromkeys(row["note"] for rows in by_metric.values() for row in rows.values())
     marks, flips = _letters(reasons), "" in reasons
     axes = [Head(contents.heading(axis), "axis", key=axis) for axis in contents.axes]
@@ -62,6 +63,8 @@ def _table(contents: Contents, compared: pd.DataFrame, name: str, title: str, fa
     shown = {head.text: COLUMNS[head.text] for head in heads if head.text in COLUMNS}
     notes = ["; ".join(f"{head}: {text}" for head, text in shown.items()).format(family=family) + "."] if shown else []
     notes += _pairing(compared, by_metric)
+    if alone := [metric.name for metric in every if metric not in by_metric]:
+        notes.append(f"No pair has {' or '.join(alone)}.")
     notes += [f"{f'({mark}) ' * flips}No p of sign flips: {note}." for note, mark in marks.items() if mark]
     return Table(name, title, tuple(heads), tuple(blocks), leads=len(axes) + 1, notes=tuple(notes))
 
