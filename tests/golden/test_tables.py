@@ -23,6 +23,7 @@ from bench.report.results import Results
 from bench.report.summary import Rows, marks
 from bench.report.tables import markdown
 from bench.report.tables.caption import of_what
+from bench.report.tables.compared import contrasts
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
 from bench.report.tables.setting import ELSEWHERE, IDLE, LEFT_OUT, SECTIONS, WORDS, setting
@@ -330,6 +331,19 @@ def test_contrasts_are_a_line_an_axis_on_the_terminal(marked, tmp_path):
         "strategy against fedavg, paired by seed: FID −14.0 %, untested; TV −14.8 %, untested; test loss −5.4 %, untested"
     ]
     assert reports.contrast_lines(one_seed(tmp_path / "alone", strategy=["centralized", "fedavg"])) == []
+
+
+def test_what_no_pair_has_takes_no_columns_of_the_contrasts(tmp_path):
+    """The classes of poor digits have no TV, while those of centralized training have one."""
+    store = one_seed(tmp_path)
+    for cell in store.planned():
+        if cell.labels["n_clients"] is not None:
+            path = store.cell(cell.cell_id).path / "result.json"
+            result = read_json(path)
+            write_json(path, result | {"metrics": result["metrics"] | {"class_tv": None}})
+    table = contrasts(reports.contents_of(store))
+    assert {head.group for head in table.heads} == {"", "FID", "test loss"}
+    assert "No pair has TV." in table.notes
 
 
 def test_the_claims_are_a_line_each_on_the_terminal(store):
