@@ -324,7 +324,7 @@ def test_what_does_not_apply_is_told_and_its_old_picture_goes(tmp_path, unsaved)
         "samples_grid: samples.safetensors was removed from every cell that would be shown",
         "quality_cost: no FID of a strategy with clients is known with its costs",
         "skew: no finished cell with clients tells both its skew and its FID",
-        "client_spread: no finished cell has losses or FIDs of its clients",
+        "client_spread: no finished cell has losses or FID-mixes of its clients",
         "drift: no round of a finished cell tells how far its clients went",
         "film: no finished cell that would be shown has its film.gif",
     ]
@@ -415,7 +415,7 @@ def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path):
             clients=[],
         )
     _, _, untold = draw_figures(store, ["quality_cost", "skew", "client_spread"])
-    reasons = ["no FID is above 0", "no FID is above 0", "no finished cell has losses or FIDs of its clients"]
+    reasons = ["no FID is above 0", "no FID is above 0", "no finished cell has losses or FID-mixes of its clients"]
     assert [line.split(": ")[1] for line in untold] == reasons
 
 
@@ -687,7 +687,7 @@ def test_clients_stand_on_their_strategy_s_row_with_their_spread(drawn_grid):
     figure = drawn_grid.figures["client_spread"]
     losses, fids = row_of(figure, SPLITS[0])
     folders = drawn_grid.seeds("fedavg", n_clients=3, beta=0.1)
-    clients = [client["fid"] for folder in folders for client in read_json(folder.path / "result.json")["clients"]]
+    clients = [client["fid_mix"] for folder in folders for client in read_json(folder.path / "result.json")["clients"]]
     dots = next(line for line in fids.lines if line.get_marker() == "o" and line.get_ydata()[0] == 1)
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(clients))
     assert f"{np.std(clients, ddof=1):#.3g}" in [text.get_text() for text in fids.texts]
