@@ -68,17 +68,18 @@ def judge(setting: Setting, model: Model, samples: Generated, extractor: Extract
     folder = setting.folder.path
     diagnostics = _diagnose(setting, model)
     write_json(folder / Diagnostics.FILE, diagnostics.known())
-    shown = _shown(setting, samples, extractor)
+    compared: set[Part] = {setting.config.evaluation.reference, setting.early_part, "train"}
+    references = {part: _statistics(setting, part, extractor) for part in compared}
+    shown = _shown(setting, samples, references[setting.config.evaluation.reference], extractor)
     result = _judge_samples(setting, model, shown, extractor)
-    fids, of_mixes, spread = _judge_clients(setting, shown, extractor)
-    train = _statistics(setting, "train", extractor)
-    copies = judge_copies(setting, samples.images, shown.features, train, shown.real, extractor)
-    if curve := _judge_curve(setting, extractor):
+    by_client, spread = _judge_clients(setting, shown, extractor)
+    copies = judge_copies(setting, samples.images, shown.features, references["train"], shown.real, extractor)
+    if curve := _judge_curve(setting, references[setting.early_part], extractor):
         write_json(folder / Curve.FILE, {"curve": curve})
     losses = {"test_loss": diagnostics.loss} | client_spread(diagnostics.client_loss)
     result["metrics"] |= losses | spread | copies.metrics
     result["floor"] |= copies.floor
-    clients = _clients(setting.mixes, fids, of_mixes, diagnostics.client_loss, copies.by_client)
+    clients = _clients(setting.mixes, by_client, diagnostics.client_loss, copies.by_client)
     return result | {"clients": clients, "diagnostics": diagnostics.known()}
 
 
@@ -89,12 +90,12 @@ def _diagnose(setting: Setting, model: Model) -> Diagnostics:
     return diagnose(setting.test_task(), model.net, names, mixes, model.personal, views)
 
 
-def _shown(setting: Setting, samples: Generated, extractor: Extractor) -> Shown:
+def _shown(setting: Setting, samples: Generated, to: Reference, extractor: Extractor) -> Shown:
     """The samples as the extractor sees them, and the real images that they are held against."""
     features, logits = extractor.features(samples.images, setting.device)
     other = setting.data.part(setting.floor_part)
     real = RealImages.of(*other, len(samples.images), extractor, setting.device)
-    return Shown(samples, features, logits, _statistics(setting, setting.config.evaluation.reference, extractor), real)
+    return Shown(samples, features, logits, to, real)
 
 
 def _statistics(setting: Setting, part: Part, extractor: Extractor) -> Reference:
@@ -122,9 +123,9 @@ def _judge_samples(setting: Setting, model: Model, shown: Shown, extractor: Extr
 
 def _judge_clients(
     setting: Setting, shown: Shown, extractor: Extractor
-) -> tuple[dict[int, float], dict[int, float], dict[str, float]]:
-    """FIDs to the judged clients' images, of all samples and at their mixes of classes, by client, and the scores made
-    of them with their floors. Those at the mixes are known where the extractor knows the classes; of centralized
+) -> tuple[dict[int, dict[str, float]], dict[str, float]]:
+    """FIDs to each judged client's images, ``fid`` of all samples and ``fid_mix`` at its mix of classes, and the scores
+    made of them with their floors. Those at the mixes are known where the extractor knows the classes; of centralized
     training there are none.
     """
     references, shares, n = _client_references(setting, extractor), setting.data.class_shares, len(shown.features)
@@ -134,14 +135,15 @@ def _judge_clients(
     }
     fids, floors = client_fids(seen, references), client_floors(shown.real, n, references, shares)
     spread = fid_spread(list(fids.values()), list(floors.values()))
-    of_mixes: dict[int, float] = {}
+    by_client = {i: {"fid": fid} for i, fid in fids.items()}
     if references and extractor.classes == setting.data.n_classes:
         mixes = {i: setting.mixes[i].astype(float) for i in references}
         of_mixes = {i: fid_of_mix(seen[i], mixes[i], reference) for i, reference in references.items()}
-        real = client_mix_floors(shown.real, n, references, shares, mixes)
-        found, floor = list(of_mixes.values()), list(real.values())
-        spread |= {"fid_mix": float(np.mean(found)), "fid_mix_floor": float(np.mean(floor))}
-    return fids, of_mixes, spread
+        by_client = {i: scores | {"fid_mix": of_mixes[i]} for i, scores in by_client.items()}
+        floor = client_mix_floors(shown.real, n, references, shares, mixes)
+        found = {"fid_mix": of_mixes, "fid_mix_floor": floor}
+        spread |= {name: float(np.mean(list(each.values()))) for name, each in found.items()}
+    return by_client, spread
 
 
 def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tuple[Array, Array]]:
@@ -164,19 +166,16 @@ def _client_references(setting: Setting, extractor: Extractor) -> dict[int, tupl
 
 
 def _clients(
-    mixes: np.ndarray,
-    fids: Mapping[int, float],
-    of_mixes: Mapping[int, float],
-    losses: Sequence[float | None],
-    copies: Sequence[int],
+    mixes: np.ndarray, scores: Mapping[int, dict[str, float]], losses: Sequence[float | None], copies: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """What is known of each judged client, from its mix of classes (n, K) and numbers by client."""
+    """What is known of each judged client, from all clients' mixes of classes (n, K), scores, losses and copies."""
     return [
         {
             "client": i,
             "n_samples": int(mixes[i].sum()),
-            "fid": fids.get(i),
-            "fid_mix": of_mixes.get(i),
+            "fid": None,
+            "fid_mix": None,
+            **scores.get(i, {}),
             "test_loss": losses[i],
             "copies": copies[i],
         }
@@ -184,13 +183,12 @@ def _clients(
     ]
 
 
-def _judge_curve(setting: Setting, extractor: Extractor) -> list[dict[str, Any]]:
+def _judge_curve(setting: Setting, real: Reference, extractor: Extractor) -> list[dict[str, Any]]:
     """Scores of the images drawn after some rounds, in the rounds' order; [] where none were drawn."""
     data, device = setting.data, setting.device
     drawn = read_tensors(setting.folder.path / CURVE, sealed=False)
     if drawn is None:
         return []
-    real = _statistics(setting, setting.early_part, extractor)
     return [
         {"round": number} | evaluate(images, real, data.class_shares, extractor, device)
         for number, images in sorted((int(name), images) for name, images in drawn.items())

@@ -56,6 +56,15 @@ class Style:
     marker: str
 
 
+def central_styles(labels: Sequence[str]) -> dict[str, Style]:
+    """A style each of centralized training: black, with a dash of their own and, from the fifth on, a marker."""
+    marks = ("", *MARKERS)
+    return {
+        label: Style(REFERENCE, DASHES[k % len(DASHES)], marks[k // len(DASHES) % len(marks)])
+        for k, label in enumerate(labels)
+    }
+
+
 def strategy_styles(labels: Sequence[str]) -> dict[str, Style]:
     """A style a strategy: the colour of its family, another dash for each of a family's first four, another marker for
     eleven in a row; of up to 44 no two have both dash and marker in common.

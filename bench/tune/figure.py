@@ -1,7 +1,9 @@
 """The sensitivity of the score to what was tuned: a panel a hyper-parameter, a marker a strategy."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+import strategies
 from bench.pictures.axes import key, log_axis
-from bench.pictures.style import REFERENCE, Style, save, strategy_styles
+from bench.pictures.style import MARKERS, Style, central_styles, save, strategy_styles
 from bench.report.figures import USUAL_FORMATS
 from bench.report.figures.captions import Picture, captions
 from bench.report.figures.layout import FIXED, LOOK, Legend, settle, short_name, tiles
 from bench.store.files import write_bytes
+from bench.tune.contenders import Contender
 from bench.tune.search import CHOSEN, DIVERGED, STOPPED, Trial
 from bench.tune.tables import LOSS, name_of, title
 from bench.tune.trials import Tuning
@@ -40,7 +44,7 @@ def sensitivity(found: Tuning) -> Picture:
     """The scores over each value that was tuned; trials that were stopped have the score they had then."""
     contenders = [one.contender for one in found.searches]
     names = list(dict.fromkeys(name for each in contenders for name in each.spaces))
-    styles = _styles([each.label for each in contenders])
+    styles = _styles(contenders)
     legend = [(short_name(title(found, each)), key(styles[each.label])) for each in contenders]
     figure, panels = tiles(len(names), min(len(names), _ACROSS), _EACH, [*legend, *_keys(found.every)])
     ends = _ends(found.every)
@@ -51,10 +55,12 @@ def sensitivity(found: Tuning) -> Picture:
     return Picture(figure, _caption(found))
 
 
-def _styles(labels: Sequence[str]) -> dict[str, Style]:
-    """Black for centralized training, and as in every other picture for the strategies."""
-    others = [label for label in labels if label.partition("(")[0] != "centralized"]
-    return dict.fromkeys(labels, Style(REFERENCE, "-", "o")) | strategy_styles(others)
+def _styles(contenders: Sequence[Contender]) -> dict[str, Style]:
+    """As in every other picture, but those of centralized training have markers, too: a trial is one."""
+    central = [each.label for each in contenders if strategies.load(each.plugin.name).centralized]
+    marks = itertools.cycle(MARKERS)
+    marked = {label: replace(style, marker=next(marks)) for label, style in central_styles(central).items()}
+    return marked | strategy_styles([each.label for each in contenders if each.label not in central])
 
 
 def _keys(every: Iterable[Trial]) -> Legend:

@@ -404,6 +404,19 @@ def test_records_of_older_versions_cost_only_the_figures_that_need_them(tmp_path
     assert {line.split(":")[0] for line in untold} == lost
 
 
+def test_each_centralized_training_has_a_level_line_of_its_own(tmp_path):
+    axes = {"strategy": ["centralized", "centralized-matched", "fedavg"], "training.local_steps": [5], "seed": [0]}
+    store = fake_store.finished_store(tmp_path, axes | {"n_clients": [3], "beta": [0.1, 1.0]})
+    vary_skew(store)
+    for cell in store.planned():
+        if cell.labels["strategy"] != "fedavg":
+            fid = 5.0 if cell.labels["strategy"] == "centralized" else 15.0
+            rewrite(store.cell(cell.cell_id), metrics={"fid": fid})
+    axes = draw(store, "skew").figure.axes[0]
+    found = {line.get_ydata()[0]: line.get_linestyle() for line in axes.lines if list(line.get_xdata()) == [0, 1]}
+    assert found == {5.0: "-", 15.0: "--"}
+
+
 def test_scores_of_zero_have_no_place_on_a_logarithmic_axis(tmp_path):
     store = fake_store.finished_store(tmp_path, {"n_clients": [3], "beta": [0.1, 1.0], "seed": [0]})
     vary_skew(store)

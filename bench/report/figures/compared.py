@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config.names import hashable, split_name
 from bench.pictures.axes import OTHER, key
-from bench.pictures.style import DASHES, REFERENCE, NotApplicable, Style, strategy_styles
+from bench.pictures.style import NotApplicable, Style, central_styles, strategy_styles
 from bench.report.figures.layout import Legend, short_name
 from bench.report.lines import Line, final_point, round_line
 from bench.report.results import Group, Results, Split
@@ -83,10 +83,7 @@ def compared(results: Results) -> Compared:
     central = dict.fromkeys(group.strategy for split in results.splits for group in split.groups if group.central)
     everyone = strategies(results.splits)
     coloured = everyone if len(everyone) <= TOLD_APART else leaders(results.splits, LEADERS)
-    references = {
-        label: Style(REFERENCE, dash, "") for label, dash in zip(central, itertools.cycle(DASHES), strict=False)
-    }
-    styles = references | dict.fromkeys(everyone, OTHER)
+    styles = central_styles(list(central)) | dict.fromkeys(everyone, OTHER)
     return Compared(results, styles | strategy_styles(coloured))
 
 

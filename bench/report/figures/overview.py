@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from bench.pictures.axes import OTHER, key
-from bench.pictures.style import DASHES, MARKERS, REFERENCE, Array, Style
+from bench.pictures.style import Array, Style, central_styles
 from bench.report.figures import panels
 from bench.report.figures.captions import Caption, Picture
 from bench.report.figures.compared import Compared, compared, known
@@ -90,11 +90,8 @@ def _curves(groups: Sequence[Group]) -> Curves:
 def line_styles(groups: Sequence[Group], shown: Compared) -> dict[str, Style]:
     """By label: a strategy's own, and black for centralized training, of which there are several on further axes."""
     central = dict.fromkeys(_line_label(group, shown) for group in groups if group.central)
-    marks = ("", *MARKERS)
-    black = [Style(REFERENCE, DASHES[k % 4], marks[k // 4 % len(marks)]) for k in range(len(central))]
-    return dict(zip(central, black, strict=True)) | {
-        group.strategy: shown.styles[group.strategy] for group in groups if not group.central
-    }
+    federated = {group.strategy: shown.styles[group.strategy] for group in groups if not group.central}
+    return central_styles(list(central)) | federated
 
 
 def _line_label(group: Group, shown: Compared) -> str:

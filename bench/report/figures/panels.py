@@ -52,6 +52,11 @@ def lines(axes: Axes, found: Mapping[str, Line], styles: Mapping[str, Style], ba
         )
 
 
+def level(axes: Axes, value: float, style: Style) -> None:
+    """A level line behind all others, of what has one value only."""
+    axes.axhline(value, color=style.colour, ls=style.dash, lw=1.5, zorder=1)
+
+
 def _coincide(one: Array, other: Array) -> bool:
     """Whether the points (2, R) of two lines differ by less than what can be seen."""
     return one.shape == other.shape and bool((np.abs(one - other) <= 0.005 * np.abs(other)).all())

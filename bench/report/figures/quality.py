@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from bench.pictures.axes import OTHER, log_axis, short
-from bench.pictures.style import REFERENCE, Array, NotApplicable, Style
+from bench.pictures.style import Array, NotApplicable, Style
 from bench.report.figures import panels
 from bench.report.figures.captions import Caption, Picture, paged
 from bench.report.figures.compared import Compared, compared, fid_images, fid_line, known
@@ -168,7 +168,7 @@ def _draw_panel(axes: Axes, row: Row, cost: str, shown: Compared, named: bool) -
     axes.step([x for x, *_ in front], [y for _, y, _ in front], where="post", zorder=0, **_FRONT)
     panels.lines(axes, paid, shown.styles, bands=not named)
     for label in lines.keys() - paid.keys():
-        axes.axhline(lines[label].mean[-1], color=REFERENCE, lw=1.5, zorder=1)
+        panels.level(axes, lines[label].mean[-1], shown.styles[label])
     if named:
         names = textwrap.wrap(", ".join(dict.fromkeys(shown.name(label) for *_, label in front)), 36)
         axes.set_title("\n".join(names if len(names) < 3 else [names[0], f"{names[1][:30]} …"]), color="#555555")
@@ -204,7 +204,8 @@ def skew(results: Results) -> list[Picture]:
     shown = compared(results)
     found, central = _skews(shown)
     _check_skews([np.concatenate([pairs[:, 0] for _, pairs in points]) for points in found.values()])
-    fids = np.concatenate([*central.values(), *(pairs[:, 1] for points in found.values() for _, pairs in points)])
+    known_fids = [fids for each in central.values() for fids in each.values()]
+    fids = np.concatenate([*known_fids, *(pairs[:, 1] for points in found.values() for _, pairs in points)])
     if not (fids > 0).any():
         raise NotApplicable("no FID is above 0")
     most = max(pairs[:, 0].max() for points in found.values() for _, pairs in points)
@@ -238,10 +239,10 @@ def _check_skews(skews: Sequence[Array]) -> None:
         raise NotApplicable("all partitions of the same number of clients are equally skewed")
 
 
-def _skews(shown: Compared) -> tuple[dict[str, list[tuple[str, Array]]], dict[str, Array]]:
-    """By panel: strategies with skew and FID of their seeds (seeds, 2), and the FIDs of centralized training."""
+def _skews(shown: Compared) -> tuple[dict[str, list[tuple[str, Array]]], dict[str, dict[str, Array]]]:
+    """By panel: strategies with skew and FID of their seeds (seeds, 2), and the FIDs of each centralized training."""
     found: dict[str, list[tuple[str, Array]]] = {}
-    central: dict[str, Array] = {}
+    central: dict[str, dict[str, Array]] = {}
     for split in shown.splits:
         for group in split.federated:
             values = [(cell.metrics.get("skew_tv"), cell.metrics.get("fid")) for cell in group.done]
@@ -249,14 +250,17 @@ def _skews(shown: Compared) -> tuple[dict[str, list[tuple[str, Array]]], dict[st
             name = shown.place(group, ["beta", "partition"])
             if len(pairs):
                 found.setdefault(name, []).append((group.strategy, pairs))
-                fids = [other.scores("fid") for other in split.groups if other.central]
-                central.setdefault(name, np.concatenate([np.empty(0), *fids]))
+                beside = [other for other in split.groups if other.central]
+                central.setdefault(name, {other.strategy: other.scores("fid") for other in beside})
     return found, central
 
 
-def _draw_skew(axes: Axes, points: Sequence[tuple[str, Array]], central: Array, styles: Mapping[str, Style]) -> None:
-    if len(central):
-        axes.axhline(central.mean(), color=REFERENCE, lw=1.5, zorder=1)
+def _draw_skew(
+    axes: Axes, points: Sequence[tuple[str, Array]], central: Mapping[str, Array], styles: Mapping[str, Style]
+) -> None:
+    for label, fids in central.items():
+        if len(fids):
+            panels.level(axes, fids.mean(), styles[label])
     for strategy in dict.fromkeys(label for label, _ in points):
         own, style = [pairs for label, pairs in points if label == strategy], styles[strategy]
         for pairs in own:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from bench.config.cell import flatten
 from bench.config.names import axis_value, cell_name
-from bench.pictures.style import COLOURS, DASHES, strategy_styles
+from bench.pictures.style import COLOURS, DASHES, central_styles, strategy_styles
 from bench.report.claims import COLUMNS, pooled
 from bench.report.curves import column, running_loss
 from bench.report.page.sheets import sheet
@@ -123,19 +123,20 @@ def looks(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
     strategy each of its settings has a colour. The dash is the split's, of centralized training the strategy's;
     the symbol is that of strategy and further axes.
     """
-    kinds, splits, central = Distinct(), Distinct(), Distinct()
+    kinds, splits = Distinct(), Distinct()
+    central = central_styles(list(dict.fromkeys(cell.strategy for cell in cells if cell.central)))
     strategies = dict.fromkeys(cell.strategy for cell in cells if not cell.central)
     colours = {label: style.colour for label, style in strategy_styles(list(strategies)).items()}
     styles = {}
     for cell in cells:
         labels = {name: value for name, value in cell.labels.items() if name != "seed"}
         split = [labels.pop("n_clients"), labels.pop("beta")]
-        dash = (central.place(cell.strategy) if cell.central else splits.place(split)) or 0
+        dash = DASHES[(splits.place(split) or 0) % len(DASHES)]
         kind = 0 if cell.central else kinds.place(labels) or 0
         own = "" if cell.central else COLOURS[kind % len(COLOURS)]
         styles[cell.cell_id] = {
             "colour": colours.get(cell.strategy, "") if len(colours) > 1 else own,
-            "dash": _DASHES[DASHES[dash % len(DASHES)]],
+            "dash": _DASHES[central[cell.strategy].dash if cell.central else dash],
             "symbol": _SYMBOLS[kind % len(_SYMBOLS)],
         }
     return styles
