@@ -344,6 +344,7 @@ def test_what_no_pair_has_takes_no_columns_of_the_contrasts(tmp_path):
     table = contrasts(reports.contents_of(store))
     assert {head.group for head in table.heads} == {"", "FID", "test loss"}
     assert "No pair has TV." in table.notes
+    assert "; TV in no pair; " in reports.contrast_lines(store)[0]
 
 
 def test_the_claims_are_a_line_each_on_the_terminal(store):

@@ -83,7 +83,7 @@ def _contrast(metric: Metric, rows: pd.DataFrame, contents: Contents) -> str:
     """E.g. "-1.2 % to +0.4 %, 0 of 4 told apart"; in the metric's own unit where there is no share of a mean."""
     known, tested = rows[rows["n"] > 0], rows["p_t_holm"].notna().sum()
     if known.empty:
-        return "unknown"
+        return "in no pair"
     if known["relative"].notna().all():
         ends = [
             f"{number(100 * share, 1, signed=True)} %" for share in (known["relative"].min(), known["relative"].max())
