@@ -173,16 +173,21 @@ def _pooled(values: pd.DataFrame) -> tuple[pd.Series, str]:
 def _answer(parts: Sequence[Part], values: Sequence[pd.Series], notes: Sequence[str]) -> dict[str, Any]:
     """Number, interval and verdict; of several parts those of the first, with the others in the text of `quantity`."""
     intervals = [stats.t_interval(seeds) for seeds in values]
-    named = [part.quantity + note for part, note in zip(parts, notes, strict=True)]
-    first, *others = intervals
-    also = [f"; {name}: {interval_text(i.mean, i.low, i.high)}" for name, i in zip(named[1:], others, strict=True)]
+    verdict = _verdict(parts, intervals)
+    named = [
+        (part.quantity + note, interval)
+        for part, note, interval in zip(parts, notes, intervals, strict=True)
+        if not (part.control and verdict == SATURATED)
+    ]
+    (quantity, first), *others = named
+    also = [f"; {name}: {interval_text(i.mean, i.low, i.high)}" for name, i in others]
     return {
-        "quantity": named[0] + "".join(also),
+        "quantity": quantity + "".join(also),
         "value": first.mean,
         "low": first.low,
         "high": first.high,
         "n": min(interval.n for part, interval in zip(parts, intervals, strict=True) if not part.control),
-        "verdict": _verdict(parts, intervals),
+        "verdict": verdict,
     }
 
 

@@ -19,9 +19,8 @@ from bench.report.metrics import COMPARED, METRICS, Metric
 from bench.report.results import Cell, Results
 from bench.report.stats import paired_interval
 from bench.report.summary import cell_rows
-from bench.report.tables.compared import minus
 from bench.report.tables.markdown import markdown
-from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
+from bench.report.tables.table import NOTHING, Head, Place, Row, Table, minus, words
 from bench.report.tables.terminal import rich_table
 from bench.store.files import write_bytes
 

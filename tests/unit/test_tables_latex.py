@@ -302,7 +302,7 @@ def test_contrasts_are_a_block_an_axis_and_columns_of_a_metric_stay_together(dis
         "fedprox(mu=0.1) $-$ fedavg", "fedprox(mu=1.0) $-$ fedavg",
     ] * 3  # fmt: skip
     text = (disputed.root / "tables" / "contrasts.md").read_text()
-    assert "| fedprox(mu=0.1) − fedavg | 3 | 0.1 | 3 | -2.44 " in text.replace("\\", "")
+    assert "| fedprox(mu=0.1) − fedavg | 3 | 0.1 | 3 | −2.44 " in text.replace("\\", "")
     assert "Standard errors over those of unpaired seeds: " in text
     assert "after Holm over the comparisons of a metric along an axis" in text
 

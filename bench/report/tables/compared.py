@@ -1,7 +1,6 @@
 """Tables that compare a grid's rows: with a baseline, along every axis, by ranks, and the claims' answers."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from string import ascii_lowercase
@@ -15,7 +14,7 @@ from bench.report.metrics import Metric
 from bench.report.stats import LEAST_SEEDS
 from bench.report.tables.caption import span
 from bench.report.tables.contents import Contents, number
-from bench.report.tables.table import NOTHING, Head, Place, Row, Table, words
+from bench.report.tables.table import NOTHING, Head, Place, Row, Table, minus, words
 
 Key = tuple[str, ...]  # the texts of a row's axes
 Comparison = Mapping[str, Any]  # a row of `bench.report.contrasts`
@@ -223,8 +222,3 @@ def _answer(answer: Mapping[Any, Any]) -> list[Row]:
     what = f"{answer['measure']}: {answer['quantity']}" if answer["quantity"] else answer["measure"]
     texts = [minus(value), str(answer["n"]), answer["verdict"]]
     return [Row(words([minus(what)]), spans=True), Row(words(texts))]
-
-
-def minus(text: str) -> str:
-    """With the sign of negative numbers as printers have it."""
-    return re.sub(r"-(?=\d)", "−", text)

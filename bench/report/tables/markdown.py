@@ -33,7 +33,7 @@ def _places(row: Row, columns: int) -> list[str]:
 def _place(place: Place) -> str:
     beside = f" {escape(place.beside)}" if place.beside else ""
     raised = f"<sup>{escape(place.raised)}</sup>" if place.raised else ""
-    text = place.text if place.is_number else escape(place.text)
+    text = place.printed if place.is_number else escape(place.text)
     return (_MARKS[place.mark].format(text) if text else "") + beside + raised
 
 

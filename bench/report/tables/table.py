@@ -1,5 +1,6 @@
 """A table as a value: what stands in its places, whoever writes it out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,6 +34,11 @@ class Place:
     @property
     def is_number(self) -> bool:
         return isinstance(self.value, float)
+
+    @property
+    def printed(self) -> str:
+        """The text, a number with the sign that printers have for negative ones; LaTeX has a way of its own."""
+        return minus(self.text) if self.is_number else self.text
 
 
 NOTHING = Place(MISSING)
@@ -103,8 +109,13 @@ class Table:
 
 
 def _field(place: Place) -> list[Any]:
-    text = f"{place.text}{place.beside and ' ' + place.beside}{place.raised and f' ({place.raised})'}"
+    text = f"{place.printed}{place.beside and ' ' + place.beside}{place.raised and f' ({place.raised})'}"
     return [place.value, text, place.note, place.mark]
+
+
+def minus(text: str) -> str:
+    """With the sign of negative numbers as printers have it."""
+    return re.sub(r"-(?=\d)", "−", text)
 
 
 def words(texts: Sequence[str]) -> tuple[Place, ...]:

@@ -11,10 +11,9 @@ from bench.report.claims import pooled
 from bench.report.metrics import Metric
 from bench.report.stats import ALPHA
 from bench.report.tables.caption import LOOKS, floor_of, legend, real_images, untested_note
-from bench.report.tables.compared import minus
 from bench.report.tables.contents import Contents, number
 from bench.report.tables.means import summary
-from bench.report.tables.table import Head, Place, Table
+from bench.report.tables.table import Head, Place, Table, minus
 
 STYLES = {"best": "bold", "tied": "underline", "": "", "state": ""}
 
@@ -46,7 +45,7 @@ def rich_table(table: Table, title: Text | None = None, caption: Text | None = N
 
 def _text(place: Place, head: Head) -> Text:
     beside = place.beside.replace(" ", "") if head.spread else ""
-    return Text.assemble((terminal_text(place.text).plain, STYLES[place.mark]), beside)
+    return Text.assemble((terminal_text(place.printed).plain, STYLES[place.mark]), beside)
 
 
 def _legend(contents: Contents, table: Table) -> Text | None:
@@ -61,7 +60,7 @@ def _add_floor(shown: RichTable, contents: Contents) -> None:
     if floor is None:
         return
     values = [(floor.get(metric.key), metric) for metric in contents.together]
-    texts = ["" if v is None else number(v * m.scale, contents.digits[m.key]) for v, m in values]
+    texts = ["" if v is None else minus(number(v * m.scale, contents.digits[m.key])) for v, m in values]
     shown.add_section()
     shown.add_row(real_images(floor), *[""] * (len(contents.axes) - len(AXES) + 3), *texts, style="dim")
 
