@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "check": Command("bench.check", "Try the laws that strategies and partitions obey, and show what breaks them."),
     "data": Command("bench.data", "Check that a data set is whole; fetch it if asked."),
+    "speed": Command("bench.speed", "Measure how fast the harness is, beside its peers, in one run."),
     "train-extractor": Command(
         "bench.fidelity.train_mnist_cnn", "Train the shipped digit classifier, whose features scores are of, anew."
     ),

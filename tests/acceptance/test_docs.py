@@ -43,6 +43,7 @@ NOT_RUN = {  # lines of shell by their first words, and why
     "python3 -m venv": "makes an environment",
     "pip install": "installs",
     ".venv/bin/pip install": "installs",
+    "../pfl/bin/pip install": "installs",
     ".venv/bin/pytest": "the tests",
     ".venv/bin/tox": "the tests",
     ".venv/bin/mlflow ui": "a server; tests/browser/ starts it",
@@ -170,7 +171,9 @@ def test_a_shell_example_is_right(example, place, monkeypatch):
 def feddiff_bench(arguments: list[str], monkeypatch) -> int:
     """Run it, but for work that takes long: there what was asked is looked at."""
     name, *rest = arguments
-    if name in ("run", "tune", "verify", "data", "train-extractor") or (name == "check" and "--list" not in rest):
+    if name in ("run", "tune", "verify", "data", "speed", "train-extractor") or (
+        name == "check" and "--list" not in rest
+    ):
         monkeypatch.setattr(module(name), "work", functools.partial(look, name))
     try:
         return entry.main(arguments)

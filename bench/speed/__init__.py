@@ -1,0 +1,1 @@
+"""How fast the harness is, beside other programs for the same work, in one run."""

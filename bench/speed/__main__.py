@@ -1,0 +1,168 @@
+"""The command line: how fast the harness is, beside its peers. ``python -m bench.speed --help`` tells all.
+
+Exit codes: 0 measured; 1 a program failed; 2 a mistake; 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import command
+from bench.config.errors import ConfigError
+from bench.plugins import allowed
+from bench.store.files import write_bytes
+
+if TYPE_CHECKING:
+    from bench.speed.measure import Row
+
+PARTS = ("rounds", "step", "sampling", "scores", "start", "grid")
+PEERS = ("pfl", "flower", "fedlab", "labml", "diffusers")
+FORMAT = 1  # of the JSON file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    options = parser().parse_args(arguments)
+    return command.run(lambda: work(options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command.parser("bench.speed")
+    p.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...", help=f"of {', '.join(PARTS)}")
+    p.add_argument(
+        "--peer", type=_peer, action="append", default=[], metavar="NAME=PYTHON",
+        help=f"measure a peer beside, with the Python in whose environment it is installed; of {', '.join(PEERS)}",
+    )  # fmt: skip
+    p.add_argument(
+        "--clients", type=_numbers, default=(5, 50, 500, 5000), metavar="N,...",
+        help="of rounds (default: 5,50,500,5000); peers are measured to 500",
+    )  # fmt: skip
+    p.add_argument("--shapes", type=_shapes, default=("small",), metavar="NAME,...", help="of networks: small, paper")
+    p.add_argument("--device", default="cpu", help="of networks and scores (default: cpu)")
+    p.add_argument("--repeats", type=command.whole(1), default=3, metavar="N", help="of everything (default: 3)")
+    p.add_argument("--timeout", type=command.seconds, default=600, metavar="S", help="of a program (default: 600)")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    p.add_argument("--against", type=Path, metavar="FILE", help="show the numbers of such a file beside")
+    return p
+
+
+def work(options: argparse.Namespace) -> int:
+    """Measure, show and write; returns the exit code.
+
+    Raises:
+        ConfigError: for a file that cannot be read or written, or a Python that is not there.
+    """
+    for name, python in options.peer:
+        if not Path(python).is_file():
+            raise ConfigError(
+                f"--peer {name}={python}: there is no such file; it is the Python of the peer's environment"
+            )
+    before = _read(options.against) if options.against else {}
+    if options.json:
+        _check_writable(options.json)
+    from bench.speed.table import show
+
+    found: list[Row] = []
+    for part in options.only:
+        with command.working(f"measuring {part}"):
+            found += _measure(part, options)
+    show(found, before, command.console())
+    if options.json:
+        told = {"format": FORMAT, "machine": machine(options.device), "rows": [row.as_dict() for row in found]}
+        write_bytes(options.json, (json.dumps(told, indent=1) + "\n").encode())
+    return command.FAILED if any(row.failed for row in found) else command.DONE
+
+
+def _measure(part: str, options: argparse.Namespace) -> "list[Row]":
+    from bench.speed import commands, networks, rounds  # torch
+
+    peers = dict(options.peer)
+    repeats, timeout = options.repeats, options.timeout
+
+    def of_networks() -> "list[Row]":
+        own = {name: peers[name] for name in networks.PEERS if name in peers}
+        return networks.measure(part, options.shapes, own, options.device, repeats, timeout)
+
+    def of_rounds() -> "list[Row]":
+        own = {name: peers[name] for name in rounds.PEERS if name in peers}
+        return rounds.measure(options.clients, own, repeats, timeout)
+
+    measures: dict[str, Callable[[], list[Row]]] = {
+        "rounds": of_rounds,
+        "step": of_networks,
+        "sampling": of_networks,
+        "scores": lambda: commands.scores(options.device, repeats, timeout),
+        "start": lambda: commands.start(repeats, timeout),
+        "grid": lambda: commands.grid(repeats, timeout),
+    }
+    return measures[part]()
+
+
+def machine(device: str) -> dict[str, object]:
+    """What the numbers are of: the code's commit, packages, processor."""
+    from bench.cell.environment import describe
+
+    return describe(device) | {"cores": os.cpu_count(), "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}
+
+
+def _read(path: Path) -> dict[str, float]:
+    """Values by row of an earlier run."""
+    from bench.speed.measure import Row
+
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != FORMAT:
+            raise ConfigError(
+                f"--against {path}: format {told['format']} is of another version; this one reads {FORMAT}"
+            )
+        rows = [Row(**row) for row in told["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--against {path}: not a file of `feddiff-bench speed --json`: {error}") from error
+    return {row.key: row.value for row in rows if row.value is not None}
+
+
+def _check_writable(path: Path) -> None:
+    """Raise ConfigError now rather than after an hour."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--json {path}: cannot be written")
+
+
+# ------------------------------------------------------------------------------------------------ types of options
+
+
+def _chosen(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    for name in chosen:
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"no {name!r}{allowed(name, names)}")
+    return chosen
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return _chosen(text, PARTS)
+
+
+def _shapes(text: str) -> tuple[str, ...]:
+    return _chosen(text, ("small", "paper"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(command.whole(1)(part) for part in text.split(","))
+
+
+def _peer(text: str) -> tuple[str, str]:
+    name, equals, python = text.partition("=")
+    _chosen(name, PEERS)
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: not NAME=PYTHON with the path of a Python")
+    return name, python
+
+
+if __name__ == "__main__":
+    sys.exit(main())

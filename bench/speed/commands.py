@@ -1,0 +1,36 @@
+"""Scores, start-up, a report and a grid's makespan, of this harness alone."""
+
+from bench.speed.measure import Program, Row, interleaved, loudest, rows, times
+
+START = {"help": "options are told", "plan": "the default grid is planned", "cell": "a grid of one tiny cell has ended"}
+
+
+def scores(device: str, repeats: int, timeout: float) -> list[Row]:
+    """Milliseconds of all scores of 1,000 images."""
+    samples = interleaved([Program("this harness", "scores", ("--device", device))], repeats, timeout)
+    return rows("scores", f"all scores of 1,000 images, {device}", "ms", times(samples, 1e3), loudest(samples))
+
+
+def start(repeats: int, timeout: float) -> list[Row]:
+    """Seconds until a command has ended, from files that are in memory."""
+    found = []
+    for what, about in START.items():
+        samples = interleaved([_command(what, 2)], repeats, timeout)
+        found += rows("start", f"until {about}", "s", times(samples, 1), loudest(samples))
+    return found
+
+
+def grid(repeats: int, timeout: float) -> list[Row]:
+    """A grid's makespan over the sum of its cells' seconds by cores, and seconds of a report of 500 cells."""
+    made = interleaved([_command("makespan")], repeats, timeout)
+    told = interleaved([_command("report")], repeats, timeout)
+    return [
+        *rows(
+            "grid", "makespan over the sum of cells by cores, 4 equal cells a core", "", times(made, 1), loudest(made)
+        ),
+        *rows("grid", "report of 500 cells", "s", times(told, 1), loudest(told)),
+    ]
+
+
+def _command(what: str, times: int = 1) -> Program:
+    return Program("this harness", "commands", ("--what", what, "--times", str(times)))
