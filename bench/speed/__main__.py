@@ -7,22 +7,35 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import command
 from bench.config.errors import ConfigError
 from bench.plugins import allowed
+from bench.speed import commands, networks, rounds
+from bench.speed.measure import Row
 from bench.store.files import write_bytes
 
-if TYPE_CHECKING:
-    from bench.speed.measure import Row
-
-PARTS = ("rounds", "step", "sampling", "scores", "start", "grid")
-PEERS = ("pfl", "flower", "fedlab", "labml", "diffusers")
 FORMAT = 1  # of the JSON file
+
+
+def _networks(part: str, o: argparse.Namespace) -> list[Row]:
+    """A part that networks of peers do, too."""
+    return networks.measure(part, o.shapes, _peers(o, networks.PEERS), o.device, o.repeats, o.timeout)
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "rounds": lambda o: rounds.measure(o.clients, _peers(o, rounds.PEERS), o.repeats, o.timeout),
+    "step": lambda o: _networks("step", o),
+    "sampling": lambda o: _networks("sampling", o),
+    "scores": lambda o: commands.scores(o.device, o.repeats, o.timeout),
+    "start": lambda o: commands.start(o.repeats, o.timeout),
+    "grid": lambda o: commands.grid(o.repeats, o.timeout),
+}
+PARTS, PEERS = tuple(MEASURES), (*rounds.PEERS, *networks.PEERS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,42 +79,22 @@ def work(options: argparse.Namespace) -> int:
     before = _read(options.against) if options.against else {}
     if options.json:
         _check_writable(options.json)
-    from bench.speed.table import show
+    from bench.speed.table import show  # rich
 
     found: list[Row] = []
     for part in options.only:
         with command.working(f"measuring {part}"):
-            found += _measure(part, options)
+            found += MEASURES[part](options)
     show(found, before, command.console())
     if options.json:
-        told = {"format": FORMAT, "machine": machine(options.device), "rows": [row.as_dict() for row in found]}
+        told = {"format": FORMAT, "machine": machine(options.device), "rows": [asdict(row) for row in found]}
         write_bytes(options.json, (json.dumps(told, indent=1) + "\n").encode())
     return command.FAILED if any(row.failed for row in found) else command.DONE
 
 
-def _measure(part: str, options: argparse.Namespace) -> "list[Row]":
-    from bench.speed import commands, networks, rounds  # torch
-
-    peers = dict(options.peer)
-    repeats, timeout = options.repeats, options.timeout
-
-    def of_networks() -> "list[Row]":
-        own = {name: peers[name] for name in networks.PEERS if name in peers}
-        return networks.measure(part, options.shapes, own, options.device, repeats, timeout)
-
-    def of_rounds() -> "list[Row]":
-        own = {name: peers[name] for name in rounds.PEERS if name in peers}
-        return rounds.measure(options.clients, own, repeats, timeout)
-
-    measures: dict[str, Callable[[], list[Row]]] = {
-        "rounds": of_rounds,
-        "step": of_networks,
-        "sampling": of_networks,
-        "scores": lambda: commands.scores(options.device, repeats, timeout),
-        "start": lambda: commands.start(repeats, timeout),
-        "grid": lambda: commands.grid(repeats, timeout),
-    }
-    return measures[part]()
+def _peers(options: argparse.Namespace, known: Mapping[str, str]) -> dict[str, str]:
+    """Those that were asked for of the ones that can do it: their Pythons, by name."""
+    return {name: python for name, python in options.peer if name in known}
 
 
 def machine(device: str) -> dict[str, object]:
@@ -113,8 +106,6 @@ def machine(device: str) -> dict[str, object]:
 
 def _read(path: Path) -> dict[str, float]:
     """Values by row of an earlier run."""
-    from bench.speed.measure import Row
-
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told["format"] != FORMAT:
@@ -149,7 +140,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def _shapes(text: str) -> tuple[str, ...]:
-    return _chosen(text, ("small", "paper"))
+    return _chosen(text, tuple(networks.SHAPES))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Scores, start-up, a report and a grid's makespan, of this harness alone."""
 
-from bench.speed.measure import Program, Row, interleaved, loudest, rows, times
+from bench.speed.measure import Program, Row, interleaved, milliseconds, rows, seconds
 
 START = {"help": "options are told", "plan": "the default grid is planned", "cell": "a grid of one tiny cell has ended"}
 
@@ -8,7 +8,7 @@ START = {"help": "options are told", "plan": "the default grid is planned", "cel
 def scores(device: str, repeats: int, timeout: float) -> list[Row]:
     """Milliseconds of all scores of 1,000 images."""
     samples = interleaved([Program("this harness", "scores", ("--device", device))], repeats, timeout)
-    return rows("scores", f"all scores of 1,000 images, {device}", "ms", times(samples, 1e3), loudest(samples))
+    return rows("scores", f"all scores of 1,000 images, {device}", "ms", samples, milliseconds)
 
 
 def start(repeats: int, timeout: float) -> list[Row]:
@@ -16,7 +16,7 @@ def start(repeats: int, timeout: float) -> list[Row]:
     found = []
     for what, about in START.items():
         samples = interleaved([_command(what, 2)], repeats, timeout)
-        found += rows("start", f"until {about}", "s", times(samples, 1), loudest(samples))
+        found += rows("start", f"until {about}", "s", samples, seconds)
     return found
 
 
@@ -25,10 +25,8 @@ def grid(repeats: int, timeout: float) -> list[Row]:
     made = interleaved([_command("makespan")], repeats, timeout)
     told = interleaved([_command("report")], repeats, timeout)
     return [
-        *rows(
-            "grid", "makespan over the sum of cells by cores, 4 equal cells a core", "", times(made, 1), loudest(made)
-        ),
-        *rows("grid", "report of 500 cells", "s", times(told, 1), loudest(told)),
+        *rows("grid", "makespan over the sum of cells by cores, 4 equal cells a core", "", made, seconds),
+        *rows("grid", "report of 500 cells", "s", told, seconds),
     ]
 
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -90,34 +91,14 @@ class Row:
         """By which rows of two runs are matched."""
         return " / ".join((self.part, self.what, self.program, self.unit))
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
-
-@dataclass
-class Watch:
-    """What a tree of processes takes of the machine while it runs.
-
-    Attributes:
-        peak: MB, see `Sample`.
-        busy: CPU seconds of each process that was seen, by its number.
-    """
-
-    pid: int
-    peak: float = 0.0
-    busy: dict[int, float] = field(default_factory=dict)
-
-    def look(self) -> None:
-        """Add what the processes have now; those that end meanwhile are left out."""
-        total = 0.0
-        for process in _tree(self.pid):
-            try:
-                times = process.cpu_times()
-                total += _own_memory(process)
-            except psutil.Error:
-                continue
-            self.busy[process.pid] = times.user + times.system
-        self.peak = max(self.peak, total / 1e6)
+def _memory(pid: int) -> float:
+    """MB of a tree of processes; those that end meanwhile are left out."""
+    total = 0.0
+    for process in _tree(pid):
+        with suppress(psutil.Error):
+            total += _own_memory(process)
+    return total / 1e6
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -142,15 +123,16 @@ def run(program: Program, timeout: float) -> Sample:
     """
     command = [program.interpreter, str(PROGRAMS / f"{program.file}.py"), *program.arguments]
     own = {"PYTHONPATH": os.pathsep.join(sys.path)} if program.interpreter == sys.executable else {}
-    before, began = _busy(), time.perf_counter()
+    before, began, peak = _busy_others(), time.perf_counter(), 0.0
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | own
     ) as process:
-        watch, ended = Watch(process.pid), threading.Event()
+        ended = threading.Event()
 
         def looking() -> None:
+            nonlocal peak
             while not ended.wait(_LOOK):
-                watch.look()
+                peak = max(peak, _memory(process.pid))
 
         looker = threading.Thread(target=looking)
         looker.start()
@@ -166,8 +148,8 @@ def run(program: Program, timeout: float) -> Sample:
     took = time.perf_counter() - began
     if process.returncode:
         raise Failed(f"exit code {process.returncode}: {errors.strip()[-_LAST:]}")
-    others = (_busy() - before - sum(watch.busy.values())) / (took * (os.cpu_count() or 1))
-    return Sample(_numbers(said), watch.peak, max(0.0, others))
+    others = (_busy_others() - before) / (took * (os.cpu_count() or 1))
+    return Sample(_numbers(said), peak, max(0.0, others))
 
 
 def _numbers(said: str) -> tuple[float, ...]:
@@ -178,10 +160,10 @@ def _numbers(said: str) -> tuple[float, ...]:
     return tuple(map(float, json.loads(lines[-1])["seconds"]))
 
 
-def _busy() -> float:
-    """CPU seconds that the machine has worked since it started."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+def _busy_others() -> float:
+    """CPU seconds that the machine has worked since it started, but for this process and those that it waited for."""
+    times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - sum(own) + getattr(own, "iowait", 0.0))
 
 
 def quiet_run(program: Program, timeout: float) -> Sample:
@@ -210,48 +192,30 @@ def interleaved(programs: Sequence[Program], repeats: int, timeout: float) -> di
 
 
 def rows(
-    part: str, what: str, unit: str, numbers: Mapping[str, Sequence[float] | str], others: Mapping[str, float]
+    part: str, what: str, unit: str, found: Mapping[str, list[Sample] | str], number: Callable[[Sample], float]
 ) -> list[Row]:
-    """A row a program, the first of them the reference, from its number in each repetition, or why it has none."""
-    reference = next(iter(numbers.values()))
+    """A row a program, the first of them the reference, from the number of each run, or why there is none."""
+    numbers = {name: list(map(number, runs)) for name, runs in found.items() if not isinstance(runs, str)}
+    first = next(iter(found))
     made = []
-    for name, found in numbers.items():
-        if isinstance(found, str):
-            made.append(Row(part, what, name, unit, failed=found))
+    for name, runs in found.items():
+        if isinstance(runs, str):
+            made.append(Row(part, what, name, unit, failed=runs))
             continue
-        row = Row(part, what, name, unit, median(found), min(found), max(found), others=others[name])
-        if found is not reference and not isinstance(reference, str):
-            ratios = [own / other for own, other in zip(found, reference, strict=True)]
-            row = Row(**asdict(row) | {"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)})
+        own, others = numbers[name], max(sample.others for sample in runs)
+        row = Row(part, what, name, unit, median(own), min(own), max(own), others=others)
+        if name != first and first in numbers:
+            ratios = [a / b for a, b in zip(own, numbers[first], strict=True)]
+            row = replace(row, ratio=median(ratios), ratio_low=min(ratios), ratio_high=max(ratios))
         made.append(row)
     return made
 
 
-def loudest(found: Mapping[str, list[Sample] | str]) -> dict[str, float]:
-    """The greatest share of the machine that others took, by program."""
-    return {
-        name: max(sample.others for sample in samples)
-        for name, samples in found.items()
-        if not isinstance(samples, str)
-    }
+def seconds(sample: Sample) -> float:
+    """The median of a run's units of work but the first, which warms up, if there are others."""
+    return median(sample.seconds[1:] or sample.seconds)
 
 
-def times(found: Mapping[str, list[Sample] | str], scale: float) -> dict[str, Sequence[float] | str]:
-    """The median of each run's units of work but the first, which warms up, times `scale`."""
-    return {
-        name: samples if isinstance(samples, str) else [scale * median(_warm(sample.seconds)) for sample in samples]
-        for name, samples in found.items()
-    }
-
-
-def peaks(found: Mapping[str, list[Sample] | str]) -> dict[str, Sequence[float] | str]:
-    """MB of each run."""
-    return {
-        name: samples if isinstance(samples, str) else [sample.peak for sample in samples]
-        for name, samples in found.items()
-    }
-
-
-def _warm(seconds: Iterable[float]) -> list[float]:
-    every = list(seconds)
-    return every[1:] or every
+def milliseconds(sample: Sample) -> float:
+    """The same in milliseconds."""
+    return 1000 * seconds(sample)

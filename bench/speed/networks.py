@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.speed.measure import Program, Row, interleaved, loudest, rows, times
+from bench.speed.measure import Program, Row, interleaved, milliseconds, rows
 
 PEERS = {"labml": "labml's U-Net", "diffusers": "diffusers' UNet2DModel"}
 SHAPES = {  # by name: widths, side of the images
@@ -29,5 +29,5 @@ def measure(
             ]
             samples = interleaved(programs, repeats, timeout)
             what = f"{WORK[part]} step, widths {widths.replace(' ', '/')}, {side}x{side}, batch {batch}, {device}"
-            found += rows(part, what, "ms", times(samples, 1e3), loudest(samples))
+            found += rows(part, what, "ms", samples, milliseconds)
     return found

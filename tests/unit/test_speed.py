@@ -8,7 +8,7 @@ import pytest
 
 from bench.speed import measure
 from bench.speed.__main__ import main
-from bench.speed.measure import Failed, Program, Row, Sample, interleaved, rows, run, times
+from bench.speed.measure import Failed, Program, Row, Sample, interleaved, milliseconds, rows, run, seconds
 from bench.speed.programs import rounds_bare
 
 SHAPES = ("--shapes", "[[4, 4], [4], []]", "--clients", "3", "--rounds", "2")
@@ -26,18 +26,16 @@ def write(programs: Path, name: str, *lines: str) -> Program:
     return Program(name, name)
 
 
-@pytest.mark.parametrize("name", ["rounds_bare", "rounds_harness"])
+@pytest.mark.parametrize("name", ["bare", "harness"])
 def test_rounds_without_training_tell_a_time_for_each(name):
-    sample = run(Program(name, name, SHAPES), 120)
+    sample = run(Program(name, "rounds", ("--program", name, *SHAPES)), 120)
     assert len(sample.seconds) == 2
     assert min(sample.seconds) > 0
     assert sample.peak > 10
 
 
-def test_the_bare_loop_averages(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["rounds_bare", *SHAPES])
-    rounds_bare.main()
-    assert len(json.loads(capsys.readouterr().out)["seconds"]) == 2
+def test_the_bare_loop_tells_a_time_for_each_round():
+    assert len(rounds_bare.seconds([[4, 4], [4], []], 3, 2)) == 2
 
 
 def test_memory_is_of_all_processes_of_a_program(programs):
@@ -74,7 +72,7 @@ def test_a_program_that_fails_is_told_and_not_run_again(programs, line, message)
     assert isinstance(found["bad"], str)
     assert message in found["bad"]
     assert (programs / "count").read_text() == "xx"
-    told = rows("part", "what", "s", times(found, 1), {"good": 0.0})
+    told = rows("part", "what", "s", found, seconds)
     assert [(row.failed != "", row.value, row.ratio) for row in told] == [(True, None, None), (False, 1.0, None)]
 
 
@@ -83,7 +81,7 @@ def test_ratios_are_of_the_same_repetition():
         "ours": [Sample((9.0, 1.0, 1.0), 10, 0.01), Sample((9.0, 2.0, 2.0), 10, 0.02)],
         "theirs": [Sample((9.0, 3.0, 3.0), 10, 0.03), Sample((9.0, 4.0, 4.0), 10, 0.0)],
     }
-    ours, theirs = rows("part", "what", "ms", times(samples, 1e3), measure.loudest(samples))
+    ours, theirs = rows("part", "what", "ms", samples, milliseconds)
     assert (ours.value, ours.low, ours.high, ours.ratio) == (1500.0, 1000.0, 2000.0, None)
     assert (theirs.value, theirs.ratio, theirs.ratio_low, theirs.ratio_high) == (3500.0, 2.5, 2.0, 3.0)
     assert (ours.others, theirs.others) == (0.02, 0.03)

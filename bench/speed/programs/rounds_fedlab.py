@@ -1,7 +1,5 @@
-"""FedLab's rounds of federated averaging, its serial trainer in one process, with clients that train nothing."""
+"""FedLab's serial trainer in one process."""
 
-import argparse
-import json
 import time
 from itertools import pairwise
 from typing import Any
@@ -10,14 +8,6 @@ import torch
 from fedlab.contrib.algorithm.basic_client import SGDSerialClientTrainer
 from fedlab.contrib.algorithm.basic_server import SyncServerHandler
 from fedlab.core.standalone import StandalonePipeline
-
-
-class Net(torch.nn.Module):
-    """Parameters alone."""
-
-    def __init__(self, shapes: list[list[int]]) -> None:
-        super().__init__()
-        self.all = torch.nn.ParameterList(torch.randn(shape) for shape in shapes)
 
 
 class Untrained(SGDSerialClientTrainer):
@@ -41,21 +31,10 @@ class Server(SyncServerHandler):
         self.ends.append(time.perf_counter())
 
 
-def main() -> None:
-    """Print the seconds of each round, divided by the clients."""
-    p = argparse.ArgumentParser()
-    p.add_argument("--shapes", required=True)
-    p.add_argument("--clients", type=int, required=True)
-    p.add_argument("--rounds", type=int, required=True)
-    options = p.parse_args()
-    torch.set_num_threads(1)
-    shapes = json.loads(options.shapes)
-    server = Server(Net(shapes), options.rounds, 1.0)
-    server.num_clients = options.clients
-    StandalonePipeline(server, Untrained(Net(shapes), options.clients)).main()
-    seconds = [(b - a) / options.clients for a, b in pairwise(server.ends)]
-    print(json.dumps({"seconds": seconds}))
-
-
-if __name__ == "__main__":
-    main()
+def seconds(shapes: list[list[int]], clients: int, rounds: int) -> list[float]:
+    """Of each round."""
+    one, other = (torch.nn.ParameterList(torch.randn(shape) for shape in shapes) for _ in range(2))
+    server = Server(one, rounds, 1.0)
+    server.num_clients = clients
+    StandalonePipeline(server, Untrained(other, clients)).main()
+    return [b - a for a, b in pairwise(server.ends)]

@@ -1,11 +1,10 @@
-"""This harness's rounds of FedAvg, with clients that train nothing: what is left is what a round costs by itself."""
+"""This harness's FedAvg."""
 
-import argparse
-import json
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from torch import nn
 from bench.config.cell import ClientConfig, TrainingConfig
 from bench.federation.ledger import VisitRecord
 from bench.federation.rounds import FederatedTraining
+from bench.federation.tasks import Task
 from strategies.base import State, Tensors
 from strategies.fedavg import FedAvg
 
@@ -33,27 +33,11 @@ class NoTask:
     device = torch.device("cpu")
 
 
-def main() -> None:
-    """Print the seconds of each round, divided by the clients."""
-    p = argparse.ArgumentParser()
-    p.add_argument("--shapes", required=True)
-    p.add_argument("--clients", type=int, required=True)
-    p.add_argument("--rounds", type=int, required=True)
-    options = p.parse_args()
-    torch.set_num_threads(1)
-    net = nn.ParameterList(torch.randn(shape) for shape in json.loads(options.shapes))
-    training = TrainingConfig(rounds=options.rounds, local_epochs=1, batch_size=1)
-    clients = [torch.arange(1)] * options.clients
+def seconds(shapes: list[list[int]], clients: int, rounds: int) -> list[float]:
+    """Of each round."""
+    net = nn.ParameterList(torch.randn(shape) for shape in shapes)
+    training, task = TrainingConfig(rounds=rounds, local_epochs=1, batch_size=1), cast(Task, NoTask())
     with tempfile.TemporaryDirectory() as folder:
-        task: Any = NoTask()
-        run = Untrained(FedAvg(), net, task, clients, training, ClientConfig(), 0, Path(folder))
-        seconds, began = [], time.perf_counter()
-        for _ in run.rounds():
-            ended = time.perf_counter()
-            seconds.append((ended - began) / options.clients)
-            began = ended
-    print(json.dumps({"seconds": seconds}))
-
-
-if __name__ == "__main__":
-    main()
+        run = Untrained(FedAvg(), net, task, [torch.arange(1)] * clients, training, ClientConfig(), 0, Path(folder))
+        ends = [time.perf_counter(), *(time.perf_counter() for _ in run.rounds())]
+    return [b - a for a, b in pairwise(ends)]
