@@ -70,6 +70,9 @@ def test_words_comparisons_and_axes_filter_the_results(still_page):
     found = [float(text.split()[0]) for text in column(still_page, "results-table", "fid")]
     assert 0 < len(found) < 5
     assert all(fid < 20 for fid in found)
+    for minus in ("-", "−"):
+        still_page.get_by_label("Filter").first.fill(f"fid_minus_centralized > {minus}1000")
+        assert len(rows(still_page, "results-table")) == 3  # all that have one
     still_page.get_by_label("Filter").first.fill("")
     still_page.locator("#results-axes select").nth(1).select_option("5")
     assert column(still_page, "results-table", "n_clients") == ["5", "5"]

@@ -27,6 +27,7 @@ from bench.report.tables.compared import contrasts
 from bench.report.tables.contents import digits_of, number
 from bench.report.tables.latex import escape
 from bench.report.tables.setting import ELSEWHERE, IDLE, LEFT_OUT, SECTIONS, WORDS, setting
+from bench.report.tables.table import Place
 from bench.store.files import read_json, write_json
 from bench.store.grid_folder import PlannedCell, Store
 from bench.store.states import write_tensors
@@ -297,6 +298,12 @@ def test_numbers():
     assert number(-1.26, 1, signed=True) == "-1.3"
     assert number(-0.04, 1) == "0.0"
     assert number(0.04, 1, signed=True) == "0.0"
+
+
+def test_a_negative_number_has_a_printers_sign_and_an_exponent_that_of_grids():
+    numbers = [Place(text, float(text)) for text in ("-2.7", "1e-05", "-1e-05", "0.3")]
+    assert [place.printed for place in numbers] == ["−2.7", "1e-05", "−1e-05", "0.3"]
+    assert [Place("--").printed, Place("-2.7", "-2.7").printed] == ["--", "-2.7"]
 
 
 # ------------------------------------------------------------------------------------------ terminal

@@ -50,15 +50,16 @@ const compare = (place, direction) => (a, b) => {
   return direction * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true }));
 };
 
-// A test of rows: words, and comparisons such as fid<20 of a column's value.
+// A test of rows: words, and comparisons such as fid<20 of a column's value. A minus may be typed or copied from the page.
 function rowTest(text, columns) {
-  const tests = wordsOf(text.replace(/\s*([<>=]+)\s*/g, "$1")).map((word) => {
+  const typed = (shown) => shown.toLowerCase().replaceAll("−", "-");
+  const tests = wordsOf(typed(text).replace(/\s*([<>=]+)\s*/g, "$1")).map((word) => {
     const [, key, sign, wanted] = word.match(/^([^<>=]+)(<=|>=|<|>|=)([^<>=]+)$/) || [];
     const place = key ? columns.findIndex((column) => [column.key, column.head].some((name) => name.toLowerCase() === key)) : -1;
-    if (place < 0) return (row) => row.some(([, shown]) => shown.toLowerCase().includes(word));
+    if (place < 0) return (row) => row.some(([, shown]) => typed(shown).includes(word));
     const holds = { "<": (x, y) => x < y, ">": (x, y) => x > y, "<=": (x, y) => x <= y, ">=": (x, y) => x >= y, "=": (x, y) => x === y }[sign];
     const [number, texts] = [Number(wanted), sign === "=" && Number.isNaN(Number(wanted))];
-    if (texts) return (row) => row[place][1].toLowerCase() === wanted;
+    if (texts) return (row) => typed(row[place][1]) === wanted;
     return (row) => row[place][0] !== null && holds(Number(row[place][0]), number);
   });
   return (row) => tests.every((test) => test(row));

@@ -37,8 +37,8 @@ class Place:
 
     @property
     def printed(self) -> str:
-        """The text, a number with the sign that printers have for negative ones; LaTeX has a way of its own."""
-        return minus(self.text) if self.is_number else self.text
+        """The text, a negative number with the sign that printers have; an exponent keeps its own, as grids read it."""
+        return self.text.replace("-", "−", 1) if self.is_number and self.text.startswith("-") else self.text
 
 
 NOTHING = Place(MISSING)
