@@ -167,8 +167,9 @@ def _draw_panel(axes: Axes, row: Row, cost: str, shown: Compared, named: bool) -
     front, lines, paid = pareto(row.federated(cost)), row.lines[cost], row.paid(cost)
     axes.step([x for x, *_ in front], [y for _, y, _ in front], where="post", zorder=0, **_FRONT)
     panels.lines(axes, paid, shown.styles, bands=not named)
-    for label in lines.keys() - paid.keys():
-        panels.level(axes, lines[label].mean[-1], shown.styles[label])
+    for label, line in lines.items():
+        if label not in paid:
+            panels.level(axes, line.mean[-1], shown.styles[label])
     if named:
         names = textwrap.wrap(", ".join(dict.fromkeys(shown.name(label) for *_, label in front)), 36)
         axes.set_title("\n".join(names if len(names) < 3 else [names[0], f"{names[1][:30]} …"]), color="#555555")
